@@ -1,0 +1,3 @@
+//! The `kvctl` binary.
+
+fn main() {}
