@@ -1,1 +1,4 @@
-//! To be written.
+//! A linearizable key-value store on Raft: the state machine, the protocol and the client.
+
+pub mod store;
+pub mod wire;

@@ -1,0 +1,308 @@
+//! What clients ask. Every request says how long its sender will go on waiting, so that no server
+//! works for somebody who has left.
+
+use super::codec::{self, DecodeError, Raw};
+use super::frame::{Frame, Kind, Message};
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+/// Any request, as a server reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Read one key.
+    Get(Get),
+    /// Propose one command.
+    Write(Write),
+    /// Read many keys.
+    Scan(Scan),
+    /// Ask the server about itself.
+    Status(Status),
+    /// Read the server's log.
+    Log(Log),
+}
+
+impl Request {
+    /// Reads the request in a frame. Byte strings in it share the frame's body.
+    pub fn decode(frame: &Frame) -> Result<Request, DecodeError> {
+        match frame.kind {
+            Kind::GET => Get::decode_body(&frame.body).map(Request::Get),
+            Kind::WRITE => Write::decode_body(&frame.body).map(Request::Write),
+            Kind::SCAN => Scan::decode_body(&frame.body).map(Request::Scan),
+            Kind::STATUS => Status::decode_body(&frame.body).map(Request::Status),
+            Kind::LOG => Log::decode_body(&frame.body).map(Request::Log),
+            Kind(kind) => Err(DecodeError::UnknownKind { kind }),
+        }
+    }
+
+    /// How much longer the client waits for the answer, in milliseconds, as it was sent.
+    pub fn timeout_ms(&self) -> u32 {
+        match self {
+            Request::Get(request) => request.timeout_ms,
+            Request::Write(request) => request.timeout_ms,
+            Request::Scan(request) => request.timeout_ms,
+            Request::Status(request) => request.timeout_ms,
+            Request::Log(request) => request.timeout_ms,
+        }
+    }
+}
+
+/// What a read may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Everything that was acknowledged to anybody before the read began.
+    Linearizable,
+    /// Whatever this server has applied, even with no leader in sight.
+    Stale,
+}
+
+/// Which servers may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Route {
+    /// Any server that can: reads are served wherever they arrive. A request that has to wait for
+    /// a leader waits at the server.
+    Any,
+    /// The server that was asked, and only if it leads; otherwise it refuses at once.
+    LeaderOnly,
+}
+
+/// Reads one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Get {
+    /// How much longer the client waits, in milliseconds.
+    pub timeout_ms: u32,
+    /// How fresh the answer must be.
+    pub consistency: Consistency,
+    /// Who may answer.
+    pub route: Route,
+    /// The key.
+    pub key: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GetBody<'a> {
+    timeout_ms: u32,
+    consistency: Consistency,
+    route: Route,
+    #[serde(borrow)]
+    key: Raw<'a>,
+}
+
+impl Message for Get {
+    const KIND: Kind = Kind::GET;
+
+    fn encode_body(&self, out: &mut BytesMut) {
+        let Get { timeout_ms, consistency, route, ref key } = *self;
+        codec::append(out, &GetBody { timeout_ms, consistency, route, key: Raw(key) });
+    }
+
+    fn decode_body(body: &Bytes) -> Result<Get, DecodeError> {
+        let read: GetBody<'_> = codec::exact("Get", body)?;
+        Ok(Get {
+            timeout_ms: read.timeout_ms,
+            consistency: read.consistency,
+            route: read.route,
+            key: read.key.share(body),
+        })
+    }
+}
+
+/// Proposes one command.
+///
+/// The command comes last and fills the frame, so that a server checks it where it lies and
+/// proposes those very bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// How much longer the client waits, in milliseconds.
+    pub timeout_ms: u32,
+    /// Who may propose it.
+    pub route: Route,
+    /// An encoded command for the store.
+    pub command: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WriteHead {
+    timeout_ms: u32,
+    route: Route,
+}
+
+impl Message for Write {
+    const KIND: Kind = Kind::WRITE;
+
+    fn encode_body(&self, out: &mut BytesMut) {
+        codec::append(out, &WriteHead { timeout_ms: self.timeout_ms, route: self.route });
+        out.put_slice(&self.command);
+    }
+
+    fn decode_body(body: &Bytes) -> Result<Write, DecodeError> {
+        let (head, rest): (WriteHead, _) = codec::take("Write", body)?;
+        let command = body.slice_ref(rest);
+        Ok(Write { timeout_ms: head.timeout_ms, route: head.route, command })
+    }
+}
+
+/// Which keys a scan is about. Keys are ordered as byte strings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All keys that begin with these bytes; all keys there are, if there are none.
+    Prefix(Bytes),
+    /// All keys from `from` on, up to but without `to`.
+    Range {
+        /// The first key that belongs to the range.
+        from: Bytes,
+        /// The first key after the range; `None` if it has no end.
+        to: Option<Bytes>,
+    },
+}
+
+/// The direction of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// From the lowest key up.
+    Ascending,
+    /// From the highest key down.
+    Descending,
+}
+
+/// How much of each key a scan returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Keys with their values.
+    KeysAndValues,
+    /// Keys only: values are empty in the answer.
+    KeysOnly,
+    /// No entries at all, only how many there are.
+    CountOnly,
+}
+
+/// Reads many keys, in order, as of one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// How much longer the client waits for the first part of the answer, in milliseconds.
+    pub timeout_ms: u32,
+    /// How fresh the answer must be.
+    pub consistency: Consistency,
+    /// Who may answer.
+    pub route: Route,
+    /// Which way to go.
+    pub order: Order,
+    /// How much to return.
+    pub content: Content,
+    /// At most so many keys; `None` for all of them.
+    pub limit: Option<u64>,
+    /// Which keys.
+    pub selection: Selection,
+    /// Go on behind this key, in the direction of the scan: the last key of an earlier answer.
+    pub after: Option<Bytes>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum SelectionBody<'a> {
+    Prefix(#[serde(borrow)] Raw<'a>),
+    Range {
+        #[serde(borrow)]
+        from: Raw<'a>,
+        #[serde(borrow)]
+        to: Option<Raw<'a>>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct ScanBody<'a> {
+    timeout_ms: u32,
+    consistency: Consistency,
+    route: Route,
+    order: Order,
+    content: Content,
+    limit: Option<u64>,
+    #[serde(borrow)]
+    selection: SelectionBody<'a>,
+    #[serde(borrow)]
+    after: Option<Raw<'a>>,
+}
+
+impl Message for Scan {
+    const KIND: Kind = Kind::SCAN;
+
+    fn encode_body(&self, out: &mut BytesMut) {
+        let selection = match &self.selection {
+            Selection::Prefix(prefix) => SelectionBody::Prefix(Raw(prefix)),
+            Selection::Range { from, to } => {
+                SelectionBody::Range { from: Raw(from), to: to.as_deref().map(Raw) }
+            }
+        };
+        let body = ScanBody {
+            timeout_ms: self.timeout_ms,
+            consistency: self.consistency,
+            route: self.route,
+            order: self.order,
+            content: self.content,
+            limit: self.limit,
+            selection,
+            after: self.after.as_deref().map(Raw),
+        };
+        codec::append(out, &body);
+    }
+
+    fn decode_body(body: &Bytes) -> Result<Scan, DecodeError> {
+        let read: ScanBody<'_> = codec::exact("Scan", body)?;
+        let selection = match read.selection {
+            SelectionBody::Prefix(prefix) => Selection::Prefix(prefix.share(body)),
+            SelectionBody::Range { from, to } => {
+                Selection::Range { from: from.share(body), to: to.map(|to| to.share(body)) }
+            }
+        };
+        Ok(Scan {
+            timeout_ms: read.timeout_ms,
+            consistency: read.consistency,
+            route: read.route,
+            order: read.order,
+            content: read.content,
+            limit: read.limit,
+            selection,
+            after: read.after.map(|after| after.share(body)),
+        })
+    }
+}
+
+/// Asks the server about itself. It answers whether there is a leader or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// How much longer the client waits, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+impl Message for Status {
+    const KIND: Kind = Kind::STATUS;
+
+    fn encode_body(&self, out: &mut BytesMut) {
+        codec::append(out, self);
+    }
+
+    fn decode_body(body: &Bytes) -> Result<Status, DecodeError> {
+        codec::exact("Status", body)
+    }
+}
+
+/// Reads entries of the server's own log, committed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// How much longer the client waits, in milliseconds.
+    pub timeout_ms: u32,
+    /// The first index wanted. The answer begins later if the log does.
+    pub from: u64,
+    /// At most so many entries. The answer may hold fewer, to stay within a frame.
+    pub limit: u32,
+}
+
+impl Message for Log {
+    const KIND: Kind = Kind::LOG;
+
+    fn encode_body(&self, out: &mut BytesMut) {
+        codec::append(out, self);
+    }
+
+    fn decode_body(body: &Bytes) -> Result<Log, DecodeError> {
+        codec::exact("Log", body)
+    }
+}

@@ -1,0 +1,65 @@
+//! What servers answer. Every request ends with exactly one final frame: its own answer, the last
+//! chunk of a scan, or an error that says whether anything can have happened.
+
+mod error;
+mod read;
+mod report;
+
+pub use error::{ErrorCode, ErrorReply, LeaderHint, RequestOutcome, ServerState};
+pub use read::{
+    ChunkEnd, ChunkProgress, Entry, EntryRef, Found, SCAN_CHUNK_BYTES_MAX, ScanChunk, Value,
+    encode_scan_chunk, encode_scan_count, encode_value,
+};
+pub use report::{EntryKind, LogEntries, LogEntry, Member, MemberKind, ServerRole, StatusReport};
+
+use super::codec::{self, DecodeError};
+use super::frame::{Frame, Kind, Message};
+use crate::store::Reply;
+use bytes::{Bytes, BytesMut};
+
+/// Any answer, as a client reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Answer to a get.
+    Value(Value),
+    /// Answer to a write: what the state machine said.
+    Written(Reply),
+    /// A part of the answer to a scan; [`ScanChunk::end`] tells whether it is the last.
+    ScanChunk(ScanChunk),
+    /// Answer to a status request.
+    Status(Box<StatusReport>),
+    /// Answer to a log request.
+    LogEntries(LogEntries),
+    /// The request could not be served.
+    Error(ErrorReply),
+}
+
+impl Response {
+    /// Reads the answer in a frame. Byte strings in it share the frame's body.
+    pub fn decode(frame: &Frame) -> Result<Response, DecodeError> {
+        let body = &frame.body;
+        match frame.kind {
+            Kind::VALUE => Value::decode_body(body).map(Response::Value),
+            Kind::WRITTEN => Reply::decode_body(body).map(Response::Written),
+            Kind::SCAN_CHUNK => ScanChunk::decode_body(body).map(Response::ScanChunk),
+            Kind::STATUS_REPORT => {
+                StatusReport::decode_body(body).map(|report| Response::Status(Box::new(report)))
+            }
+            Kind::LOG_ENTRIES => LogEntries::decode_body(body).map(Response::LogEntries),
+            Kind::ERROR => ErrorReply::decode_body(body).map(Response::Error),
+            Kind(kind) => Err(DecodeError::UnknownKind { kind }),
+        }
+    }
+}
+
+impl Message for Reply {
+    const KIND: Kind = Kind::WRITTEN;
+
+    fn encode_body(&self, out: &mut BytesMut) {
+        codec::append(out, self);
+    }
+
+    fn decode_body(body: &Bytes) -> Result<Reply, DecodeError> {
+        codec::exact("Written", body)
+    }
+}
