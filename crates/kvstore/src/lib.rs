@@ -1,4 +1,5 @@
 //! A linearizable key-value store on Raft: the state machine, the protocol and the client.
 
+mod codec;
 pub mod store;
 pub mod wire;

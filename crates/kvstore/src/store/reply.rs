@@ -1,6 +1,7 @@
 //! What applying a command gives back. A reply is part of the replicated state, because sessions
 //! keep replies for retries, so it is small, has a fixed size bound and is encoded with care.
 
+use super::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -126,5 +127,40 @@ impl Refusal {
     /// is never kept as the reply to its sequence.
     pub fn is_about_session(&self) -> bool {
         !matches!(self, Refusal::Full { .. })
+    }
+}
+
+impl Reply {
+    /// Feeds every field, so that replicas can compare the replies that they keep.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        digest.word(self.revision.0);
+        match self.outcome {
+            Outcome::Set(state) => {
+                digest.word(0);
+                state.digest(digest);
+            }
+            Outcome::Deleted { keys } => {
+                digest.word(1);
+                digest.word(keys);
+            }
+            Outcome::ConditionFailed { found: None } => digest.word(2),
+            Outcome::ConditionFailed { found: Some(state) } => {
+                digest.word(3);
+                state.digest(digest);
+            }
+            Outcome::Refused(refusal) => {
+                digest.word(4);
+                digest.bytes(refusal.to_string().as_bytes());
+            }
+        }
+    }
+}
+
+impl KeyState {
+    /// Feeds the three numbers.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        digest.word(self.create_revision.0);
+        digest.word(self.mod_revision.0);
+        digest.word(self.version);
     }
 }

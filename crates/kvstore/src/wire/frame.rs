@@ -11,7 +11,7 @@
 //! ```
 //! All numbers are little endian.
 
-use super::codec::DecodeError;
+use crate::codec::DecodeError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes in front of every body.

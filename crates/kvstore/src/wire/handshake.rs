@@ -4,8 +4,8 @@
 //! The first bytes of these three messages are the same in every version of the protocol, so that
 //! two builds that share no version can still tell each other so.
 
-use super::codec::{self, DecodeError};
 use super::frame::{Kind, Message};
+use crate::codec::{self, DecodeError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -14,13 +14,12 @@
 //!
 //! Everything is written down byte by byte in `docs/WIRE_PROTOCOL.md`, whose examples a test reads.
 
-mod codec;
 pub mod frame;
 pub mod handshake;
 pub mod request;
 pub mod response;
 
-pub use codec::DecodeError;
+pub use crate::codec::DecodeError;
 pub use frame::{Frame, FrameError, Kind, Message};
 pub use handshake::{
     Answer, ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, Welcome,

@@ -1,8 +1,9 @@
 //! What clients ask. Every request says how long its sender will go on waiting, so that no server
 //! works for somebody who has left.
 
-use super::codec::{self, DecodeError, Raw};
 use super::frame::{Frame, Kind, Message};
+use crate::codec::{self, DecodeError, Raw};
+use crate::store::KeyRange;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -116,7 +117,7 @@ pub struct Write {
     pub timeout_ms: u32,
     /// Who may propose it.
     pub route: Route,
-    /// An encoded command for the store.
+    /// An encoded [`Command`](crate::store::command::Command).
     pub command: Bytes,
 }
 
@@ -194,6 +195,21 @@ pub struct Scan {
     pub selection: Selection,
     /// Go on behind this key, in the direction of the scan: the last key of an earlier answer.
     pub after: Option<Bytes>,
+}
+
+impl Scan {
+    /// The keys that are still to come: the selection without what lies before `after`.
+    pub fn range(&self) -> KeyRange {
+        let range = match &self.selection {
+            Selection::Prefix(prefix) => KeyRange::prefix(prefix.clone()),
+            Selection::Range { from, to } => KeyRange::between(from.clone(), to.clone()),
+        };
+        match (&self.after, self.order) {
+            (None, _) => range,
+            (Some(key), Order::Ascending) => range.above(key.clone()),
+            (Some(key), Order::Descending) => range.below(key.clone()),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

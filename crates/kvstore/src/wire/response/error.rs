@@ -2,7 +2,7 @@
 //! outcome is what a client may conclude about its own request.
 
 use super::report::ServerRole;
-use crate::wire::codec::{self, DecodeError};
+use crate::codec::{self, DecodeError};
 use crate::wire::frame::{Kind, Message};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};

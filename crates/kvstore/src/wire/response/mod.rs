@@ -7,13 +7,13 @@ mod report;
 
 pub use error::{ErrorCode, ErrorReply, LeaderHint, RequestOutcome, ServerState};
 pub use read::{
-    ChunkEnd, ChunkProgress, Entry, EntryRef, Found, SCAN_CHUNK_BYTES_MAX, ScanChunk, Value,
+    ChunkEnd, ChunkProgress, Entry, Found, SCAN_CHUNK_BYTES_MAX, ScanChunk, Value,
     encode_scan_chunk, encode_scan_count, encode_value,
 };
 pub use report::{EntryKind, LogEntries, LogEntry, Member, MemberKind, ServerRole, StatusReport};
 
-use super::codec::{self, DecodeError};
 use super::frame::{Frame, Kind, Message};
+use crate::codec::{self, DecodeError};
 use crate::store::Reply;
 use bytes::{Bytes, BytesMut};
 

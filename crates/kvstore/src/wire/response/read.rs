@@ -1,8 +1,8 @@
 //! Answers to reads. Servers encode them straight out of the store, without building the owned
 //! forms that clients decode.
 
-use crate::store::{KeyState, Revision};
-use crate::wire::codec::{self, DecodeError, Raw};
+use crate::codec::{self, DecodeError, Raw};
+use crate::store::{EntryRef, KeyState, Revision};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameError, Kind, Message};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -105,17 +105,6 @@ pub struct Entry {
     pub key: Bytes,
     /// The value; empty if only keys were asked for.
     pub value: Bytes,
-    /// The numbers that the store keeps with the key.
-    pub state: KeyState,
-}
-
-/// An [`Entry`] where it lies in a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryRef<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// The value; empty if only keys were asked for.
-    pub value: &'a [u8],
     /// The numbers that the store keeps with the key.
     pub state: KeyState,
 }

@@ -1,8 +1,8 @@
 //! What a server tells about itself: its status, and the entries of its log.
 
 use super::error::LeaderHint;
+use crate::codec::{self, DecodeError};
 use crate::store::Revision;
-use crate::wire::codec::{self, DecodeError};
 use crate::wire::frame::{Kind, Message};
 use crate::wire::handshake::Timing;
 use bytes::{Bytes, BytesMut};

@@ -1,5 +1,5 @@
 //! The glue between postcard and our buffers: encoding straight into a `BytesMut`, decoding that
-//! borrows from the frame, and the one error that all message decoders share.
+//! borrows from the input, and the one error that the decoders of commands and messages share.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use postcard::ser_flavors::Flavor;
@@ -89,9 +89,9 @@ pub(crate) fn exact<'a, T: Deserialize<'a>>(
     }
 }
 
-/// Byte strings that are written in one piece and read without a copy.
+/// A byte string that is written in one piece and read without a copy.
 ///
-/// Without this wrapper serde writes a slice byte by byte, as a sequence of numbers. The encoding
+/// A plain slice is written byte by byte, as serde takes it for a sequence of numbers. The encoding
 /// is the same: a varint length, then the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Raw<'a>(pub(crate) &'a [u8]);
@@ -112,5 +112,20 @@ impl Serialize for Raw<'_> {
 impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Raw<'a>, D::Error> {
         <&'a [u8]>::deserialize(deserializer).map(Raw)
+    }
+}
+
+/// The same for fields of type `&[u8]`: `#[serde(borrow, with = "codec::raw")]`.
+pub(crate) mod raw {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<&'a [u8], D::Error> {
+        <&'a [u8]>::deserialize(deserializer)
     }
 }
