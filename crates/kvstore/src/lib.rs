@@ -1,5 +1,6 @@
 //! A linearizable key-value store on Raft: the state machine, the protocol and the client.
 
 mod codec;
+pub mod config;
 pub mod store;
 pub mod wire;
