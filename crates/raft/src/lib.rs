@@ -1,1 +1,8 @@
-//! To be written.
+//! Raft.
+
+pub mod founding;
+pub mod node;
+mod state_machine;
+
+pub use founding::ClusterId;
+pub use state_machine::{StateMachine, Undecodable};

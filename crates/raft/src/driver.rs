@@ -1,0 +1,104 @@
+//! Runs a replica in real time. The loop around it is its caller's: it gathers what came, hands it
+//! to [`Driver::turn`] and sleeps until the deadline that comes back or until more comes. The
+//! loop can be a thread of its own or a server's one event loop.
+
+use std::time::Duration;
+
+use crate::node::{Envelope, Event, Payload, ReadId};
+use crate::replica::{Completion, Fatal, Replica, Token, Transport, Work};
+use crate::state_machine::StateMachine;
+
+/// Something for the replica.
+#[derive(Debug)]
+pub enum Input {
+    /// A message from another server.
+    Message(Envelope),
+    /// A command to replicate.
+    Propose(Token, Payload),
+    /// A read to confirm.
+    Read(ReadId),
+}
+
+/// A replica and the time it lives in. Times are distances from any fixed moment, on a clock that
+/// never goes back.
+#[derive(Debug)]
+pub struct Driver<M: StateMachine> {
+    replica: Replica<M>,
+    tick: Duration,
+    /// The time up to which ticks were given.
+    ticked: Duration,
+    ticks_per_turn_max: u32,
+}
+
+impl<M: StateMachine> Driver<M> {
+    /// Drives `replica` from `now` on. A heartbeat is `ticks_per_heartbeat` ticks.
+    pub fn new(replica: Replica<M>, tick: Duration, ticks_per_heartbeat: u32, now: Duration) -> Self {
+        Self { replica, tick, ticked: now, ticks_per_turn_max: ticks_per_heartbeat }
+    }
+
+    /// Takes everything in `inbox`, carries out what follows from it, and lets the time until
+    /// `now` pass. Returns when to call again at the latest.
+    ///
+    /// What came counts before the time that passed: after a pause (a stopped process, a slow
+    /// disk) the heartbeats that waited in the sockets are seen first, and of the time that was
+    /// missed at most one heartbeat passes. Time may run late, but never early.
+    ///
+    /// # Errors
+    /// The replica must stop; see [`Fatal`].
+    pub fn turn(
+        &mut self,
+        inbox: impl IntoIterator<Item = Input>,
+        now: Duration,
+        transport: &mut dyn Transport,
+    ) -> Result<Duration, Fatal> {
+        for input in inbox {
+            match input {
+                Input::Message(envelope) => self.replica.step(envelope),
+                Input::Propose(token, command) => self.replica.propose(token, command),
+                Input::Read(id) => self.replica.read(id),
+            }
+        }
+        let mut work = self.replica.advance(transport)?;
+        if self.pass_time(now) {
+            work = self.replica.advance(transport)?;
+        }
+        Ok(match work {
+            Work::More => now,
+            Work::Done => self.ticked + self.tick * self.replica.node().ticks_until_due(),
+        })
+    }
+
+    /// Gives the ticks that are due; true when there were any.
+    fn pass_time(&mut self, now: Duration) -> bool {
+        let mut ticks = 0;
+        while self.ticked + self.tick <= now && ticks < self.ticks_per_turn_max {
+            self.ticked += self.tick;
+            self.replica.tick();
+            ticks += 1;
+        }
+        if self.ticked + self.tick <= now {
+            self.ticked = now;
+        }
+        ticks > 0
+    }
+
+    /// Takes what has completed.
+    pub fn take_completions(&mut self) -> Vec<Completion<M::Reply>> {
+        self.replica.take_completions()
+    }
+
+    /// Takes what has happened, for people.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.replica.take_events()
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Replica<M> {
+        &self.replica
+    }
+
+    /// Stops, giving the replica back.
+    pub fn stop(self) -> Replica<M> {
+        self.replica
+    }
+}

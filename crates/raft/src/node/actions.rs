@@ -1,0 +1,243 @@
+//! What a node asks of the world around it. One drain gives all of it; nothing else leaves.
+
+use std::ops::RangeInclusive;
+
+use super::message::Envelope;
+use super::types::{Entry, FetchId, HardState, Index, Member, NodeId, ReadId, Term, Ticket};
+
+/// Everything that a node wants done, in any order that its owner likes, except that appends are
+/// carried out in the order of their tickets.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// To be written and synced; answered with [`Node::on_durable`](super::Node::on_durable).
+    pub append: Option<Append>,
+    /// To be sent. May be lost, repeated or reordered by the network.
+    pub send: Vec<Envelope>,
+    /// Committed entries for the state machine, in order and without gaps; answered with
+    /// [`Node::on_applied`](super::Node::on_applied).
+    pub apply: Vec<Entry>,
+    /// Entries to read back; answered with [`Node::on_fetched`](super::Node::on_fetched).
+    pub fetch: Vec<Fetch>,
+    /// Proposals that ended. Each ends exactly once.
+    pub ended: Vec<Ended>,
+    /// Reads that ended. Each ends exactly once.
+    pub reads: Vec<ReadEnded>,
+    /// What happened, for people.
+    pub events: Vec<Event>,
+}
+
+impl Actions {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { append, send, apply, fetch, ended, reads, events } = self;
+        append.is_none()
+            && send.is_empty()
+            && apply.is_empty()
+            && fetch.is_empty()
+            && ended.is_empty()
+            && reads.is_empty()
+            && events.is_empty()
+    }
+}
+
+/// One write: hard state, truncation and entries, made durable together. Whatever asserts that
+/// it happened (votes, acknowledgements, requests for votes) stays inside the node until
+/// [`Node::on_durable`](super::Node::on_durable) names its ticket, so no owner can send it early.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Names the append. Tickets complete strictly in order.
+    pub ticket: Ticket,
+    /// The new term and vote, when they changed.
+    pub hard_state: Option<HardState>,
+    /// Entries above this index are to go, before any of `entries` is written.
+    pub truncate_after: Option<Index>,
+    /// Contiguous entries that follow the end of the log.
+    pub entries: Vec<Entry>,
+}
+
+impl Append {
+    /// Whether there is nothing to write: such an append only keeps its place in the order and
+    /// costs no sync.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hard_state.is_none() && self.truncate_after.is_none() && self.entries.is_empty()
+    }
+}
+
+/// Entries wanted back from the log, at least one, as far as `bytes_max` allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Names the fetch.
+    pub id: FetchId,
+    /// The first index wanted.
+    pub from: Index,
+    /// The last index wanted.
+    pub to: Index,
+    /// Stop before the entries count for more than this.
+    pub bytes_max: u64,
+}
+
+/// The end of a run of proposals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The indexes they were given.
+    pub indexes: RangeInclusive<Index>,
+    /// The term they were proposed in.
+    pub term: Term,
+    /// How they ended.
+    pub outcome: ProposalOutcome,
+}
+
+/// How a proposal that entered the log ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposalOutcome {
+    /// It is committed, and will be applied at its index.
+    Committed,
+    /// This node stopped leading first. A later leader may still commit it, or may not.
+    Unknown,
+}
+
+/// The end of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadEnded {
+    /// The read.
+    pub id: ReadId,
+    /// The read may be answered by a state machine that has applied this index, or
+    /// `Err`: leadership changed before that was certain, ask again.
+    pub outcome: Result<Index, LeadershipChanged>,
+}
+
+/// Leadership changed before a read was confirmed. Nothing was read; it is safe to ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("leadership changed before the read was confirmed")]
+pub struct LeadershipChanged;
+
+/// What a node did, for the people who watch it. Nothing in the protocol depends on events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It heard nothing from a leader for an election timeout and asks whether it would win.
+    AskingForVotes {
+        /// The term in which it would campaign.
+        campaign: Term,
+        /// Ticks since it last heard from a leader or gave a vote.
+        silent_ticks: u32,
+        /// Whom it asks.
+        asked: Vec<NodeId>,
+    },
+    /// A quorum would vote for it: it campaigns in a new term.
+    Campaigning {
+        /// The new term.
+        term: Term,
+        /// Whom it asks.
+        asked: Vec<NodeId>,
+    },
+    /// It answered a request for its vote (or, if not `binding`, whether it would give it).
+    VoteAnswered {
+        /// Who asked.
+        candidate: NodeId,
+        /// The term of the campaign.
+        term: Term,
+        /// Pre-votes promise nothing.
+        binding: bool,
+        /// Why not; `None` when the vote was given.
+        refusal: Option<VoteRefusal>,
+    },
+    /// An answer to its own request came.
+    VoteReceived {
+        /// Who answered.
+        voter: NodeId,
+        /// The term of the campaign.
+        term: Term,
+        /// Pre-votes promise nothing.
+        binding: bool,
+        /// Whether the vote was given.
+        granted: bool,
+    },
+    /// It leads.
+    BecameLeader {
+        /// Its term.
+        term: Term,
+        /// Who voted for it.
+        votes: Vec<NodeId>,
+        /// How many could vote.
+        voters: usize,
+    },
+    /// It follows a leader, or waits for one.
+    BecameFollower {
+        /// Its term.
+        term: Term,
+        /// The leader of that term, once heard from.
+        leader: Option<NodeId>,
+        /// How long it will wait to hear from a leader, in ticks.
+        timeout_ticks: u32,
+    },
+    /// It led and does so no more.
+    SteppedDown {
+        /// Its term now.
+        term: Term,
+        /// Why.
+        reason: StepDown,
+    },
+    /// A follower of this leader lacks more than what is under way to it.
+    CatchingUp {
+        /// The follower.
+        follower: NodeId,
+        /// The first entry it lacks.
+        from: Index,
+        /// The last entry of the leader.
+        to: Index,
+    },
+    /// That follower holds everything that it was found to lack.
+    CaughtUp {
+        /// The follower.
+        follower: NodeId,
+        /// The last entry it holds.
+        at: Index,
+    },
+    /// This follower lacks entries that its leader has committed.
+    LagsBehind {
+        /// The leader.
+        leader: NodeId,
+        /// The first entry it lacks.
+        from: Index,
+        /// The last one that is committed.
+        to: Index,
+    },
+    /// Entries of an older term, never committed, made way for a leader's.
+    Truncated {
+        /// What was kept.
+        after: Index,
+        /// The old end of the log.
+        last: Index,
+    },
+    /// A message that no correct server sends; it was ignored.
+    Ignored {
+        /// Who sent it.
+        from: Member,
+        /// What was wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// Why a vote was not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoteRefusal {
+    /// It hears from a leader, and will not help to depose it.
+    HasLeader(NodeId),
+    /// It voted for another in this term.
+    VotedFor(NodeId),
+    /// The candidate's log lacks something that this server's log has.
+    LogBehind,
+    /// Its own term is later.
+    TermOver(Term),
+}
+
+/// Why a leader stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDown {
+    /// It saw a later term.
+    LaterTerm(Term),
+    /// It has not heard from a quorum for an election timeout.
+    NoQuorum,
+}

@@ -1,0 +1,70 @@
+//! The node's settings: who it is, its times in ticks, its limits in bytes.
+
+use super::types::{Boot, Member};
+
+/// Settings of one node. Checked once, when the node is restored.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This server.
+    pub me: Member,
+    /// This start of it.
+    pub boot: Boot,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: u32,
+    /// The shortest election timeout, in ticks. For this long after hearing from a leader a
+    /// server helps nobody to depose it, and for this long a leader may be without its quorum.
+    pub election_ticks_min: u32,
+    /// The longest election timeout, in ticks.
+    pub election_ticks_max: u32,
+    /// Entries in one message, in bytes.
+    pub message_bytes_max: u64,
+    /// Entries sent to one follower and not yet acknowledged, in bytes.
+    pub in_flight_bytes_max: u64,
+    /// Entries that a leader holds without their being committed, in bytes; above it, proposals
+    /// are refused as overloaded.
+    pub uncommitted_bytes_max: u64,
+    /// Entries handed to the state machine at once, in bytes.
+    pub apply_bytes_max: u64,
+    /// Durable entries kept in memory for followers that lag a little, in bytes.
+    pub window_bytes_max: u64,
+}
+
+impl Config {
+    /// Ticks in a heartbeat, as the driver gives them.
+    pub const TICKS_PER_HEARTBEAT: u32 = 10;
+
+    /// The settings of a server that has no reason to differ: an election timeout of ten to
+    /// twenty heartbeats.
+    #[must_use]
+    pub fn new(me: Member, boot: Boot) -> Self {
+        Self {
+            me,
+            boot,
+            heartbeat_ticks: Self::TICKS_PER_HEARTBEAT,
+            election_ticks_min: 10 * Self::TICKS_PER_HEARTBEAT,
+            election_ticks_max: 20 * Self::TICKS_PER_HEARTBEAT,
+            message_bytes_max: 1 << 20,
+            in_flight_bytes_max: 8 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            apply_bytes_max: 4 << 20,
+            window_bytes_max: 32 << 20,
+        }
+    }
+
+    /// What is wrong with the settings, if anything.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.heartbeat_ticks == 0 {
+            return Err("a heartbeat needs at least one tick".into());
+        }
+        if self.election_ticks_min < 2 * self.heartbeat_ticks {
+            return Err(format!(
+                "the election timeout ({} ticks) must be at least two heartbeats ({} ticks each)",
+                self.election_ticks_min, self.heartbeat_ticks
+            ));
+        }
+        if self.election_ticks_max < self.election_ticks_min {
+            return Err("the longest election timeout is shorter than the shortest".into());
+        }
+        Ok(())
+    }
+}

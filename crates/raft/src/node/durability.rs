@@ -1,0 +1,151 @@
+//! What waits for the disk. A reply that rests on a write is kept with that write and comes out
+//! only when the write is durable: that is the whole discipline, and it lives in this file.
+
+use std::collections::VecDeque;
+
+use super::actions::Append;
+use super::log::Log;
+use super::message::{Envelope, Message};
+use super::types::{HardState, Index, Member, Term, Ticket};
+
+/// Invariants:
+/// - appends complete strictly in the order of their tickets;
+/// - `durable` never exceeds the last index of the log, nor what any pending append left of it:
+///   it falls to the truncation point when a truncation is *queued*;
+/// - a message leaves only once every append queued before it, and its own, has completed.
+#[derive(Debug)]
+pub(super) struct Durability {
+    next_ticket: Ticket,
+    /// Everything up to this index of the log is on the disk.
+    durable: Index,
+    /// The hard state that is on the disk.
+    durable_state: HardState,
+    /// What was handed to the disk so far, including what it has not completed.
+    handed_out: Index,
+    handed_out_state: HardState,
+    /// The first entry of the log that the next append must write.
+    unwritten_from: Index,
+    /// Replies that rest on the next append.
+    open: Vec<Envelope>,
+    /// Appends that the disk has not completed.
+    pending: VecDeque<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    ticket: Ticket,
+    /// The end of the log when it was handed out, lowered by every later truncation.
+    last: Index,
+    state: HardState,
+    messages: Vec<Envelope>,
+}
+
+impl Durability {
+    /// Everything that storage returned is durable.
+    pub(super) fn restore(last: Index, state: HardState) -> Self {
+        Self {
+            next_ticket: Ticket(1),
+            durable: last,
+            durable_state: state,
+            handed_out: last,
+            handed_out_state: state,
+            unwritten_from: last.next(),
+            open: Vec::new(),
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// The last index that is on this server's disk.
+    pub(super) fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// Whether a server that crashed now would come back in this term.
+    pub(super) fn remembers(&self, term: Term) -> bool {
+        self.durable_state.term == term
+    }
+
+    /// Takes the held messages if nothing that they could rest on is still to be written.
+    pub(super) fn take_settled(&mut self, log: &Log, state: HardState) -> Vec<Envelope> {
+        if self.pending.is_empty() && !self.has_unwritten(log, state) {
+            return std::mem::take(&mut self.open);
+        }
+        Vec::new()
+    }
+
+    /// Whether an append was handed to the disk and is not complete.
+    pub(super) fn is_writing(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn has_unwritten(&self, log: &Log, state: HardState) -> bool {
+        self.unwritten_from <= log.last().index
+            || self.unwritten_from <= self.handed_out
+            || state != self.handed_out_state
+    }
+
+    /// The log was cut to `index`: what was durable above it is no longer part of the log.
+    pub(super) fn on_truncated(&mut self, index: Index) {
+        self.durable = self.durable.min(index);
+        self.unwritten_from = self.unwritten_from.min(index.next());
+        for pending in &mut self.pending {
+            pending.last = pending.last.min(index);
+        }
+    }
+
+    /// Keeps `envelope` until everything that is in the node now is durable.
+    pub(super) fn hold(&mut self, envelope: Envelope) {
+        // Of several acknowledgements to the same leader the latest says it all.
+        let superseded = |held: &Envelope| {
+            matches!(
+                (&held.message, &envelope.message),
+                (Message::AppendAccepted { matched: old }, Message::AppendAccepted { matched: new })
+                    if old <= new && held.to == envelope.to && held.term == envelope.term
+            )
+        };
+        self.open.retain(|held| !superseded(held));
+        self.open.push(envelope);
+    }
+
+    /// Takes the next append, if the log or the hard state has anything to write or a message
+    /// waits on an earlier append. `log` and `state` are the node's present ones.
+    pub(super) fn take_append(&mut self, log: &Log, state: HardState) -> Option<Append> {
+        if self.open.is_empty() && !self.has_unwritten(log, state) {
+            return None;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.next();
+        let last = log.last().index;
+        let truncate_after =
+            (self.unwritten_from <= self.handed_out).then(|| self.unwritten_from.previous());
+        let entries = log.slice(self.unwritten_from, last, u64::MAX).unwrap_or_default();
+        assert!(
+            entries.len() as u64 == last.next().0 - self.unwritten_from.0,
+            "every entry that is not yet written is in memory"
+        );
+        let hard_state = (state != self.handed_out_state).then_some(state);
+        self.handed_out = last;
+        self.handed_out_state = state;
+        self.unwritten_from = last.next();
+        let messages = std::mem::take(&mut self.open);
+        self.pending.push_back(Pending { ticket, last, state, messages });
+        Some(Append { ticket, hard_state, truncate_after, entries })
+    }
+
+    /// The disk completed the append of this ticket: the messages that rested on it may leave.
+    pub(super) fn complete(&mut self, ticket: Ticket) -> Vec<Envelope> {
+        let pending = self.pending.pop_front();
+        let Some(pending) = pending.filter(|pending| pending.ticket == ticket) else {
+            // The owner of the node broke the contract: what is durable is no longer known.
+            unreachable!("appends complete strictly in the order of their tickets, not {ticket}");
+        };
+        self.durable = pending.last;
+        self.durable_state = pending.state;
+        pending.messages
+    }
+
+    /// Whether this vote in this term is on the disk.
+    pub(super) fn is_vote_durable(&self, term: Term, vote: Member) -> bool {
+        self.durable_state == HardState { term, vote: Some(vote) }
+    }
+}

@@ -1,0 +1,301 @@
+//! Elections (dissertation 3.4, 3.6.1) with a question before them (9.6) and loyalty to a living
+//! leader (6.2, 4.2.3). The three belong together: loyalty without a leader that checks its own
+//! quorum deadlocks a connected majority (databendlabs/openraft#2080), so none can be switched
+//! off alone.
+
+use std::collections::BTreeMap;
+
+use super::actions::{Event, StepDown, VoteRefusal};
+use super::message::Message;
+use super::progress::Progress;
+use super::quorum;
+use super::read::{FollowerReads, ReadRounds};
+use super::role::{Campaign, ElectionTimer, Follower, Leader, Role};
+use super::types::{EntryKind, Index, Member, NodeId, Payload, Position, Term};
+use super::{Node, TICKS_ALONE};
+
+impl Node {
+    pub(super) fn new_timer(&mut self) -> ElectionTimer {
+        let alone = self.membership.current().voters().len() == 1;
+        let (low, high) = (self.config.election_ticks_min, self.config.election_ticks_max);
+        let timeout = if alone { TICKS_ALONE } else { self.random.between(low, high) };
+        ElectionTimer { elapsed: 0, timeout }
+    }
+
+    /// The leader that this server hears from, if any: itself, or one that was heard within the
+    /// shortest election timeout. While there is one, nobody is helped to depose it.
+    fn heard_leader(&self) -> Option<Member> {
+        match &self.role {
+            Role::Leader(_) => Some(self.config.me),
+            Role::Follower(follower) if follower.timer.elapsed < self.config.election_ticks_min => {
+                follower.leader
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks every voter whether it would vote for this server in the next term.
+    pub(super) fn start_pre_vote(&mut self) {
+        let me = self.config.me;
+        if !self.membership.current().is_voter(me) {
+            // Not ours to campaign; wait for a leader.
+            self.follow(None);
+            return;
+        }
+        let silent_ticks = match &self.role {
+            Role::Follower(follower) => follower.timer.elapsed,
+            Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.timer.elapsed,
+            Role::Leader(_) => 0,
+        };
+        self.leave_role(None);
+        let campaign = self.hard_state.term.next();
+        let timer = self.new_timer();
+        let votes = BTreeMap::from([(me, true)]);
+        self.role = Role::PreCandidate(Campaign { term: campaign, votes, timer });
+        let asked = self.ask_voters(&Message::PreVoteRequest { campaign, last: self.log.last() });
+        self.events.push(Event::AskingForVotes { campaign, silent_ticks, asked });
+        self.count_votes();
+    }
+
+    /// Campaigns: a new term, the own vote in it, and a request to every voter. Request and own
+    /// vote wait for the disk. A candidate that asked first, crashed, and voted for another in
+    /// the same term could win with the votes it had asked for.
+    fn start_election(&mut self) {
+        let me = self.config.me;
+        let term = self.hard_state.term.next();
+        self.hard_state.term = term;
+        self.hard_state.vote = Some(me);
+        let timer = self.new_timer();
+        self.role = Role::Candidate(Campaign { term, votes: BTreeMap::new(), timer });
+        let asked = self.ask_voters(&Message::VoteRequest { last: self.log.last() });
+        self.events.push(Event::Campaigning { term, asked });
+    }
+
+    /// Sends a request to all other voters; returns their names.
+    fn ask_voters(&mut self, request: &Message) -> Vec<NodeId> {
+        let me = self.config.me;
+        let others: Vec<Member> =
+            self.membership.current().members().filter(|member| *member != me).collect();
+        for &member in &others {
+            self.send(member, request.clone());
+        }
+        others.iter().map(|member| member.id).collect()
+    }
+
+    /// The own vote counts once it is on the disk.
+    pub(super) fn count_own_vote(&mut self) {
+        let me = self.config.me;
+        let durable = self.durability.is_vote_durable(self.hard_state.term, me);
+        if let Role::Candidate(campaign) = &mut self.role
+            && durable
+        {
+            campaign.votes.entry(me).or_insert(true);
+            self.count_votes();
+        }
+    }
+
+    pub(super) fn on_vote_answer(&mut self, from: Member, term: Term, binding: bool, yes: bool) {
+        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &mut self.role else {
+            return;
+        };
+        if campaign.term != term || campaign.votes.contains_key(&from) {
+            return;
+        }
+        campaign.votes.insert(from, yes);
+        self.events.push(Event::VoteReceived { voter: from.id, term, binding, granted: yes });
+        self.count_votes();
+    }
+
+    /// Moves on when a quorum has said yes. Only voters count.
+    fn count_votes(&mut self) {
+        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
+            return;
+        };
+        let voters = self.membership.current();
+        let granted = |member: &Member| campaign.votes.get(member) == Some(&true);
+        let yes: Vec<NodeId> = voters.members().filter(granted).map(|member| member.id).collect();
+        let total = voters.voters().len();
+        if total == 0 || yes.len() < quorum::majority(total) {
+            return;
+        }
+        if matches!(self.role, Role::PreCandidate(_)) {
+            self.start_election();
+        } else {
+            self.lead(yes, total);
+        }
+    }
+
+    /// Starts to lead: an empty entry of the own term, since only such an entry is committed by
+    /// counting, and everything before it with it (3.6.2).
+    fn lead(&mut self, votes: Vec<NodeId>, voters: usize) {
+        let me = self.config.me;
+        let term = self.hard_state.term;
+        let last = self.log.last().index;
+        let others = self.membership.current().members().filter(|member| *member != me);
+        let progress = others.map(|member| (member, Progress::new(last))).collect();
+        self.role = Role::Leader(Leader {
+            progress,
+            term_start: last.next(),
+            heartbeat_elapsed: 0,
+            quorum_elapsed: 0,
+            rounds: ReadRounds::default(),
+            uncommitted: std::collections::VecDeque::new(),
+            uncommitted_bytes: 0,
+        });
+        self.last_leader = Some((me, term));
+        self.events.push(Event::BecameLeader { term, votes, voters });
+        self.append_own(EntryKind::Empty, Payload::default());
+    }
+
+    /// Whether this server would vote for a log that ends at `last` in `campaign`.
+    fn vote_refusal(&self, from: Member, campaign: Term, last: Position) -> Option<VoteRefusal> {
+        let mine = self.hard_state;
+        if let Some(leader) = self.heard_leader().filter(|leader| *leader != from) {
+            return Some(VoteRefusal::HasLeader(leader.id));
+        }
+        if campaign < mine.term {
+            return Some(VoteRefusal::TermOver(mine.term));
+        }
+        if let Some(vote) = mine.vote.filter(|vote| campaign == mine.term && *vote != from) {
+            return Some(VoteRefusal::VotedFor(vote.id));
+        }
+        (!last.is_up_to_date_with(self.log.last())).then_some(VoteRefusal::LogBehind)
+    }
+
+    /// Answers a pre-vote. Changes nothing: neither term nor vote nor timer.
+    pub(super) fn on_pre_vote_request(&mut self, from: Member, campaign: Term, last: Position) {
+        let refusal = if campaign <= self.hard_state.term {
+            Some(VoteRefusal::TermOver(self.hard_state.term))
+        } else {
+            self.vote_refusal(from, campaign, last)
+        };
+        let candidate = from.id;
+        self.events.push(Event::VoteAnswered {
+            candidate,
+            term: campaign,
+            binding: false,
+            refusal,
+        });
+        let answer = match refusal {
+            None => Message::PreVoteGranted { campaign },
+            Some(_) => Message::PreVoteRefused { campaign },
+        };
+        // Nobody acts on a pre-vote but the one who asked; still it waits for what is pending,
+        // since it describes a log and a term that should outlive a crash.
+        self.send_when_durable(from, answer);
+    }
+
+    /// Whether a request for a vote in a later term is to be ignored, term and all, since this
+    /// server hears from its leader (4.2.3).
+    pub(super) fn is_loyal_against(&mut self, from: Member, term: Term) -> bool {
+        let Some(leader) = self.heard_leader().filter(|leader| *leader != from) else {
+            return false;
+        };
+        let refusal = Some(VoteRefusal::HasLeader(leader.id));
+        self.events.push(Event::VoteAnswered { candidate: from.id, term, binding: true, refusal });
+        true
+    }
+
+    /// Answers a request for a vote in the current term.
+    pub(super) fn on_vote_request(&mut self, from: Member, last: Position) {
+        let term = self.hard_state.term;
+        let refusal = self.vote_refusal(from, term, last);
+        let candidate = from.id;
+        self.events.push(Event::VoteAnswered { candidate, term, binding: true, refusal });
+        if refusal.is_some() {
+            self.send(from, Message::VoteRefused);
+            return;
+        }
+        self.hard_state.vote = Some(from);
+        // A vote is a reason to wait; and the candidate, not an old leader, is waited for.
+        self.follow(None);
+        self.send_when_durable(from, Message::VoteGranted);
+    }
+
+    /// A later term exists: whatever this server was in the old one is over.
+    pub(super) fn adopt_term(&mut self, term: Term) {
+        assert!(term > self.hard_state.term, "a term is left only for a later one");
+        self.leave_role(Some(StepDown::LaterTerm(term)));
+        self.hard_state.term = term;
+        self.hard_state.vote = None;
+        let timer = self.keep_or_new_timer();
+        self.become_follower(None, timer);
+    }
+
+    /// A later term alone is no reason to wait longer before campaigning: only a leader or a vote
+    /// given is. Otherwise a server that cannot win could hold the others back for ever.
+    fn keep_or_new_timer(&mut self) -> ElectionTimer {
+        match &self.role {
+            Role::Follower(follower) => follower.timer,
+            Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.timer,
+            Role::Leader(_) => self.new_timer(),
+        }
+    }
+
+    /// Follows `leader` (or waits for one) in the current term, with a fresh election timeout.
+    pub(super) fn follow(&mut self, leader: Option<Member>) {
+        let timer = self.new_timer();
+        let same = matches!(&self.role, Role::Follower(follower) if follower.leader == leader);
+        if let (true, Role::Follower(follower)) = (same, &mut self.role) {
+            follower.timer = timer;
+            return;
+        }
+        self.leave_role(None);
+        self.become_follower(leader, timer);
+    }
+
+    fn become_follower(&mut self, leader: Option<Member>, timer: ElectionTimer) {
+        let term = self.hard_state.term;
+        self.last_leader = leader.map(|leader| (leader, term)).or(self.last_leader);
+        let (leader_id, timeout_ticks) = (leader.map(|leader| leader.id), timer.timeout);
+        self.events.push(Event::BecameFollower { term, leader: leader_id, timeout_ticks });
+        self.role = Role::Follower(Follower {
+            leader,
+            verified: Index(0),
+            lagging_to: None,
+            round_echoed: 0,
+            timer,
+            reads: FollowerReads::default(),
+        });
+    }
+
+    /// A leader without its quorum stops at once: it can commit nothing and confirm nothing, and
+    /// its heartbeats would only keep others loyal to it (6.2).
+    pub(super) fn check_quorum(&mut self) {
+        let me = self.config.me;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let members: Vec<Member> = self.membership.current().members().collect();
+        let mut heard = 0;
+        for member in &members {
+            let progress = leader.progress.get_mut(member);
+            heard += usize::from(*member == me || progress.is_some_and(Progress::take_heard));
+        }
+        if heard < quorum::majority(members.len()) {
+            self.leave_role(Some(StepDown::NoQuorum));
+            let timer = self.new_timer();
+            self.become_follower(None, timer);
+        }
+    }
+
+    /// Ends what a role cannot take with it: reads that it would have confirmed, and a leader's
+    /// proposals, of which only a later leader knows the fate.
+    fn leave_role(&mut self, reason: Option<StepDown>) {
+        let reads = match &mut self.role {
+            Role::Leader(leader) => leader.rounds.abandon(),
+            Role::Follower(follower) => follower.reads.abandon(),
+            _ => Vec::new(),
+        };
+        self.abandon_reads(reads);
+        if let Role::Leader(leader) = &self.role {
+            let first = self.commit.max(leader.term_start).next();
+            self.end_proposals_unknown(first);
+            if let Some(reason) = reason {
+                let term = match reason {
+                    StepDown::LaterTerm(term) => term,
+                    StepDown::NoQuorum => self.hard_state.term,
+                };
+                self.events.push(Event::SteppedDown { term, reason });
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What must hold after every input, in the words in which the types state it. The cheap checks
+//! stay on in release builds: a node that broke one must not go on.
+
+use super::role::Role;
+use super::{Node, quorum};
+
+impl Node {
+    pub(super) fn assert_invariants(&self) {
+        let (applied, commit) = (self.applied, self.commit);
+        let (durable, last) = (self.durability.durable(), self.log.last());
+        let start = self.log.start().index;
+        assert!(
+            start <= applied && applied <= commit.min(durable) && commit <= last.index,
+            "compacted {start} <= applied {applied} <= min(committed {commit}, durable \
+             {durable}), committed <= last {last}"
+        );
+        assert!(
+            self.hard_state.term >= last.term,
+            "the term {} is never below the last entry's, {last}",
+            self.hard_state.term
+        );
+        #[cfg(debug_assertions)]
+        self.assert_commit_has_quorum();
+    }
+
+    /// By brute force, unlike the sort that decides: a majority holds the newest entry of this
+    /// leader's term that it has committed.
+    #[cfg(debug_assertions)]
+    fn assert_commit_has_quorum(&self) {
+        let Role::Leader(leader) = &self.role else { return };
+        if self.commit < leader.term_start {
+            return;
+        }
+        let voters = self.membership.current();
+        let holds = |member: &super::types::Member| {
+            let matched = leader.progress.get(member).map(super::progress::Progress::matched);
+            let own = (*member == self.config.me).then(|| self.durability.durable());
+            matched.or(own).is_some_and(|matched| matched >= self.commit)
+        };
+        let holders = voters.members().filter(holds).count();
+        assert!(
+            holders >= quorum::majority(voters.voters().len()),
+            "committed {} but only {holders} voters hold it",
+            self.commit
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! The node's view of the log: the term of every entry, and the entries themselves as far back as
+//! memory allows. Older entries are asked for with a fetch.
+
+use std::collections::VecDeque;
+
+use super::types::{Entry, Index, Position, Term};
+
+/// Invariants, asserted where they could break:
+/// - indexes are contiguous from `start.index + 1` to `last`, terms never fall;
+/// - `runs` names the first index of each term, ascending, and covers every entry;
+/// - `window` holds a suffix of the log: if it is not empty, its last entry is the log's last.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    /// The position before the first entry that still exists.
+    start: Position,
+    /// The first position of each run of equal terms.
+    runs: Vec<Position>,
+    /// The end of the log; `start` when it is empty.
+    last: Position,
+    /// The recent entries.
+    window: VecDeque<Entry>,
+    /// What the window's entries count for.
+    window_bytes: u64,
+}
+
+impl Log {
+    /// The log as storage found it. `runs` and `recent` must agree; see [`Log::check`].
+    pub(super) fn restore(
+        start: Position,
+        runs: Vec<Position>,
+        last: Position,
+        recent: Vec<Entry>,
+    ) -> Self {
+        let window_bytes = recent.iter().map(Entry::bytes).sum();
+        Self { start, runs, last, window: recent.into(), window_bytes }
+    }
+
+    /// Whether the invariants hold, for a log that comes from outside; says what is wrong.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let mut previous = self.start;
+        for (number, run) in self.runs.iter().enumerate() {
+            let follows = run.index > previous.index && run.term > previous.term
+                || number == 0 && run.index == self.start.index.next();
+            if !follows || run.term < previous.term {
+                return Err(format!("the run of term {} cannot follow {previous}", run.term));
+            }
+            previous = *run;
+        }
+        match self.runs.first() {
+            None if self.last != self.start => {
+                return Err(format!("the log ends at {} but has no entries", self.last));
+            }
+            Some(run) if run.index != self.start.index.next() => {
+                return Err(format!("the log starts at {} but its entries at {run}", self.start));
+            }
+            _ => {}
+        }
+        if previous.term != self.last.term || previous.index > self.last.index {
+            return Err(format!("the log ends at {} but its last run is {previous}", self.last));
+        }
+        let mut expected = Index(self.last.index.0.saturating_sub(self.window.len() as u64));
+        for entry in &self.window {
+            expected = expected.next();
+            if entry.index != expected || self.term(entry.index) != Some(entry.term) {
+                return Err(format!("entry {} does not belong at {expected}", entry.position()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(&self) -> Position {
+        self.start
+    }
+
+    pub(super) fn last(&self) -> Position {
+        self.last
+    }
+
+    /// The first index that is in memory; one past the end when nothing is.
+    pub(super) fn window_first(&self) -> Index {
+        self.window.front().map_or(self.last.index.next(), |entry| entry.index)
+    }
+
+    /// The term of the entry at `index`; also of the position before the first one.
+    pub(super) fn term(&self, index: Index) -> Option<Term> {
+        if index == self.start.index {
+            return Some(self.start.term);
+        }
+        if index < self.start.index || index > self.last.index {
+            return None;
+        }
+        let run = self.runs.partition_point(|run| run.index <= index).checked_sub(1)?;
+        self.runs.get(run).map(|run| run.term)
+    }
+
+    /// Whether this log holds that very entry.
+    pub(super) fn holds(&self, position: Position) -> bool {
+        self.term(position.index) == Some(position.term)
+    }
+
+    /// The highest position at or below `index` whose term is at most `term`. Where two logs
+    /// differ at `index`, nothing above it can be common to both: the other side's entry there
+    /// has `term`, and terms never fall along a log.
+    pub(super) fn highest_with_term_at_most(&self, index: Index, term: Term) -> Position {
+        let limit = index.min(self.last.index);
+        let below = self.runs.partition_point(|run| run.term <= term);
+        // Everything before the first run of a later term has a term of at most `term`.
+        let end = self.runs.get(below).map_or(self.last.index, |run| run.index.previous());
+        let index = limit.min(end).max(self.start.index);
+        Position { index, term: self.term(index).unwrap_or(self.start.term) }
+    }
+
+    pub(super) fn append(&mut self, entry: Entry) {
+        assert!(
+            entry.index == self.last.index.next() && entry.term >= self.last.term,
+            "an entry follows the end of the log in index and term: {} after {}",
+            entry.position(),
+            self.last
+        );
+        if self.runs.last().is_none_or(|run| run.term != entry.term) {
+            self.runs.push(entry.position());
+        }
+        self.last = entry.position();
+        self.window_bytes += entry.bytes();
+        self.window.push_back(entry);
+    }
+
+    /// Removes everything above `index`.
+    pub(super) fn truncate_after(&mut self, index: Index) {
+        assert!(
+            index >= self.start.index && index <= self.last.index,
+            "a truncation to {index} lies within the log, {} to {}",
+            self.start,
+            self.last
+        );
+        let Some(term) = self.term(index) else { return };
+        while self.runs.last().is_some_and(|run| run.index > index) {
+            self.runs.pop();
+        }
+        while self.window.back().is_some_and(|entry| entry.index > index) {
+            self.window_bytes -= self.window.pop_back().map_or(0, |entry| entry.bytes());
+        }
+        self.last = Position { index, term };
+    }
+
+    /// Entries from `from` to `to` as far as `bytes_max` allows, at least one. `None` when the
+    /// first of them is no longer in memory.
+    pub(super) fn slice(&self, from: Index, to: Index, bytes_max: u64) -> Option<Vec<Entry>> {
+        if from > to {
+            return Some(Vec::new());
+        }
+        let offset = usize::try_from(from.0.checked_sub(self.window_first().0)?).ok()?;
+        let wanted = usize::try_from(to.0 - from.0 + 1).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let fitting = |entry: &&Entry| {
+            let first = bytes == 0;
+            bytes += entry.bytes();
+            first || bytes <= bytes_max
+        };
+        let available = self.window.len().saturating_sub(offset).min(wanted);
+        let mut entries = Vec::with_capacity(available.min(1024));
+        entries.extend(self.window.range(offset..offset + available).take_while(fitting).cloned());
+        Some(entries)
+    }
+
+    /// Forgets the oldest entries in memory while they count for more than `bytes_max`, but none
+    /// above `limit`: those are not durable yet, so nobody else could give them back.
+    pub(super) fn evict(&mut self, bytes_max: u64, limit: Index) {
+        while self.window_bytes > bytes_max
+            && self.window.front().is_some_and(|entry| entry.index <= limit)
+        {
+            self.window_bytes -= self.window.pop_front().map_or(0, |entry| entry.bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::types::{EntryKind, Payload};
+
+    /// A log whose entries, from index 1, have these terms.
+    fn log_of(terms: &[u64]) -> Log {
+        let mut log =
+            Log::restore(Position::default(), Vec::new(), Position::default(), Vec::new());
+        for (offset, &term) in terms.iter().enumerate() {
+            log.append(Entry {
+                index: Index(offset as u64 + 1),
+                term: Term(term),
+                kind: EntryKind::Command,
+                payload: Payload::new(vec![b'x'; 10]),
+            });
+        }
+        log
+    }
+
+    #[test]
+    fn terms_are_found_after_appends_and_truncations() {
+        let mut log = log_of(&[1, 1, 3, 3, 3, 6]);
+        log.truncate_after(Index(4));
+        let terms: Vec<_> = (0..6).map(|index| log.term(Index(index)).map(|term| term.0)).collect();
+        assert_eq!(terms, [Some(0), Some(1), Some(1), Some(3), Some(3), None]);
+        assert_eq!(log.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_hint_skips_every_entry_of_a_later_term() {
+        let log = log_of(&[1, 1, 3, 3, 3, 6]);
+        let hint = |index, term| log.highest_with_term_at_most(Index(index), Term(term)).index.0;
+        assert_eq!(hint(6, 5), 5);
+        assert_eq!(hint(6, 2), 2);
+        assert_eq!(hint(4, 3), 4);
+        assert_eq!(hint(99, 9), 6);
+        assert_eq!(hint(6, 0), 0);
+    }
+
+    #[test]
+    fn eviction_spares_what_is_not_durable_and_a_slice_of_it_asks_for_a_fetch() {
+        let mut log = log_of(&[1, 1, 2, 2]);
+        log.evict(0, Index(2));
+        assert_eq!(log.window_first(), Index(3));
+        assert_eq!(log.slice(Index(2), Index(4), 1000), None);
+        assert_eq!(log.slice(Index(3), Index(4), 1000).unwrap().len(), 2);
+        assert_eq!(log.slice(Index(3), Index(4), 1).unwrap().len(), 1, "at least one");
+        assert_eq!(log.term(Index(1)), Some(Term(1)), "terms outlive the entries in memory");
+    }
+
+    #[test]
+    fn a_log_from_outside_is_checked() {
+        let at = |index, term| Position { index: Index(index), term: Term(term) };
+        let good = Log::restore(at(3, 2), vec![at(4, 2), at(6, 5)], at(9, 5), Vec::new());
+        assert_eq!(good.check(), Ok(()));
+        let cases = [
+            Log::restore(at(3, 2), vec![at(5, 2)], at(9, 2), Vec::new()),
+            Log::restore(at(3, 2), vec![at(4, 1)], at(9, 1), Vec::new()),
+            Log::restore(at(3, 2), vec![at(4, 2), at(6, 5)], at(9, 4), Vec::new()),
+            Log::restore(at(3, 2), vec![], at(9, 2), Vec::new()),
+            Log::restore(at(3, 2), vec![at(4, 3), at(4, 4)], at(9, 4), Vec::new()),
+        ];
+        for log in cases {
+            assert!(log.check().is_err(), "{log:?}");
+        }
+    }
+}

@@ -1,0 +1,655 @@
+//! The protocol, and nothing else: a [`Node`] is a function of its inputs. It has no clock (time
+//! is [`tick`](Node::tick)), no source of chance but a seed, no thread, no file and no socket. The
+//! same inputs give the same outputs, byte for byte, which is why it can be simulated, scripted
+//! and searched exhaustively.
+//!
+//! Inputs are method calls; all outputs leave through [`drain`](Node::drain). Whatever asserts
+//! something that is not yet durable stays inside until [`on_durable`](Node::on_durable), so no
+//! owner of a node can send it too early.
+//!
+//! Read `types`, `message` and `role` first, then `election`, `replication` and `read`, which are
+//! the three parts of the protocol; `durability` and `progress` hold the two bookkeepings that
+//! they lean on.
+//!
+//! Architecture invariant: nothing here touches a thread, a clock, a file, a socket, a global
+//! source of chance, or the order of a hash map.
+
+mod actions;
+mod config;
+mod durability;
+mod election;
+mod invariants;
+mod log;
+mod membership;
+mod message;
+mod progress;
+mod quorum;
+mod random;
+mod read;
+mod replication;
+mod role;
+mod status;
+mod types;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+pub use actions::{
+    Actions, Append, Ended, Event, Fetch, LeadershipChanged, ProposalOutcome, ReadEnded, StepDown,
+    VoteRefusal,
+};
+pub use config::Config;
+pub use membership::{Configuration, ConfigurationError, Voter};
+pub use message::{Envelope, Message};
+pub use quorum::majority;
+pub use status::{FollowerStatus, RoleName, Status};
+pub use types::{
+    Boot, COUNTER_MAX, Entry, EntryKind, FetchId, HardState, Incarnation, Index, InvalidNodeId,
+    Member, NodeId, Payload, Position, ReadId, Term, Ticket,
+};
+
+use durability::Durability;
+use log::Log;
+use membership::Membership;
+use random::Random;
+use read::FollowerReads;
+use replication::{Received, Urge};
+use role::{ElectionTimer, Follower, Role};
+
+/// A server that is its own majority waits for nobody.
+const TICKS_ALONE: u32 = 1;
+
+/// A follower's question for a read index that is older than this many heartbeats is lost.
+const READ_QUESTION_HEARTBEATS: u32 = 2;
+
+/// What a server finds on its disk when it starts.
+#[derive(Clone, Debug)]
+pub struct DurableState {
+    /// Its promises.
+    pub hard_state: HardState,
+    /// The position before the first entry of the log.
+    pub start: Position,
+    /// The first position of each run of equal terms in the log, ascending.
+    pub runs: Vec<Position>,
+    /// The end of the log.
+    pub last: Position,
+    /// The newest entries, as many as are worth keeping in memory.
+    pub recent: Vec<Entry>,
+    /// The configuration at `start`, or the empty one.
+    pub configuration: Configuration,
+    /// Every configuration in the log, with its index, ascending.
+    pub configurations: Vec<(Index, Configuration)>,
+}
+
+/// Why a node cannot start from what was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The log does not hang together.
+    #[error("the log cannot be right: {0}")]
+    Log(String),
+    /// The hard state is older than the log.
+    #[error("the hard state is of term {term}, but the log ends at {last}: its promises are lost")]
+    TermLost {
+        /// The term of the hard state.
+        term: Term,
+        /// The end of the log.
+        last: Position,
+    },
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// Why a batch of proposals was refused. Nothing of it entered the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Only a leader takes proposals.
+    #[error("not the leader{}", .leader.map(|id| format!("; {id} is")).unwrap_or_default())]
+    NotLeader {
+        /// The leader of this term, as far as it is known.
+        leader: Option<NodeId>,
+    },
+    /// The disk has no room for it.
+    #[error("no space: the batch takes {bytes} bytes, the disk has room for {room}")]
+    NoSpace {
+        /// What the batch takes.
+        bytes: u64,
+        /// What there is.
+        room: u64,
+    },
+    /// So much is waiting to be committed that this batch does not fit beside it.
+    #[error("overloaded: {bytes} bytes wait to be committed, {bytes_max} may")]
+    Overloaded {
+        /// What waits.
+        bytes: u64,
+        /// What may.
+        bytes_max: u64,
+    },
+}
+
+/// Why a read was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Nobody is known to lead, so nobody can confirm it.
+    #[error("no leader is known")]
+    NoLeader,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FetchPurpose {
+    Apply,
+    Follower(Member),
+}
+
+/// One server's part in the protocol.
+///
+/// Invariants, asserted after every input:
+/// - compacted <= applied <= min(committed, durable), and committed <= last;
+/// - the term is never below that of the last entry;
+/// - term, vote, commit and applied never go back; a vote changes only when the term grows;
+/// - what a leader has committed in its term, a majority of voters holds durably.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    random: Random,
+    hard_state: HardState,
+    log: Log,
+    membership: Membership,
+    durability: Durability,
+    role: Role,
+    /// Everything up to here is committed.
+    commit: Index,
+    /// Handed to the state machine, and applied by it.
+    applying: Index,
+    applied: Index,
+    last_leader: Option<(Member, Term)>,
+    /// What the disk can take beyond what it was handed.
+    room: u64,
+    /// Counts the questions for read indexes of this boot.
+    read_counter: u64,
+    next_fetch: FetchId,
+    fetching: BTreeMap<FetchId, FetchPurpose>,
+    /// Entries that were read back for the state machine.
+    fetched: Vec<Entry>,
+    // What the next drain will give.
+    outbox: Vec<Envelope>,
+    fetches: Vec<Fetch>,
+    ended: Vec<Ended>,
+    reads: Vec<ReadEnded>,
+    events: Vec<Event>,
+}
+
+impl Node {
+    /// A node that continues from what its server finds on the disk, as a follower. `seed`
+    /// decides its election timeouts.
+    ///
+    /// # Errors
+    /// What was found does not hang together, or a setting makes no sense.
+    pub fn restore(config: Config, state: DurableState, seed: u64) -> Result<Self, RestoreError> {
+        config.check().map_err(RestoreError::Config)?;
+        let DurableState { hard_state, start, runs, last, recent, configuration, configurations } =
+            state;
+        let log = Log::restore(start, runs, last, recent);
+        log.check().map_err(RestoreError::Log)?;
+        if hard_state.term < last.term {
+            return Err(RestoreError::TermLost { term: hard_state.term, last });
+        }
+        let follower = Follower {
+            leader: None,
+            verified: Index(0),
+            lagging_to: None,
+            round_echoed: 0,
+            timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE },
+            reads: FollowerReads::default(),
+        };
+        let mut node = Self {
+            config,
+            random: Random::new(seed),
+            hard_state,
+            log,
+            membership: Membership::new((start.index, configuration), configurations),
+            durability: Durability::restore(last.index, hard_state),
+            role: Role::Follower(follower),
+            commit: start.index,
+            applying: start.index,
+            applied: start.index,
+            last_leader: None,
+            room: u64::MAX,
+            read_counter: 0,
+            next_fetch: FetchId(1),
+            fetching: BTreeMap::new(),
+            fetched: Vec::new(),
+            outbox: Vec::new(),
+            fetches: Vec::new(),
+            ended: Vec::new(),
+            reads: Vec::new(),
+            events: Vec::new(),
+        };
+        let timer = node.new_timer();
+        if let Role::Follower(follower) = &mut node.role {
+            follower.timer = timer;
+        }
+        let (term, timeout_ticks) = (hard_state.term, timer.timeout);
+        node.events.push(Event::BecameFollower { term, leader: None, timeout_ticks });
+        node.assert_invariants();
+        Ok(node)
+    }
+
+    /// A tenth of a heartbeat has passed.
+    pub fn tick(&mut self) {
+        match &mut self.role {
+            Role::Follower(follower) => {
+                follower.reads.tick(READ_QUESTION_HEARTBEATS * self.config.heartbeat_ticks);
+                if follower.timer.tick() {
+                    self.start_pre_vote();
+                }
+            }
+            Role::PreCandidate(campaign) | Role::Candidate(campaign) => {
+                if campaign.timer.tick() {
+                    self.start_pre_vote();
+                }
+            }
+            Role::Leader(_) => self.tick_leader(),
+        }
+        self.assert_invariants();
+    }
+
+    fn tick_leader(&mut self) {
+        let commit = self.commit;
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.quorum_elapsed += 1;
+        leader.heartbeat_elapsed += 1;
+        if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
+            leader.heartbeat_elapsed = 0;
+            if commit >= leader.term_start {
+                leader.rounds.begin(commit);
+            } else {
+                leader.rounds.begin_without_readers();
+            }
+            leader.progress.values_mut().for_each(progress::Progress::on_heartbeat);
+        }
+        if leader.quorum_elapsed >= self.config.election_ticks_min {
+            leader.quorum_elapsed = 0;
+            self.check_quorum();
+        }
+        self.replicate(Urge::Tick);
+    }
+
+    /// A message came. Anything may come: what no correct server sends is ignored.
+    pub fn step(&mut self, envelope: Envelope) {
+        if let Err(reason) = check_envelope(&envelope, self.config.me) {
+            self.events.push(Event::Ignored { from: envelope.from, reason });
+            return;
+        }
+        self.step_by_term(envelope);
+        self.assert_invariants();
+    }
+
+    /// The only place that compares a sender's term with the own one (3.3).
+    fn step_by_term(&mut self, envelope: Envelope) {
+        let Envelope { from, term, message, .. } = envelope;
+        let mine = self.hard_state.term;
+        match &message {
+            // A question about a later term, and a yes to it, are no sign that the term exists.
+            Message::PreVoteRequest { campaign, last } => {
+                return self.on_pre_vote_request(from, *campaign, *last);
+            }
+            Message::PreVoteGranted { campaign } => {
+                return self.on_vote_answer(from, *campaign, false, true);
+            }
+            // A refusal names the refuser's term, and whoever lags behind it adopts it.
+            Message::PreVoteRefused { campaign } if term <= mine => {
+                return self.on_vote_answer(from, *campaign, false, false);
+            }
+            _ => {}
+        }
+        if term < mine {
+            match message {
+                Message::Append { .. } => self.send(from, Message::TermIsOver),
+                Message::VoteRequest { .. } => self.send(from, Message::VoteRefused),
+                _ => {}
+            }
+            return;
+        }
+        if term > mine {
+            if matches!(message, Message::VoteRequest { .. }) && self.is_loyal_against(from, term) {
+                return;
+            }
+            self.adopt_term(term);
+        }
+        self.step_in_term(from, message);
+    }
+
+    fn step_in_term(&mut self, from: Member, message: Message) {
+        let term = self.hard_state.term;
+        match message {
+            Message::VoteRequest { last } => self.on_vote_request(from, last),
+            Message::VoteGranted => self.on_vote_answer(from, term, true, true),
+            Message::VoteRefused => self.on_vote_answer(from, term, true, false),
+            Message::Append { previous, entries, commit, round } => {
+                if let Role::Leader(_) = self.role {
+                    let reason = "it leads in the same term";
+                    self.events.push(Event::Ignored { from, reason });
+                    return;
+                }
+                self.on_append(from, Received { previous, entries, commit, round });
+            }
+            Message::AppendAccepted { matched } => self.on_append_accepted(from, matched),
+            Message::AppendRejected { previous, hint } => {
+                self.on_append_rejected(from, previous, hint);
+            }
+            Message::RoundEcho { round } => self.on_round_echo(from, round),
+            Message::ReadIndexRequest { boot, counter } => {
+                self.on_read_index_request(from, boot, counter);
+            }
+            Message::ReadIndexAnswer { boot, counter, index } => {
+                self.on_read_index_answer(boot, counter, index);
+            }
+            // Their whole meaning is the term, which is adopted by now.
+            Message::TermIsOver
+            | Message::PreVoteRequest { .. }
+            | Message::PreVoteGranted { .. }
+            | Message::PreVoteRefused { .. } => {}
+        }
+    }
+
+    /// Appends a batch of commands to the log, if this node leads. Each ends exactly once, in
+    /// [`Actions::ended`].
+    ///
+    /// # Errors
+    /// The whole batch was refused and nothing of it entered the log.
+    pub fn propose(&mut self, batch: Vec<Payload>) -> Result<Range<Index>, ProposeError> {
+        let known = self.known_leader().map(|leader| leader.id);
+        let Role::Leader(leader) = &mut self.role else {
+            return Err(ProposeError::NotLeader { leader: known });
+        };
+        let first = self.log.last().index.next();
+        let overhead = Entry::OVERHEAD_BYTES;
+        let bytes = batch.iter().map(|payload| payload.bytes.len() as u64 + overhead).sum::<u64>();
+        let bytes_max = self.config.uncommitted_bytes_max;
+        // A batch may pass the limit only alone, so that no batch is too large for ever.
+        if leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > bytes_max {
+            let bytes = leader.uncommitted_bytes;
+            return Err(ProposeError::Overloaded { bytes, bytes_max });
+        }
+        if bytes > self.room {
+            return Err(ProposeError::NoSpace { bytes, room: self.room });
+        }
+        if batch.is_empty() {
+            return Ok(first..first);
+        }
+        let end = Index(first.0 + batch.len() as u64);
+        self.room -= bytes;
+        leader.uncommitted_bytes += bytes;
+        leader.uncommitted.push_back((end.previous(), bytes));
+        for payload in batch {
+            self.append_own(EntryKind::Command, payload);
+        }
+        self.assert_invariants();
+        Ok(first..end)
+    }
+
+    /// The disk can take entries of so many bytes. Beyond that a leader refuses proposals and a
+    /// follower takes no entries, so that an append that was handed out never fails for want of
+    /// room.
+    pub fn set_room(&mut self, bytes: u64) {
+        self.room = bytes;
+    }
+
+    /// The append of this ticket is on the disk, for good. Appends complete in order.
+    pub fn on_durable(&mut self, ticket: Ticket) {
+        let released = self.durability.complete(ticket);
+        let term = self.hard_state.term;
+        // What was promised in a term that is over is of no use to anybody.
+        self.outbox.extend(released.into_iter().filter(|envelope| envelope.term == term));
+        self.count_own_vote();
+        self.advance_commit();
+        self.assert_invariants();
+    }
+
+    /// The state machine has applied everything up to `index`, which was the last one handed out.
+    pub fn on_applied(&mut self, index: Index) {
+        assert!(index == self.applying, "all that was handed out is applied, to {}", self.applying);
+        self.applied = index;
+        self.assert_invariants();
+    }
+
+    /// The entries that a fetch asked for, at least the first of them.
+    pub fn on_fetched(&mut self, id: FetchId, entries: Vec<Entry>) {
+        match self.fetching.remove(&id) {
+            Some(FetchPurpose::Apply) => self.fetched = entries,
+            Some(FetchPurpose::Follower(member)) => {
+                self.on_fetched_for_follower(member, id, entries);
+            }
+            None => {}
+        }
+    }
+
+    /// Takes everything that the node wants done.
+    pub fn drain(&mut self) -> Actions {
+        self.begin_read_round();
+        self.ask_read_index();
+        self.replicate(Urge::Event);
+        let settled = self.durability.take_settled(&self.log, self.hard_state);
+        self.outbox.extend(settled);
+        let append = self.durability.take_append(&self.log, self.hard_state);
+        let apply = self.take_apply();
+        self.log.evict(self.config.window_bytes_max, self.durability.durable());
+        Actions {
+            append,
+            apply,
+            send: std::mem::take(&mut self.outbox),
+            fetch: std::mem::take(&mut self.fetches),
+            ended: std::mem::take(&mut self.ended),
+            reads: std::mem::take(&mut self.reads),
+            events: std::mem::take(&mut self.events),
+        }
+    }
+
+    /// Committed and durable entries that the state machine has not been given, one portion at a
+    /// time. Nothing that is not on the own disk is applied, committed or not.
+    fn take_apply(&mut self) -> Vec<Entry> {
+        let to = self.commit.min(self.durability.durable());
+        if self.applying != self.applied || self.applying >= to {
+            return Vec::new();
+        }
+        let (from, bytes_max) = (self.applying.next(), self.config.apply_bytes_max);
+        let mut entries = std::mem::take(&mut self.fetched);
+        if entries.first().is_none_or(|first| first.index != from) {
+            match self.log.slice(from, to, bytes_max) {
+                Some(slice) => entries = slice,
+                None if self.fetching.values().any(|purpose| *purpose == FetchPurpose::Apply) => {
+                    return Vec::new();
+                }
+                None => {
+                    let to = to.min(self.log.window_first().previous());
+                    let id = self.new_fetch(from, to, bytes_max);
+                    self.fetching.insert(id, FetchPurpose::Apply);
+                    return Vec::new();
+                }
+            }
+        }
+        self.applying = entries.last().map_or(self.applying, |last| last.index);
+        entries
+    }
+
+    fn new_fetch(&mut self, from: Index, to: Index, bytes_max: u64) -> FetchId {
+        let id = self.next_fetch;
+        self.next_fetch = id.next();
+        self.fetches.push(Fetch { id, from, to, bytes_max });
+        id
+    }
+
+    /// Sends what is true without the disk, except that no term leaves before it is durable:
+    /// a server must never come back in a term below one that it has spoken in.
+    fn send(&mut self, to: Member, message: Message) {
+        if self.durability.remembers(self.hard_state.term) {
+            let envelope = self.envelope(to, message);
+            self.outbox.push(envelope);
+        } else {
+            self.send_when_durable(to, message);
+        }
+    }
+
+    /// Sends once everything that the node holds now is on the disk.
+    fn send_when_durable(&mut self, to: Member, message: Message) {
+        let envelope = self.envelope(to, message);
+        self.durability.hold(envelope);
+    }
+
+    fn envelope(&self, to: Member, message: Message) -> Envelope {
+        Envelope { from: self.config.me, to, term: self.hard_state.term, message }
+    }
+
+    fn known_leader(&self) -> Option<Member> {
+        match &self.role {
+            Role::Leader(_) => Some(self.config.me),
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// Ticks until the passing of time alone makes this node do something; its owner may sleep so
+    /// long if nothing comes.
+    #[must_use]
+    pub fn ticks_until_due(&self) -> u32 {
+        let until = |timer: &ElectionTimer| timer.timeout.saturating_sub(timer.elapsed);
+        let due = match &self.role {
+            Role::Follower(follower) if follower.reads.has_question() => 1,
+            Role::Follower(follower) => until(&follower.timer),
+            Role::PreCandidate(campaign) | Role::Candidate(campaign) => until(&campaign.timer),
+            Role::Leader(leader) => {
+                let news = leader.progress.values().any(|other| other.lacks_commit(self.commit));
+                let heartbeat =
+                    self.config.heartbeat_ticks.saturating_sub(leader.heartbeat_elapsed);
+                if news { 1 } else { heartbeat }
+            }
+        };
+        due.max(1)
+    }
+
+    /// Whether an append was handed out and is not complete.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.durability.is_writing()
+    }
+
+    /// The members of the cluster, as far as this node's log says.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.membership.current()
+    }
+
+    /// The role, without what belongs to it.
+    #[must_use]
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// The leader of this term, as far as it has been heard.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.known_leader().map(|leader| leader.id)
+    }
+
+    /// The last leader that was heard from, in any term, and that term.
+    #[must_use]
+    pub fn last_leader(&self) -> Option<(NodeId, Term)> {
+        self.last_leader.map(|(leader, term)| (leader.id, term))
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// Everything up to here was applied by the state machine.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The node at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let follower = |(member, progress): (&Member, &progress::Progress)| FollowerStatus {
+            id: member.id,
+            matched: progress.matched(),
+            next: progress.next(),
+        };
+        let followers = match &self.role {
+            Role::Leader(leader) => leader.progress.iter().map(follower).collect(),
+            _ => Vec::new(),
+        };
+        Status {
+            id: self.config.me.id,
+            role: self.role(),
+            term: self.hard_state.term,
+            leader: self.leader(),
+            last_leader: self.last_leader(),
+            vote: self.hard_state.vote.map(|vote| vote.id),
+            commit: self.commit,
+            applied: self.applied,
+            durable: self.durability.durable(),
+            last: self.log.last().index,
+            snapshot: self.log.start().index,
+            followers,
+        }
+    }
+}
+
+/// Whether a correct server could have sent this to `me`.
+fn check_envelope(envelope: &Envelope, me: Member) -> Result<(), &'static str> {
+    let Envelope { from, to, term, message } = envelope;
+    if *to != me {
+        return Err("it was meant for another member, or for an earlier life of this one");
+    }
+    if *from == me {
+        return Err("it came from this server itself");
+    }
+    let (highest, terms): (Index, &[Term]) = match message {
+        Message::PreVoteRequest { campaign, last } => (last.index, &[*campaign, last.term]),
+        Message::PreVoteGranted { campaign } | Message::PreVoteRefused { campaign } => {
+            (Index(0), &[*campaign])
+        }
+        Message::VoteRequest { last } => (last.index, &[last.term]),
+        Message::Append { previous, entries, commit, .. } => {
+            check_entries(*previous, entries, *term)?;
+            ((*commit).max(previous.index), &[previous.term])
+        }
+        Message::AppendAccepted { matched } => (*matched, &[]),
+        Message::AppendRejected { previous, hint } => ((*previous).max(hint.index), &[hint.term]),
+        Message::ReadIndexAnswer { index, .. } => (*index, &[]),
+        Message::VoteGranted
+        | Message::VoteRefused
+        | Message::TermIsOver
+        | Message::RoundEcho { .. }
+        | Message::ReadIndexRequest { .. } => (Index(0), &[]),
+    };
+    if highest.0 > COUNTER_MAX || terms.iter().chain([term]).any(|term| term.0 > COUNTER_MAX) {
+        return Err("its term or index is beyond all counting");
+    }
+    Ok(())
+}
+
+/// Entries follow each other and the position before them, and none is of a later term than
+/// their sender's.
+fn check_entries(previous: Position, entries: &[Entry], term: Term) -> Result<(), &'static str> {
+    let mut last = previous;
+    for entry in entries {
+        if entry.index != last.index.next() || entry.term < last.term {
+            return Err("its entries do not follow each other");
+        }
+        last = entry.position();
+    }
+    if last.term > term {
+        return Err("it has entries of a term later than its own");
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! What a leader knows of one follower. Every transition of it is in this file, and heartbeats
+//! and appends take the same path through it (hashicorp/raft#612).
+
+use std::collections::VecDeque;
+
+use super::types::{FetchId, Index};
+
+/// How entries are sent to a follower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Where its log agrees with ours is not known: one message at a time, each a question.
+    Probe {
+        /// The question is out; the next heartbeat asks again.
+        asked: bool,
+    },
+    /// Its log agrees with ours: entries are sent as they come, without waiting.
+    Stream,
+}
+
+/// Invariants: `matched < next`; the in-flight bytes are those of the in-flight messages.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// Durable on the follower and equal to our log, up to here.
+    matched: Index,
+    /// The first entry to send next.
+    next: Index,
+    flow: Flow,
+    /// Last index and bytes of each message that is on its way, oldest first.
+    in_flight: VecDeque<(Index, u64)>,
+    in_flight_bytes: u64,
+    /// Entries for it are being read back.
+    fetching: Option<FetchId>,
+    /// The commit index it was last told.
+    commit_told: Index,
+    /// The read round it was last told, and the one it echoed.
+    round_told: u64,
+    round_echoed: u64,
+    /// Whether it was heard from since the last look at the quorum.
+    heard: bool,
+    /// The end of the log when it was found to lag, until it has caught up with that.
+    catching_up_to: Option<Index>,
+}
+
+impl Progress {
+    /// A follower of a new leader whose log ends at `last`: assume that its log is the same.
+    pub(super) fn new(last: Index) -> Self {
+        Self {
+            matched: Index(0),
+            next: last.next(),
+            flow: Flow::Probe { asked: false },
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            fetching: None,
+            commit_told: Index(0),
+            round_told: 0,
+            round_echoed: 0,
+            heard: true,
+            catching_up_to: None,
+        }
+    }
+
+    pub(super) fn matched(&self) -> Index {
+        self.matched
+    }
+
+    pub(super) fn next(&self) -> Index {
+        self.next
+    }
+
+    pub(super) fn round_echoed(&self) -> u64 {
+        self.round_echoed
+    }
+
+    /// Whether entries up to `last` may be sent now.
+    pub(super) fn may_send(&self, last: Index, in_flight_bytes_max: u64) -> bool {
+        self.next <= last
+            && self.fetching.is_none()
+            && match self.flow {
+                Flow::Probe { asked } => !asked,
+                Flow::Stream => self.in_flight_bytes < in_flight_bytes_max,
+            }
+    }
+
+    /// Whether it lacks news that a message without entries can bring.
+    pub(super) fn lacks_round(&self, round: u64) -> bool {
+        self.round_told < round
+    }
+
+    /// Whether it holds committed entries without knowing that they are committed.
+    pub(super) fn lacks_commit(&self, commit: Index) -> bool {
+        self.commit_told < commit.min(self.matched)
+    }
+
+    /// A message with entries up to `last` (or none) was sent, carrying these.
+    pub(super) fn on_sent(&mut self, last: Option<(Index, u64)>, commit: Index, round: u64) {
+        self.commit_told = commit;
+        self.round_told = round;
+        match &mut self.flow {
+            // A probe without entries asks the same question.
+            Flow::Probe { asked } => *asked = true,
+            Flow::Stream => {
+                if let Some((last, bytes)) = last {
+                    self.next = last.next();
+                    self.in_flight.push_back((last, bytes));
+                    self.in_flight_bytes += bytes;
+                }
+            }
+        }
+    }
+
+    /// Entries for it are being read back; until they are here nothing else is sent.
+    pub(super) fn on_fetch(&mut self, id: FetchId) {
+        self.fetching = Some(id);
+    }
+
+    /// Whether that fetch is still wanted.
+    pub(super) fn on_fetched(&mut self, id: FetchId) -> bool {
+        let wanted = self.fetching == Some(id);
+        if wanted {
+            self.fetching = None;
+        }
+        wanted
+    }
+
+    /// It acknowledged everything up to `matched`. True when that is news.
+    pub(super) fn on_accepted(&mut self, matched: Index) -> bool {
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(matched.next());
+        if let Flow::Probe { .. } = self.flow {
+            self.reset_flight();
+            self.next = self.matched.next();
+            self.flow = Flow::Stream;
+        }
+        while self.in_flight.front().is_some_and(|(last, _)| *last <= matched) {
+            self.in_flight_bytes -= self.in_flight.pop_front().map_or(0, |(_, bytes)| bytes);
+        }
+        news
+    }
+
+    /// It does not hold `previous`; `next` is where its log may agree. False when the answer is
+    /// to an older question.
+    pub(super) fn on_rejected(&mut self, previous: Index, next: Index) -> bool {
+        let current = match self.flow {
+            Flow::Probe { .. } => previous.next() == self.next,
+            Flow::Stream => previous > self.matched,
+        };
+        if current {
+            self.reset_flight();
+            self.next = next.min(previous).max(self.matched.next());
+            self.flow = Flow::Probe { asked: false };
+        }
+        current
+    }
+
+    /// A heartbeat is due: an unanswered question is asked again.
+    pub(super) fn on_heartbeat(&mut self) {
+        if let Flow::Probe { asked } = &mut self.flow {
+            *asked = false;
+        }
+    }
+
+    /// It echoed a round. True when that is news.
+    pub(super) fn on_echo(&mut self, round: u64) -> bool {
+        // It can only echo what it was told.
+        let round = round.min(self.round_told);
+        let news = round > self.round_echoed;
+        self.round_echoed = self.round_echoed.max(round);
+        news
+    }
+
+    pub(super) fn on_heard(&mut self) {
+        self.heard = true;
+    }
+
+    /// Whether it was heard from since the last time this was asked.
+    pub(super) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// It lacks so much that it is worth telling; true the first time.
+    pub(super) fn on_lagging(&mut self, last: Index) -> bool {
+        let first = self.catching_up_to.is_none();
+        self.catching_up_to.get_or_insert(last);
+        first
+    }
+
+    /// Whether it has just caught up with where the log ended when it was found to lag.
+    pub(super) fn take_caught_up(&mut self) -> bool {
+        let caught_up = self.catching_up_to.is_some_and(|last| self.matched >= last);
+        if caught_up {
+            self.catching_up_to = None;
+        }
+        caught_up
+    }
+
+    fn reset_flight(&mut self) {
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.fetching = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_asks_once_until_the_next_heartbeat() {
+        let mut progress = Progress::new(Index(5));
+        assert!(progress.may_send(Index(6), 100));
+        progress.on_sent(Some((Index(6), 40)), Index(0), 0);
+        assert_eq!(progress.next(), Index(6), "a probe is not counted as received");
+        assert!(!progress.may_send(Index(6), 100));
+        progress.on_heartbeat();
+        assert!(progress.may_send(Index(6), 100));
+    }
+
+    #[test]
+    fn a_stream_is_bounded_by_bytes_in_flight_and_acknowledgements_free_them() {
+        let mut progress = Progress::new(Index(0));
+        progress.on_accepted(Index(0));
+        progress.on_sent(Some((Index(1), 60)), Index(0), 0);
+        progress.on_sent(Some((Index(2), 60)), Index(0), 0);
+        assert!(!progress.may_send(Index(3), 100));
+        progress.on_accepted(Index(1));
+        assert!(progress.may_send(Index(3), 100));
+    }
+
+    #[test]
+    fn a_late_rejection_moves_nothing() {
+        let mut progress = Progress::new(Index(9));
+        progress.on_accepted(Index(7));
+        assert!(!progress.on_rejected(Index(7), Index(3)), "what is matched stays matched");
+        assert_eq!(progress.next(), Index(8));
+        assert!(progress.on_rejected(Index(9), Index(4)));
+        assert_eq!(progress.next(), Index(8), "never back below what is matched");
+        assert!(!progress.on_rejected(Index(9), Index(4)), "the probe now asks about 7");
+    }
+
+    #[test]
+    fn an_echo_of_a_round_never_told_counts_as_the_round_that_was() {
+        let mut progress = Progress::new(Index(0));
+        progress.on_sent(None, Index(0), 3);
+        assert!(progress.on_echo(9));
+        assert_eq!(progress.round_echoed(), 3);
+        assert!(!progress.on_echo(3));
+    }
+}

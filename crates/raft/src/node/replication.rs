@@ -1,0 +1,315 @@
+//! Log replication (dissertation 3.5, 3.6): a leader sends what each follower lacks, a follower
+//! takes what follows a position it holds, and what a majority holds durably is committed.
+
+use super::actions::{Ended, Event, ProposalOutcome};
+use super::membership::Configuration;
+use super::message::Message;
+use super::quorum;
+use super::role::Role;
+use super::types::{Entry, EntryKind, FetchId, Index, Member, Payload, Position};
+use super::{FetchPurpose, Node};
+
+/// The entries of an append, as far as their sender can be believed.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) previous: Position,
+    pub(super) entries: Vec<Entry>,
+    pub(super) commit: Index,
+    pub(super) round: u64,
+}
+
+impl Node {
+    // ------------------------------------------------------------------ the leader's side
+
+    /// Appends an entry of this leader's own term; the disk and the followers get it at the next
+    /// drain, both at the same time (10.2.1).
+    pub(super) fn append_own(&mut self, kind: EntryKind, payload: Payload) {
+        let index = self.log.last().index.next();
+        self.log.append(Entry { index, term: self.hard_state.term, kind, payload });
+    }
+
+    /// Sends every follower what it lacks and may be sent now.
+    pub(super) fn replicate(&mut self, urge: Urge) {
+        let Role::Leader(leader) = &self.role else { return };
+        let others: Vec<Member> = leader.progress.keys().copied().collect();
+        for member in others {
+            while self.send_entries(member) {}
+            self.send_news(member, urge);
+        }
+    }
+
+    /// Sends one message of entries, if there are any to send. True when more may follow.
+    fn send_entries(&mut self, member: Member) -> bool {
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return false };
+        let Some(progress) = leader.progress.get_mut(&member) else { return false };
+        if !progress.may_send(last, self.config.in_flight_bytes_max) {
+            return false;
+        }
+        let from = progress.next();
+        let Some(entries) = self.log.slice(from, last, self.config.message_bytes_max) else {
+            let to = self.log.window_first().previous();
+            let fetch = self.new_fetch(from, to, self.config.message_bytes_max);
+            if let Role::Leader(leader) = &mut self.role
+                && let Some(progress) = leader.progress.get_mut(&member)
+            {
+                progress.on_fetch(fetch);
+            }
+            self.fetching.insert(fetch, FetchPurpose::Follower(member));
+            return false;
+        };
+        self.send_append(member, entries);
+        true
+    }
+
+    /// Sends entries that were read back for a follower, if it still wants them.
+    pub(super) fn on_fetched_for_follower(
+        &mut self,
+        member: Member,
+        id: FetchId,
+        entries: Vec<Entry>,
+    ) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&member) else { return };
+        if !progress.on_fetched(id) {
+            return;
+        }
+        let next = progress.next();
+        let current = |entry: &Entry| self.log.holds(entry.position());
+        if entries.first().is_some_and(|first| first.index == next) && entries.iter().all(current) {
+            self.send_append(member, entries);
+        }
+    }
+
+    /// Brings news that needs no entries: a heartbeat, a read round, a commit index.
+    fn send_news(&mut self, member: Member, urge: Urge) {
+        let Role::Leader(leader) = &self.role else { return };
+        let Some(progress) = leader.progress.get(&member) else { return };
+        let due = progress.lacks_round(leader.rounds.round())
+            || urge == Urge::Tick && progress.lacks_commit(self.commit);
+        if due {
+            self.send_append(member, Vec::new());
+        }
+    }
+
+    fn send_append(&mut self, member: Member, entries: Vec<Entry>) {
+        let commit = self.commit;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let round = leader.rounds.round();
+        let Some(progress) = leader.progress.get_mut(&member) else { return };
+        let index = progress.next().previous();
+        let Some(term) = self.log.term(index) else {
+            unreachable!("a leader's next entry for a follower, {index} + 1, lies in its log");
+        };
+        let bytes = entries.iter().map(Entry::bytes).sum();
+        progress.on_sent(entries.last().map(|last| (last.index, bytes)), commit, round);
+        let previous = Position { index, term };
+        self.send(member, Message::Append { previous, entries, commit, round });
+    }
+
+    pub(super) fn on_append_accepted(&mut self, from: Member, matched: Index) {
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.on_heard();
+        if matched > last {
+            let reason = "it acknowledged an entry that was never sent";
+            self.events.push(Event::Ignored { from, reason });
+            return;
+        }
+        let news = progress.on_accepted(matched);
+        if progress.take_caught_up() {
+            self.events.push(Event::CaughtUp { follower: from.id, at: matched });
+        }
+        if news {
+            self.advance_commit();
+        }
+    }
+
+    pub(super) fn on_append_rejected(&mut self, from: Member, previous: Index, hint: Position) {
+        let last = self.log.last().index;
+        // Of our own log, too, nothing above the hint's term can match: go back over it at once.
+        let agree = self.log.highest_with_term_at_most(hint.index, hint.term);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.on_heard();
+        let next = agree.index.next();
+        if progress.on_rejected(previous, next) && progress.on_lagging(last) {
+            let from_index = progress.next();
+            self.events.push(Event::CatchingUp { follower: from.id, from: from_index, to: last });
+        }
+    }
+
+    /// Commits what a majority of voters holds durably, if it is of this leader's own term; all
+    /// before it is then committed too. An entry of an older term is never committed by counting
+    /// (3.6.2, figure 3.7).
+    pub(super) fn advance_commit(&mut self) {
+        let durable = self.durability.durable();
+        let me = self.config.me;
+        let Role::Leader(leader) = &self.role else { return };
+        let mut reached: Vec<u64> = self
+            .membership
+            .current()
+            .members()
+            .map(|member| match leader.progress.get(&member) {
+                Some(progress) => progress.matched().0,
+                // The own log counts as far as it is on the disk, like everybody's.
+                None if member == me => durable.0,
+                None => 0,
+            })
+            .collect();
+        let reached = Index(quorum::reached_by_majority(&mut reached).unwrap_or(0));
+        if self.log.term(reached) == Some(self.hard_state.term) {
+            self.commit_to(reached);
+        }
+    }
+
+    // ------------------------------------------------------------------ the follower's side
+
+    pub(super) fn on_append(&mut self, from: Member, received: Received) {
+        self.follow(Some(from));
+        self.echo_round(from, received.round);
+        let Received { previous, entries, commit, .. } = received;
+        if previous.index < self.log.start().index {
+            // What precedes our log is committed, and so is all up to our commit index: the
+            // leader holds the very same there.
+            self.accept(from, self.commit, commit);
+            return;
+        }
+        if !self.log.holds(previous) {
+            let hint = self.log.highest_with_term_at_most(previous.index, previous.term);
+            self.send(from, Message::AppendRejected { previous: previous.index, hint });
+            return;
+        }
+        let verified = entries.last().map_or(previous.index, |last| last.index);
+        if entries.iter().map(Entry::bytes).sum::<u64>() > self.room {
+            let reason = "there is no room on the disk for its entries";
+            self.events.push(Event::Ignored { from, reason });
+            return;
+        }
+        if self.take_entries(from, entries) {
+            self.accept(from, verified, commit);
+        }
+    }
+
+    /// Adds what is new of entries whose predecessor this log holds. False when they cannot be
+    /// what a leader sent.
+    fn take_entries(&mut self, from: Member, entries: Vec<Entry>) -> bool {
+        let known = entries.iter().take_while(|entry| self.log.holds(entry.position())).count();
+        let mut configurations = Vec::new();
+        for entry in entries.iter().skip(known) {
+            if entry.kind == EntryKind::Configuration {
+                let Ok(configuration) = Configuration::decode(&entry.payload.bytes) else {
+                    let reason = "a configuration in its append cannot be read";
+                    self.events.push(Event::Ignored { from, reason });
+                    return false;
+                };
+                configurations.push((entry.index, configuration));
+            }
+        }
+        let mut entries = entries.into_iter().skip(known).peekable();
+        if let Some(first) = entries.peek().map(|entry| entry.index)
+            && first <= self.log.last().index
+        {
+            self.truncate_after(first.previous());
+        }
+        for entry in entries {
+            self.room = self.room.saturating_sub(entry.bytes());
+            self.log.append(entry);
+        }
+        for (index, configuration) in configurations {
+            self.membership.append(index, configuration);
+        }
+        true
+    }
+
+    /// Removes entries that conflict with the leader's: only from the first conflicting one on
+    /// (microsoft/CCF#5991), and never a committed one.
+    fn truncate_after(&mut self, after: Index) {
+        assert!(
+            after >= self.commit,
+            "a leader holds every committed entry (leader completeness), yet one conflicts \
+             above {after} with commit at {}",
+            self.commit
+        );
+        let last = self.log.last().index;
+        self.log.truncate_after(after);
+        self.membership.truncate_after(after);
+        self.durability.on_truncated(after);
+        self.events.push(Event::Truncated { after, last });
+    }
+
+    /// This log equals the leader's up to `verified`: acknowledge once it is durable, and commit
+    /// as far as *this* append proves.
+    fn accept(&mut self, from: Member, verified: Index, commit: Index) {
+        if let Role::Follower(follower) = &mut self.role {
+            follower.verified = follower.verified.max(verified);
+            let lagging = follower.lagging_to.is_some_and(|to| follower.verified < to);
+            if !lagging {
+                follower.lagging_to = (commit > verified).then_some(commit);
+                if follower.lagging_to.is_some() {
+                    let (leader, first) = (from.id, verified.next());
+                    self.events.push(Event::LagsBehind { leader, from: first, to: commit });
+                }
+            }
+        }
+        self.send_when_durable(from, Message::AppendAccepted { matched: verified });
+        self.commit_to(commit.min(verified));
+    }
+
+    /// Tells the leader that this server still followed it when it saw `round`.
+    fn echo_round(&mut self, from: Member, round: u64) {
+        if let Role::Follower(follower) = &mut self.role
+            && round > follower.round_echoed
+        {
+            follower.round_echoed = round;
+            self.send(from, Message::RoundEcho { round });
+        }
+    }
+
+    // ------------------------------------------------------------------ both
+
+    /// Everything up to `index` is committed.
+    pub(super) fn commit_to(&mut self, index: Index) {
+        if index <= self.commit {
+            return;
+        }
+        assert!(
+            index <= self.log.last().index,
+            "only entries that exist are committed, not {index} of {}",
+            self.log.last()
+        );
+        let first = self.commit.next();
+        self.commit = index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        while leader.uncommitted.front().is_some_and(|(last, _)| *last <= index) {
+            let freed = leader.uncommitted.pop_front().map_or(0, |(_, bytes)| bytes);
+            leader.uncommitted_bytes -= freed;
+        }
+        // The empty entry at `term_start` was nobody's proposal.
+        let first = first.max(leader.term_start.next());
+        self.end_proposals(first, index, ProposalOutcome::Committed);
+    }
+
+    /// This leader stops: what becomes of its uncommitted proposals is for others to decide.
+    pub(super) fn end_proposals_unknown(&mut self, first: Index) {
+        self.end_proposals(first, self.log.last().index, ProposalOutcome::Unknown);
+    }
+
+    fn end_proposals(&mut self, first: Index, last: Index, outcome: ProposalOutcome) {
+        if first <= last {
+            let term = self.hard_state.term;
+            self.ended.push(Ended { indexes: first..=last, term, outcome });
+        }
+    }
+}
+
+/// Why a leader looks at its followers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urge {
+    /// Something happened.
+    Event,
+    /// Time passed: whoever has not heard of the commit index since is told now. Under load the
+    /// next entries bring it, and no message is sent for its sake.
+    Tick,
+}

@@ -1,0 +1,73 @@
+//! The four roles. What belongs to a role lives in it, so that leaving the role forgets it: a
+//! transfer, a read round or a follower's progress that outlives its leadership is a bug that
+//! cannot be written here (hashicorp/raft#696).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::progress::Progress;
+use super::read::{FollowerReads, ReadRounds};
+use super::types::{Index, Member, Term};
+
+#[derive(Debug)]
+pub(super) enum Role {
+    Follower(Follower),
+    PreCandidate(Campaign),
+    Candidate(Campaign),
+    Leader(Leader),
+}
+
+/// Follows a leader, or waits to hear from one.
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// The leader of this term, once heard from.
+    pub(super) leader: Option<Member>,
+    /// The highest index that this leader's appends have verified in this term.
+    pub(super) verified: Index,
+    /// What the leader had committed when this server was found to lack it, until it has it.
+    pub(super) lagging_to: Option<Index>,
+    /// The highest read round of this leader that was echoed.
+    pub(super) round_echoed: u64,
+    pub(super) timer: ElectionTimer,
+    pub(super) reads: FollowerReads,
+}
+
+/// Asks for votes: whether it would get them (pre-candidate) or to get them (candidate).
+#[derive(Debug)]
+pub(super) struct Campaign {
+    /// The term of the campaign; the current one for a candidate, the next for a pre-candidate.
+    pub(super) term: Term,
+    /// Each voter's answer; the first one counts.
+    pub(super) votes: BTreeMap<Member, bool>,
+    pub(super) timer: ElectionTimer,
+}
+
+/// Leads.
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// The other voters.
+    pub(super) progress: BTreeMap<Member, Progress>,
+    /// The index of the empty entry of its own term.
+    pub(super) term_start: Index,
+    pub(super) heartbeat_elapsed: u32,
+    pub(super) quorum_elapsed: u32,
+    pub(super) rounds: ReadRounds,
+    /// Last index and bytes of each batch of proposals that is not committed.
+    pub(super) uncommitted: VecDeque<(Index, u64)>,
+    pub(super) uncommitted_bytes: u64,
+}
+
+/// Counts ticks since there was last a reason not to campaign.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ElectionTimer {
+    pub(super) elapsed: u32,
+    /// Drawn anew for every wait, so that two servers rarely campaign at once (3.4).
+    pub(super) timeout: u32,
+}
+
+impl ElectionTimer {
+    /// One tick; true when the timeout is over.
+    pub(super) fn tick(&mut self) -> bool {
+        self.elapsed = self.elapsed.saturating_add(1);
+        self.elapsed >= self.timeout
+    }
+}

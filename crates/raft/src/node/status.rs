@@ -1,0 +1,72 @@
+//! What a node says of itself to people and tools.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{Index, NodeId, Term};
+
+/// The role of a node, without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleName {
+    /// Follows, or waits for, a leader.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks to be elected.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RoleName::Follower => "follower",
+            RoleName::PreCandidate => "pre-candidate",
+            RoleName::Candidate => "candidate",
+            RoleName::Leader => "leader",
+        })
+    }
+}
+
+/// A node at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The node.
+    pub id: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// The leader of its term, as far as it has heard.
+    pub leader: Option<NodeId>,
+    /// The last leader that it heard from in any term, and that term.
+    pub last_leader: Option<(NodeId, Term)>,
+    /// Whom it voted for in its term.
+    pub vote: Option<NodeId>,
+    /// Everything up to here is committed.
+    pub commit: Index,
+    /// Everything up to here is applied.
+    pub applied: Index,
+    /// Everything up to here is on its disk.
+    pub durable: Index,
+    /// The end of its log.
+    pub last: Index,
+    /// The position before its log: what a snapshot stands for.
+    pub snapshot: Index,
+    /// A leader's view of the others.
+    pub followers: Vec<FollowerStatus>,
+}
+
+/// What a leader knows of a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerStatus {
+    /// The follower.
+    pub id: NodeId,
+    /// Durable there and equal to the leader's log up to here.
+    pub matched: Index,
+    /// The next entry to send.
+    pub next: Index,
+}

@@ -1,0 +1,291 @@
+//! Carries out what a node asks for: a node, its log on the disk and the state machine, in one
+//! piece that knows no socket, no clock and no thread. The same replica runs in production and
+//! under test; only what is handed to it differs.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::node::{
+    Actions, Config, DurableState, Ended, Entry, EntryKind, Envelope, Event, Fetch, FetchId, Index,
+    LeadershipChanged, Node, Payload, ProposalOutcome, ProposeError, ReadError, ReadId,
+    RestoreError, Status,
+};
+use crate::state_machine::{StateMachine, Undecodable};
+use crate::storage::{LogError, LogStore};
+
+/// Takes messages to other servers. May lose them, and may not wait.
+pub trait Transport {
+    /// Queues a message for its receiver.
+    fn send(&mut self, envelope: Envelope);
+
+    /// Nothing more comes for now: what is queued should leave before the disk is waited for.
+    fn flush(&mut self);
+}
+
+/// Whether a replica has more to do without any further input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// It waits for input.
+    Done,
+    /// It should be called again soon.
+    More,
+}
+
+/// Drains in one call. An ordinary turn takes three: send and write, acknowledge, apply.
+const DRAINS_MAX: u32 = 8;
+
+/// Names a proposal for whoever made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// The end of something that was asked of a replica. Each request has exactly one.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Completion<R> {
+    /// A proposal was applied at an index, with this reply.
+    Applied(Token, Index, R),
+    /// A proposal never entered the log.
+    Refused(Token, ProposeError),
+    /// This server stopped leading before the proposal was committed; it may yet be.
+    Unknown(Token),
+    /// A read may be answered now.
+    ReadReady(ReadId),
+    /// A read could not be confirmed; nothing happened.
+    ReadLost(ReadId, LeadershipChanged),
+    /// A read was not begun, since nobody is known who could confirm it.
+    ReadRefused(ReadId, ReadError),
+}
+
+/// Why a replica must stop. There is no way on from any of these.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The disk cannot be trusted any more.
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// A committed command cannot be understood.
+    #[error("{0}")]
+    Undecodable(#[from] Undecodable),
+}
+
+/// A member of a founded cluster.
+///
+/// Invariants:
+/// - entries are applied in order, each once, and only when committed and on the own disk;
+/// - every proposal and every read completes exactly once.
+#[derive(Debug)]
+pub struct Replica<M: StateMachine> {
+    node: Node,
+    log: LogStore,
+    machine: M,
+    /// Proposals of this leadership, by the index they were given.
+    proposed: VecDeque<(Index, Token)>,
+    /// Commands for the next batch.
+    queued: Vec<(Token, Payload)>,
+    /// Confirmed reads that wait for the state machine.
+    reads: BTreeMap<Index, Vec<ReadId>>,
+    completions: Vec<Completion<M::Reply>>,
+    events: Vec<Event>,
+}
+
+impl<M: StateMachine> Replica<M> {
+    /// A replica that continues from what is on the disk. `seed` decides its election timeouts.
+    ///
+    /// # Errors
+    /// What is on the disk does not hang together.
+    pub fn new(
+        config: Config,
+        log: LogStore,
+        state: DurableState,
+        machine: M,
+        seed: u64,
+    ) -> Result<Self, RestoreError> {
+        let mut node = Node::restore(config, state, seed)?;
+        node.set_room(log.room());
+        Ok(Self {
+            node,
+            log,
+            machine,
+            proposed: VecDeque::new(),
+            queued: Vec::new(),
+            reads: BTreeMap::new(),
+            completions: Vec::new(),
+            events: Vec::new(),
+        })
+    }
+
+    /// A tenth of a heartbeat has passed.
+    pub fn tick(&mut self) {
+        self.node.tick();
+    }
+
+    /// A message came.
+    pub fn step(&mut self, envelope: Envelope) {
+        self.node.step(envelope);
+    }
+
+    /// Asks for a command to be replicated. All that come before the next
+    /// [`advance`](Self::advance) share one batch.
+    pub fn propose(&mut self, token: Token, command: Payload) {
+        self.queued.push((token, command));
+    }
+
+    /// Asks for a linearizable read.
+    pub fn read(&mut self, id: ReadId) {
+        if let Err(error) = self.node.request_read(id) {
+            self.completions.push(Completion::ReadRefused(id, error));
+        }
+    }
+
+    /// Carries out what the node asks for, until it asks for nothing more or so much was done
+    /// that messages should be looked at first: a long way to catch up must not keep a leader
+    /// from its heartbeats. Messages leave before the disk is waited for, so that followers write
+    /// while this server does.
+    ///
+    /// # Errors
+    /// The replica must stop.
+    pub fn advance(&mut self, transport: &mut dyn Transport) -> Result<Work, Fatal> {
+        self.propose_queued();
+        for _ in 0..DRAINS_MAX {
+            let actions = self.node.drain();
+            if actions.is_empty() && !self.log.is_pending() {
+                return Ok(Work::Done);
+            }
+            self.carry_out(actions, transport)?;
+        }
+        Ok(Work::More)
+    }
+
+    fn carry_out(
+        &mut self,
+        actions: Actions,
+        transport: &mut dyn Transport,
+    ) -> Result<(), Fatal> {
+        let Actions { append, send, apply, fetch, ended, reads, events } = actions;
+        self.events.extend(events);
+        if !send.is_empty() {
+            send.into_iter().for_each(|envelope| transport.send(envelope));
+            transport.flush();
+        }
+        ended.into_iter().for_each(|ended| self.on_ended(&ended));
+        for read in reads {
+            match read.outcome {
+                Ok(index) => self.reads.entry(index).or_default().push(read.id),
+                Err(changed) => self.completions.push(Completion::ReadLost(read.id, changed)),
+            }
+        }
+        self.apply(apply)?;
+        for fetch in fetch {
+            let entries = self.log.read(&fetch)?;
+            self.node.on_fetched(fetch.id, entries);
+        }
+        if let Some(append) = append {
+            self.log.submit(append)?;
+        }
+        if self.log.is_pending() {
+            for ticket in self.log.complete()? {
+                self.node.on_durable(ticket);
+            }
+            self.node.set_room(self.log.room());
+        }
+        self.complete_reads();
+        Ok(())
+    }
+
+    fn propose_queued(&mut self) {
+        if self.queued.is_empty() {
+            return;
+        }
+        let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..).unzip();
+        match self.node.propose(batch) {
+            Ok(indexes) => {
+                let indexes = (indexes.start.0..indexes.end.0).map(Index);
+                self.proposed.extend(indexes.zip(tokens));
+            }
+            Err(error) => {
+                let refused = |token| Completion::Refused(token, error.clone());
+                self.completions.extend(tokens.into_iter().map(refused));
+            }
+        }
+    }
+
+    fn on_ended(&mut self, ended: &Ended) {
+        if ended.outcome == ProposalOutcome::Unknown {
+            // Those that are committed but not applied stay: they will complete with their reply.
+            let first = *ended.indexes.start();
+            let kept = self.proposed.partition_point(|(index, _)| *index < first);
+            let lost = self.proposed.drain(kept..).map(|(_, token)| Completion::Unknown(token));
+            self.completions.extend(lost);
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
+        let Some(last) = entries.last().map(|last| last.index) else { return Ok(()) };
+        for entry in entries {
+            if entry.kind != EntryKind::Command {
+                self.machine.advance(entry.index);
+            } else {
+                let reply = self.machine.apply(entry.index, &entry.payload.bytes)?;
+                let proposed =
+                    self.proposed.pop_front_if(|(index, _)| *index == entry.index);
+                if let Some((index, token)) = proposed {
+                    self.completions.push(Completion::Applied(token, index, reply));
+                }
+            }
+        }
+        self.node.on_applied(last);
+        Ok(())
+    }
+
+    /// Completes the reads whose index the state machine has applied.
+    fn complete_reads(&mut self) {
+        let applied = self.node.applied();
+        while let Some(first) = self.reads.first_entry().filter(|first| *first.key() <= applied) {
+            self.completions.extend(first.remove().into_iter().map(Completion::ReadReady));
+        }
+    }
+
+    /// Takes what has completed.
+    pub fn take_completions(&mut self) -> Vec<Completion<M::Reply>> {
+        std::mem::take(&mut self.completions)
+    }
+
+    /// Takes what has happened, for people.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The state machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The node at this moment.
+    pub fn status(&self) -> Status {
+        self.node.status()
+    }
+
+    /// Entries of this server's own log, from `from` on, committed or not.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn log_entries(&self, from: Index, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
+        let status = self.node.status();
+        let from = from.max(status.snapshot.next());
+        let to = status.durable;
+        if from > to {
+            return Ok(Vec::new());
+        }
+        self.log.read(&Fetch { id: FetchId(0), from, to, bytes_max })
+    }
+
+    /// Stops, closing the log so that the next start can tell that nothing was lost.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn close(self) -> Result<(), LogError> {
+        self.log.close()
+    }
+}

@@ -1,0 +1,39 @@
+//! What Raft replicates: anything that turns a sequence of commands into states, the same on every
+//! server.
+
+use bytes::Bytes;
+
+use crate::node::Index;
+
+/// A deterministic state machine. Given the same commands at the same indexes it must end in the
+/// same state and give the same replies, on every server and in every run: it may look at nothing
+/// but its own state and the command.
+pub trait StateMachine {
+    /// What applying a command answers to whoever proposed it.
+    type Reply;
+
+    /// Applies a committed command. A command that the machine does not like is a reply; an error
+    /// says that this program cannot know what the command means.
+    ///
+    /// # Errors
+    /// The command cannot be decoded. The server stops: skipping it would make its state differ
+    /// from the others'.
+    fn apply(&mut self, index: Index, command: &Bytes) -> Result<Self::Reply, Undecodable>;
+
+    /// The entry at `index` is committed and holds no command. The machine keeps its own count of
+    /// what it has applied, so that state and count can never part.
+    fn advance(&mut self, index: Index);
+}
+
+/// A committed command that this program cannot decode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the committed entry {index} cannot be decoded ({reason}); another version of this program \
+     proposed it, so run that version"
+)]
+pub struct Undecodable {
+    /// The entry.
+    pub index: Index,
+    /// What the decoder says.
+    pub reason: String,
+}

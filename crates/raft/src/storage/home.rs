@@ -1,0 +1,257 @@
+//! A server's data directory: whose it is, and the durable steps from an empty directory to a
+//! member of a founded cluster. Opening never creates what should be there: a founded server
+//! without a log, or a log without an identity, lost something and must not pretend otherwise.
+
+use std::io;
+use std::sync::Arc;
+
+use wal::{Disk, File};
+
+use super::identity::{Identity, IdentityError, IdentityFile, Stage};
+use super::log_store::{LogError, LogOptions, LogStore, Opened};
+use crate::founding::Charter;
+use crate::node::{DurableState, Incarnation, Member, NodeId};
+
+const LOCK: &str = "LOCK";
+const CHARTER: &str = "founding";
+const LOG: &str = "log";
+
+/// Charters are small; a longer file is not one.
+const CHARTER_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The disk failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Another process runs on it.
+    #[error("{path}: another kvctl is running on this data directory; stop it first")]
+    InUse {
+        /// The lock.
+        path: String,
+    },
+    /// It belongs to another server.
+    #[error(
+        "{path}: this data directory belongs to server {found}, not {wanted}; start with \
+         --id {found}, or give {wanted} a directory of its own"
+    )]
+    OtherServer {
+        /// The directory.
+        path: String,
+        /// Whose it is.
+        found: NodeId,
+        /// Who wanted it.
+        wanted: NodeId,
+    },
+    /// It belongs to another cluster.
+    #[error(
+        "{path}: this data directory belongs to cluster {found:?}, but the configuration file \
+         names {wanted:?}; use that cluster's file, or another directory"
+    )]
+    OtherCluster {
+        /// The directory.
+        path: String,
+        /// Its cluster.
+        found: String,
+        /// The cluster in the file.
+        wanted: String,
+    },
+    /// Who this server is cannot be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Something that must be there is missing or unreadable.
+    #[error("{path}: {what}; what this server promised is lost, so it does not start")]
+    Damaged {
+        /// The file or directory.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl HomeError {
+    /// Whether this is damage to the data, rather than a mistake or a failure of the machine.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            HomeError::Identity(IdentityError::Damaged { .. }) | HomeError::Damaged { .. } => true,
+            HomeError::Log(error) => error.is_damage(),
+            _ => false,
+        }
+    }
+}
+
+/// An open data directory; nobody else can open it meanwhile.
+#[derive(Debug)]
+pub struct Home {
+    disk: Arc<dyn Disk>,
+    identity: IdentityFile,
+    /// What the identity's stage speaks of.
+    charter: Option<Charter>,
+    _lock: wal::Lock,
+}
+
+impl Home {
+    /// Opens the directory of server `id` in the cluster called `name`. An empty one becomes that
+    /// server's, with the incarnation that `draw` gives. Each opening counts as a boot.
+    ///
+    /// # Errors
+    /// The directory is in use, belongs to another server or cluster, or is damaged.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        id: NodeId,
+        name: &str,
+        draw: impl FnOnce() -> Incarnation,
+    ) -> Result<Self, HomeError> {
+        let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
+            _ => HomeError::Io { path: disk.path(LOCK), source },
+        })?;
+        let io = |source| HomeError::Io { path: disk.path(""), source };
+        let identity = if IdentityFile::exists(disk.as_ref()).map_err(io)? {
+            IdentityFile::open(disk.as_ref())?
+        } else {
+            if disk.list().map_err(io)?.iter().any(|name| name == LOG || name == CHARTER) {
+                let what = "there is a log but no identity file".to_string();
+                return Err(HomeError::Damaged { path: disk.path(""), what });
+            }
+            IdentityFile::create(disk.as_ref(), Member { id, incarnation: draw() })?
+        };
+        let found = identity.identity().member.id;
+        if found != id {
+            return Err(HomeError::OtherServer { path: disk.path(""), found, wanted: id });
+        }
+        let charter = match identity.identity().stage {
+            Stage::Drawn => None,
+            Stage::Agreed(cluster) | Stage::Founded(cluster) => {
+                let charter = read_charter(disk.as_ref())?;
+                if charter.cluster_id() != cluster {
+                    let what = "it is not what this server agreed to".to_string();
+                    return Err(HomeError::Damaged { path: disk.path(CHARTER), what });
+                }
+                Some(charter)
+            }
+        };
+        if let Some(charter) = charter.as_ref().filter(|charter| charter.name != name) {
+            let (found, wanted) = (charter.name.clone(), name.to_string());
+            return Err(HomeError::OtherCluster { path: disk.path(""), found, wanted });
+        }
+        Ok(Self { disk, identity, charter, _lock: lock })
+    }
+
+    /// Who this server is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        self.identity.identity()
+    }
+
+    /// What this server agreed to found its cluster with, or founded it with.
+    #[must_use]
+    pub fn charter(&self) -> Option<&Charter> {
+        self.charter.as_ref()
+    }
+
+    /// Makes durable that this server agrees to `charter`, and to no other, ever.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn agree(&mut self, charter: Charter) -> Result<(), HomeError> {
+        assert!(
+            self.identity().stage == Stage::Drawn,
+            "a server agrees to one charter in the life of its directory"
+        );
+        self.write_charter(&charter)?;
+        self.identity.set_stage(Stage::Agreed(charter.cluster_id()))?;
+        self.charter = Some(charter);
+        Ok(())
+    }
+
+    /// Writes the first entry of the log and then, durably, that there is a log.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn found(&mut self, charter: Charter, options: &LogOptions) -> Result<(), HomeError> {
+        let cluster = charter.cluster_id();
+        if self.charter.as_ref() != Some(&charter) {
+            self.write_charter(&charter)?;
+        }
+        // The identity still says that there is no log, so a part of one was never used.
+        let log = self.log_disk()?;
+        let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
+        for leftover in log.list().map_err(io)? {
+            log.remove(&leftover).map_err(io)?;
+        }
+        log.sync().map_err(io)?;
+        LogStore::found(log, options, &charter.configuration)?;
+        self.identity.set_stage(Stage::Founded(cluster))?;
+        self.charter = Some(charter);
+        Ok(())
+    }
+
+    /// Opens the log of a founded server.
+    ///
+    /// # Errors
+    /// There is none, it is damaged, or the disk failed.
+    pub fn open_log(
+        &self,
+        options: &LogOptions,
+    ) -> Result<(LogStore, DurableState, Opened), HomeError> {
+        let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
+        if !self.disk.list().map_err(io)?.iter().any(|name| name == LOG) {
+            let what = "the log is missing".to_string();
+            return Err(HomeError::Damaged { path: self.disk.path(LOG), what });
+        }
+        Ok(LogStore::open(self.log_disk()?, options)?)
+    }
+
+    fn log_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
+        let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
+        self.disk.subdirectory(LOG).map_err(io)
+    }
+
+    /// Replaces the file whole: under another name first, so that a half of one is never read.
+    fn write_charter(&self, charter: &Charter) -> Result<(), HomeError> {
+        let disk = self.disk.as_ref();
+        let write = || -> io::Result<()> {
+            let temporary = format!("{CHARTER}.new");
+            if disk.list()?.contains(&temporary) {
+                disk.remove(&temporary)?;
+            }
+            let file = disk.create(&temporary)?;
+            let mut bytes = postcard::to_stdvec(charter).map_err(io::Error::other)?;
+            bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+            wal::write_all_at(file.as_ref(), &bytes, 0)?;
+            file.sync_all()?;
+            disk.rename(&temporary, CHARTER)?;
+            disk.sync()
+        };
+        write().map_err(|source| HomeError::Io { path: disk.path(CHARTER), source })
+    }
+}
+
+fn read_charter(disk: &dyn Disk) -> Result<Charter, HomeError> {
+    let path = disk.path(CHARTER);
+    let damaged = |what: &str| HomeError::Damaged { path: path.clone(), what: what.to_string() };
+    let file = disk.open(CHARTER).map_err(|error| damaged(&error.to_string()))?;
+    let read = |file: &dyn File| -> io::Result<Vec<u8>> {
+        let length = file.len()?.min(CHARTER_BYTES_MAX);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        wal::read_exact_at(file, &mut bytes, 0)?;
+        Ok(bytes)
+    };
+    let bytes = read(file.as_ref()).map_err(|error| damaged(&error.to_string()))?;
+    let (body, checksum) = bytes.split_last_chunk::<4>().ok_or_else(|| damaged("it is empty"))?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
+        return Err(damaged("its checksum is wrong"));
+    }
+    postcard::from_bytes(body).map_err(|error| damaged(&error.to_string()))
+}

@@ -1,0 +1,293 @@
+//! Who a server is, on its disk: a file of two sectors that are written in turn, so that a power
+//! cut in the middle of one leaves the other. It is preallocated and never grows.
+//!
+//! ```text
+//! one sector, 512 bytes, little endian:
+//!   0  magic "KVCTLID1"      8  version u16        10  stage u8       11  length of the name u8
+//!  12  zero u32             16  sequence u64       24  incarnation u64
+//!  32  boot u64             40  founding [u8; 16]  56  name [u8; 32]
+//!  88  zeros                                      508  crc32 of the 508 bytes before it
+//! ```
+//!
+//! The sector with the higher sequence is the current one. If one of the two is rotten it may
+//! have been the current one, so at most the last boot number is unknown: the next one is raised
+//! by two. If both are, nobody knows what this server promised.
+
+use std::io;
+
+use wal::{Disk, File};
+
+use crate::ClusterId;
+use crate::node::{Boot, Incarnation, Member, NodeId};
+
+/// The file's name.
+const NAME: &str = "identity";
+const SECTOR: usize = 512;
+const MAGIC: &[u8; 8] = b"KVCTLID1";
+const VERSION: u16 = 1;
+
+/// How far a server has come in founding its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It has drawn an incarnation and agreed to nothing. It has no log yet.
+    Drawn,
+    /// It has agreed to found a cluster with exactly the pairs whose hash this is. It has no log
+    /// yet, and will never agree to others.
+    Agreed(ClusterId),
+    /// Its cluster is founded and it has a log.
+    Founded(ClusterId),
+}
+
+/// Who a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name and the life of its directory.
+    pub member: Member,
+    /// This start.
+    pub boot: Boot,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// Why the identity of a directory cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The disk failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Both copies are unreadable.
+    #[error(
+        "{path}: both copies of this server's identity are damaged, so nobody knows what it \
+         promised; remove the directory and let the server rejoin as a new one"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+    },
+    /// A newer program wrote it.
+    #[error("{path}: version {version} of the identity file is unknown; use a newer kvctl")]
+    Version {
+        /// The file.
+        path: String,
+        /// Its version.
+        version: u16,
+    },
+}
+
+/// The file, open.
+#[derive(Debug)]
+pub(super) struct IdentityFile {
+    file: Box<dyn File>,
+    path: String,
+    sequence: u64,
+    identity: Identity,
+}
+
+enum Sector {
+    Valid(u64, Identity),
+    Rotten,
+    Version(u16),
+}
+
+impl IdentityFile {
+    /// Whether a directory has one.
+    pub(super) fn exists(disk: &dyn Disk) -> io::Result<bool> {
+        Ok(disk.list()?.iter().any(|name| name == NAME))
+    }
+
+    /// Makes the file of a new server; durable, name included, before this returns.
+    pub(super) fn create(disk: &dyn Disk, member: Member) -> Result<Self, IdentityError> {
+        let path = disk.path(NAME);
+        let io = |source| IdentityError::Io { path: path.clone(), source };
+        let identity = Identity { member, boot: Boot(1), stage: Stage::Drawn };
+        let unfinished = format!("{NAME}.new");
+        if disk.list().map_err(io)?.contains(&unfinished) {
+            disk.remove(&unfinished).map_err(io)?;
+        }
+        let file = disk.create(&unfinished).map_err(io)?;
+        let sectors = [encode(1, &identity), encode(2, &identity)].concat();
+        wal::write_all_at(file.as_ref(), &sectors, 0).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        disk.rename(&unfinished, NAME).map_err(io)?;
+        disk.sync().map_err(io)?;
+        Ok(Self { file, path, sequence: 2, identity })
+    }
+
+    /// Reads the file and counts this start, durably. Both sectors are whole again afterwards.
+    pub(super) fn open(disk: &dyn Disk) -> Result<Self, IdentityError> {
+        let path = disk.path(NAME);
+        let io = |source| IdentityError::Io { path: path.clone(), source };
+        let file = disk.open(NAME).map_err(io)?;
+        // What the cache holds may never have reached the disk.
+        file.sync_all().map_err(io)?;
+        file.drop_cache().map_err(io)?;
+        let sectors = [0, SECTOR].map(|offset| read_sector(file.as_ref(), offset));
+        if let [Sector::Version(version), _] | [_, Sector::Version(version)] = sectors {
+            return Err(IdentityError::Version { path, version });
+        }
+        let rotten = sectors.iter().any(|sector| matches!(sector, Sector::Rotten));
+        let newest = sectors
+            .into_iter()
+            .filter_map(|sector| match sector {
+                Sector::Valid(sequence, identity) => Some((sequence, identity)),
+                _ => None,
+            })
+            .max_by_key(|(sequence, _)| *sequence);
+        let Some((sequence, mut identity)) = newest else {
+            return Err(IdentityError::Damaged { path });
+        };
+        identity.boot = Boot(identity.boot.0 + if rotten { 2 } else { 1 });
+        let mut opened = Self { file, path, sequence, identity: identity.clone() };
+        opened.write(identity.clone())?;
+        if rotten {
+            opened.write(identity)?;
+        }
+        Ok(opened)
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(super) fn set_stage(&mut self, stage: Stage) -> Result<(), IdentityError> {
+        self.write(Identity { stage, ..self.identity.clone() })
+    }
+
+    /// Writes over the older of the two sectors.
+    fn write(&mut self, identity: Identity) -> Result<(), IdentityError> {
+        let io = |source| IdentityError::Io { path: self.path.clone(), source };
+        let sequence = self.sequence + 1;
+        let offset = if sequence % 2 == 1 { 0 } else { SECTOR as u64 };
+        wal::write_all_at(self.file.as_ref(), &encode(sequence, &identity), offset).map_err(io)?;
+        self.file.sync_data().map_err(io)?;
+        self.sequence = sequence;
+        self.identity = identity;
+        Ok(())
+    }
+}
+
+fn encode(sequence: u64, identity: &Identity) -> [u8; SECTOR] {
+    let (stage, founding) = match identity.stage {
+        Stage::Drawn => (0, ClusterId::default()),
+        Stage::Agreed(founding) => (1, founding),
+        Stage::Founded(founding) => (2, founding),
+    };
+    let name = identity.member.id.as_str();
+    let name_length = u8::try_from(name.len()).unwrap_or(0);
+    let mut sector = Vec::with_capacity(SECTOR);
+    sector.extend_from_slice(MAGIC);
+    sector.extend_from_slice(&VERSION.to_le_bytes());
+    sector.extend_from_slice(&[stage, name_length]);
+    sector.extend_from_slice(&0_u32.to_le_bytes());
+    for number in [sequence, identity.member.incarnation.0, identity.boot.0] {
+        sector.extend_from_slice(&number.to_le_bytes());
+    }
+    sector.extend_from_slice(&founding.0);
+    sector.extend_from_slice(name.as_bytes());
+    sector.resize(SECTOR - 4, 0);
+    let checksum = crc32fast::hash(&sector);
+    sector.extend_from_slice(&checksum.to_le_bytes());
+    sector.try_into().unwrap_or([0; SECTOR])
+}
+
+fn read_sector(file: &dyn File, offset: usize) -> Sector {
+    let mut sector = [0; SECTOR];
+    match wal::read_exact_at(file, &mut sector, offset as u64) {
+        // An unreadable sector is a rotten one: the other copy may be whole.
+        Err(_) => Sector::Rotten,
+        Ok(()) => decode(&sector).unwrap_or(Sector::Rotten),
+    }
+}
+
+fn decode(sector: &[u8; SECTOR]) -> Option<Sector> {
+    let (body, checksum) = sector.split_last_chunk::<4>()?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) || !body.starts_with(MAGIC) {
+        return None;
+    }
+    let number = |offset: usize| -> Option<u64> {
+        Some(u64::from_le_bytes(body.get(offset..offset + 8)?.try_into().ok()?))
+    };
+    let version = u16::from_le_bytes(body.get(8..10)?.try_into().ok()?);
+    if version != VERSION {
+        return Some(Sector::Version(version));
+    }
+    let founding = ClusterId(body.get(40..56)?.try_into().ok()?);
+    let stage = match body.get(10)? {
+        0 => Stage::Drawn,
+        1 => Stage::Agreed(founding),
+        2 => Stage::Founded(founding),
+        _ => return None,
+    };
+    let name = body.get(56..56 + usize::from(*body.get(11)?))?;
+    let id = NodeId::new(std::str::from_utf8(name).ok()?).ok()?;
+    let member = Member { id, incarnation: Incarnation(number(24)?) };
+    Some(Sector::Valid(number(16)?, Identity { member, boot: Boot(number(32)?), stage }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(77) };
+        Identity { member, boot: Boot(5), stage: Stage::Agreed(ClusterId([9; 16])) }
+    }
+
+    #[test]
+    fn a_sector_has_these_very_bytes() {
+        let sector = encode(3, &identity());
+        let expected: Vec<u8> = [
+            b"KVCTLID1".as_slice(),
+            &[1, 0, 1, 2, 0, 0, 0, 0],
+            &[3, 0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0],
+            &[9; 16],
+            b"s1",
+        ]
+        .concat();
+        assert_eq!(&sector[..expected.len()], expected);
+        assert!(sector[expected.len()..508].iter().all(|&byte| byte == 0));
+        assert!(matches!(decode(&sector), Some(Sector::Valid(3, read)) if read == identity()));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_sector_is_noticed() {
+        let sector = encode(3, &identity());
+        for bit in 0..SECTOR * 8 {
+            let mut flipped = sector;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&flipped).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_start_counts_and_a_rotten_sector_makes_it_count_by_two() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = wal::RealDisk::open(directory.path()).unwrap();
+        let member = identity().member;
+        IdentityFile::create(disk.as_ref(), member).unwrap();
+        assert_eq!(IdentityFile::open(disk.as_ref()).unwrap().identity().boot, Boot(2));
+        for (rotten, boot) in [(0, 4), (1, 6)] {
+            let file = disk.open(NAME).unwrap();
+            wal::write_all_at(file.as_ref(), &[0xff; 8], rotten * SECTOR as u64 + 30).unwrap();
+            let opened = IdentityFile::open(disk.as_ref()).unwrap();
+            assert!(opened.identity().boot >= Boot(boot), "rotten sector {rotten}");
+            assert_eq!(opened.identity().member, member);
+        }
+    }
+
+    #[test]
+    fn an_identity_with_both_sectors_rotten_is_refused_with_a_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = wal::RealDisk::open(directory.path()).unwrap();
+        IdentityFile::create(disk.as_ref(), identity().member).unwrap();
+        let file = disk.open(NAME).unwrap();
+        wal::write_all_at(file.as_ref(), &[0; 2 * SECTOR], 0).unwrap();
+        let error = IdentityFile::open(disk.as_ref()).unwrap_err();
+        assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
+    }
+}

@@ -1,0 +1,386 @@
+//! The node's log on the disk: its appends become batches of the write-ahead log, with hard state,
+//! truncation and entries in one write.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
+
+use wal::Disk;
+
+use crate::node::{
+    Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Incarnation, Index,
+    Member, NodeId, Payload, Position, Term, Ticket,
+};
+
+/// How the log is kept.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The log's own settings.
+    pub wal: wal::Options,
+    /// Entries handed to the node at the start, in bytes.
+    pub recent_bytes_max: u64,
+    /// Where the next segment is made ready.
+    pub successors: Successors,
+}
+
+/// Where the next segment of the log is made ready, ahead of its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successors {
+    /// On the log's own thread, when it is noticed that one is wanted.
+    Inline,
+    /// On a helper thread, so that no append waits for it.
+    Thread,
+}
+
+/// Why the log cannot be used. Every such error ends the server: what the disk holds is no longer
+/// known.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// It could not be made.
+    #[error(transparent)]
+    Create(#[from] wal::CreateError),
+    /// It could not be opened.
+    #[error(transparent)]
+    Open(#[from] wal::OpenError),
+    /// An append was not possible.
+    #[error(transparent)]
+    Append(#[from] wal::AppendError),
+    /// A write or a sync failed.
+    #[error(transparent)]
+    Write(#[from] wal::WalError),
+    /// Entries could not be read back.
+    #[error(transparent)]
+    Read(#[from] wal::ReadError),
+    /// Entries whose payloads are damaged.
+    #[error(
+        "the payloads of {} log entries are damaged, the first at {first}; this server cannot \
+         prove what it holds and does not start",
+        .count
+    )]
+    Lost {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: Position,
+    },
+    /// The log is whole, but what it says makes no sense.
+    #[error("the log is whole but cannot be understood: {0}")]
+    Meaning(String),
+}
+
+impl LogError {
+    /// Whether this is damage to the data, rather than a failure of the machine.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            LogError::Open(error) => error.is_damage(),
+            LogError::Lost { .. } | LogError::Meaning(_) => true,
+            LogError::Read(_) => true,
+            LogError::Create(_) | LogError::Append(_) | LogError::Write(_) => false,
+        }
+    }
+}
+
+/// What a start found, for the people who watch.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Entries in the log.
+    pub entries: u64,
+    /// An unfinished last write that was discarded, if any.
+    pub torn_tail: Option<TornTail>,
+}
+
+/// An unfinished last write, of which nothing says that it was ever acknowledged.
+#[derive(Clone, Debug)]
+pub struct TornTail {
+    /// The segment's file.
+    pub segment: String,
+    /// Where in it.
+    pub offset: u64,
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct LogStore {
+    wal: wal::Wal,
+    successors: Successors,
+    /// A helper thread that makes the next segment.
+    helper: Option<mpsc::Receiver<wal::JobDone>>,
+    /// Appends that were staged and not yet committed.
+    staged: Vec<Ticket>,
+}
+
+impl LogStore {
+    /// Makes the log of a new cluster: term 1, and the configuration as its first entry.
+    ///
+    /// # Errors
+    /// The disk refuses, or there is a log already.
+    pub fn found(
+        disk: Arc<dyn Disk>,
+        options: &LogOptions,
+        configuration: &Configuration,
+    ) -> Result<(), LogError> {
+        let mut wal = wal::Wal::create(disk, options.wal.clone())?;
+        let term = Term(1);
+        let entry = Entry {
+            index: Index(1),
+            term,
+            kind: EntryKind::Configuration,
+            payload: Payload::new(configuration.encode()),
+        };
+        wal.stage(wal::Append {
+            metadata: Some(encode_hard_state(HardState { term, vote: None })?),
+            reset: None,
+            truncate_after: None,
+            entries: [to_wal(entry)],
+        })?;
+        wal.commit()?;
+        wal.close()?;
+        Ok(())
+    }
+
+    /// Opens the log of a founded server, verifying all of it.
+    ///
+    /// # Errors
+    /// The log is damaged, or the disk fails.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: &LogOptions,
+    ) -> Result<(Self, DurableState, Opened), LogError> {
+        let check = wal::Check { verify_from: 1, floor: None };
+        let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;
+        if let Some(first) = recovery.lost.first() {
+            let first = from_position(*first);
+            return Err(LogError::Lost { count: recovery.lost.len(), first });
+        }
+        let mut store =
+            Self { wal, successors: options.successors, helper: None, staged: Vec::new() };
+        let state = store.durable_state(options.recent_bytes_max)?;
+        let opened = Opened {
+            entries: state.last.index.0 - state.start.index.0,
+            torn_tail: recovery.torn_tail.map(|torn| TornTail {
+                segment: torn.segment,
+                offset: torn.offset,
+            }),
+        };
+        store.make_successor()?;
+        Ok((store, state, opened))
+    }
+
+    fn durable_state(&self, recent_bytes_max: u64) -> Result<DurableState, LogError> {
+        let hard_state = match self.wal.metadata() {
+            Some(metadata) => decode_hard_state(metadata.as_ref())?,
+            None => return Err(LogError::Meaning("it holds no term and no vote".into())),
+        };
+        let mut recent: VecDeque<Entry> = VecDeque::new();
+        let mut recent_bytes = 0;
+        let mut configurations = Vec::new();
+        let start = from_position(self.wal.log_start());
+        let last = from_position(self.wal.last());
+        let mut next = start.index.next();
+        while next <= last.index {
+            let entries = self.wal.read(next.0, last.index.0, PORTION_BYTES)?;
+            for entry in entries {
+                let entry = from_wal(entry)?;
+                if entry.kind == EntryKind::Configuration {
+                    let configuration = Configuration::decode(&entry.payload.bytes)
+                        .map_err(|error| LogError::Meaning(error.to_string()))?;
+                    configurations.push((entry.index, configuration));
+                }
+                next = entry.index.next();
+                recent_bytes += entry.bytes();
+                recent.push_back(entry);
+                while recent_bytes > recent_bytes_max {
+                    let Some(oldest) = recent.pop_front() else { break };
+                    recent_bytes -= oldest.bytes();
+                }
+            }
+        }
+        Ok(DurableState {
+            hard_state,
+            start,
+            runs: self.wal.terms().into_iter().map(from_position).collect(),
+            last,
+            recent: recent.into(),
+            configuration: Configuration::default(),
+            configurations,
+        })
+    }
+
+    /// Takes an append. It is on the disk once [`complete`](Self::complete) returns its ticket.
+    ///
+    /// # Errors
+    /// There is no room, or an earlier write failed; nothing of it was written.
+    pub fn submit(&mut self, append: Append) -> Result<(), LogError> {
+        let Append { ticket, hard_state, truncate_after, entries } = append;
+        self.staged.push(ticket);
+        if hard_state.is_none() && truncate_after.is_none() && entries.is_empty() {
+            return Ok(());
+        }
+        self.wal.stage(wal::Append {
+            metadata: hard_state.map(encode_hard_state).transpose()?,
+            reset: None,
+            truncate_after: truncate_after.map(|index| index.0),
+            entries: entries.into_iter().map(to_wal),
+        })?;
+        Ok(())
+    }
+
+    /// Writes and syncs everything submitted, as one batch; returns its tickets in order.
+    ///
+    /// # Errors
+    /// The write or the sync failed. Nothing is retried: what the disk holds is unknown, and the
+    /// server must stop.
+    pub fn complete(&mut self) -> Result<Vec<Ticket>, LogError> {
+        self.wal.commit()?;
+        self.make_successor()?;
+        Ok(std::mem::take(&mut self.staged))
+    }
+
+    /// Whether something was submitted and is not complete.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Reads entries back.
+    ///
+    /// # Errors
+    /// They cannot be read. That is never taken for the end of the log.
+    pub fn read(&self, fetch: &Fetch) -> Result<Vec<Entry>, LogError> {
+        let entries = self.wal.read(fetch.from.0, fetch.to.0, fetch.bytes_max)?;
+        entries.into_iter().map(from_wal).collect()
+    }
+
+    /// Bytes that may still be appended.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.wal.room()
+    }
+
+    /// Closes the log, so that the next start can tell that nothing was lost.
+    ///
+    /// # Errors
+    /// The disk failed; what was complete before is still durable.
+    pub fn close(mut self) -> Result<(), LogError> {
+        if let Some(helper) = self.helper.take()
+            && let Ok(done) = helper.recv()
+        {
+            self.wal.finish_job(done)?;
+        }
+        self.wal.close()?;
+        Ok(())
+    }
+
+    /// Has the next segment made ready, where one is wanted, and takes it over when it is.
+    fn make_successor(&mut self) -> Result<(), LogError> {
+        if let Some(done) = self.helper.as_ref().and_then(|helper| helper.try_recv().ok()) {
+            self.helper = None;
+            self.wal.finish_job(done)?;
+        }
+        if self.helper.is_some() {
+            return Ok(());
+        }
+        let Some(job) = self.wal.take_job() else { return Ok(()) };
+        match self.successors {
+            Successors::Inline => self.wal.finish_job(job.run())?,
+            Successors::Thread => {
+                let (sender, receiver) = mpsc::sync_channel(1);
+                std::thread::spawn(move || {
+                    // A log that is gone by then needs no successor.
+                    let _ = sender.send(job.run());
+                });
+                self.helper = Some(receiver);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries read at once while the whole log is gone through.
+const PORTION_BYTES: u64 = 4 << 20;
+
+/// The hard state as the log's metadata, little endian: version, term, incarnation of the vote,
+/// length of the vote's name (0 for none), the name.
+const HARD_STATE_VERSION: u8 = 1;
+
+fn encode_hard_state(state: HardState) -> Result<wal::Metadata, LogError> {
+    let name = state.vote.as_ref().map_or("", |vote| vote.id.as_str());
+    let incarnation = state.vote.map_or(0, |vote| vote.incarnation.0);
+    let mut bytes = vec![HARD_STATE_VERSION];
+    bytes.extend_from_slice(&state.term.0.to_le_bytes());
+    bytes.extend_from_slice(&incarnation.to_le_bytes());
+    bytes.push(u8::try_from(name.len()).unwrap_or(0));
+    bytes.extend_from_slice(name.as_bytes());
+    wal::Metadata::new(&bytes)
+        .ok_or_else(|| LogError::Meaning("a hard state is longer than metadata may be".into()))
+}
+
+fn decode_hard_state(bytes: &[u8]) -> Result<HardState, LogError> {
+    let decoded = || -> Option<HardState> {
+        let (&version, rest) = bytes.split_first()?;
+        let (term, rest) = rest.split_first_chunk::<8>()?;
+        let (incarnation, rest) = rest.split_first_chunk::<8>()?;
+        let (&length, name) = rest.split_first()?;
+        if version != HARD_STATE_VERSION || name.len() != usize::from(length) {
+            return None;
+        }
+        let vote = match std::str::from_utf8(name).ok()? {
+            "" => None,
+            name => Some(Member {
+                id: NodeId::new(name).ok()?,
+                incarnation: Incarnation(u64::from_le_bytes(*incarnation)),
+            }),
+        };
+        Some(HardState { term: Term(u64::from_le_bytes(*term)), vote })
+    };
+    decoded().ok_or_else(|| LogError::Meaning(format!("{bytes:02x?} is no term and vote")))
+}
+
+fn to_wal(entry: Entry) -> wal::Entry {
+    let tag = match entry.kind {
+        EntryKind::Empty => 0,
+        EntryKind::Command => 1,
+        EntryKind::Configuration => 2,
+    };
+    let Payload { bytes: payload, checksum } = entry.payload;
+    wal::Entry { index: entry.index.0, term: entry.term.0, tag, payload, checksum }
+}
+
+fn from_wal(entry: wal::Entry) -> Result<Entry, LogError> {
+    let kind = match entry.tag {
+        0 => EntryKind::Empty,
+        1 => EntryKind::Command,
+        2 => EntryKind::Configuration,
+        tag => return Err(LogError::Meaning(format!("entry {} has kind {tag}", entry.index))),
+    };
+    let payload = Payload { bytes: entry.payload, checksum: entry.checksum };
+    Ok(Entry { index: Index(entry.index), term: Term(entry.term), kind, payload })
+}
+
+fn from_position(position: wal::Position) -> Position {
+    Position { index: Index(position.index), term: Term(position.term) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hard_state_survives_in_these_very_bytes() {
+        let vote = Member { id: NodeId::new("s2").unwrap(), incarnation: Incarnation(258) };
+        let state = HardState { term: Term(6), vote: Some(vote) };
+        let metadata = encode_hard_state(state).unwrap();
+        assert_eq!(metadata.as_ref(), b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x02s2");
+        assert_eq!(decode_hard_state(metadata.as_ref()).unwrap(), state);
+        let none = HardState { term: Term(1), vote: None };
+        let metadata = encode_hard_state(none).unwrap();
+        assert_eq!(decode_hard_state(metadata.as_ref()).unwrap(), none);
+    }
+
+    #[test]
+    fn a_cut_or_strange_hard_state_is_refused() {
+        for bytes in [b"".as_slice(), b"\x02", b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x03s2"] {
+            assert!(decode_hard_state(bytes).is_err(), "{bytes:?}");
+        }
+    }
+}
