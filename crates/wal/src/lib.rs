@@ -1,1 +1,79 @@
-//! To be written.
+//! A segmented write-ahead log that tells damage from a torn end.
+//!
+//! # The story
+//!
+//! A program that promises to remember something writes it to a log, waits until the medium has
+//! it, and only then says so. [`Wal`] is such a log for numbered entries, each with a term, and
+//! for one small record of metadata of which only the newest counts. Appends are
+//! [staged](Wal::stage), merge into one batch, and are [committed](Wal::commit) with one write and
+//! one fdatasync, however many they are.
+//!
+//! # What it promises
+//!
+//! - **Committed is durable.** When `commit` has returned a ticket, everything staged up to it
+//!   survives a power cut. A batch is recovered whole or not at all.
+//! - **Damage is not an end.** A log that ends early because the power went is opened and goes on.
+//!   A log that ends early although something later proves that more was durable is refused, or
+//!   opened with a list of what is missing.
+//! - **A failed write is final.** After a failed write or sync the log takes nothing more; nothing
+//!   is retried, because a retried fsync succeeds without having written anything.
+//! - **Space is known beforehand.** Segments are filled with zeros before they are used. What
+//!   cannot be taken is refused before a byte is written.
+//!
+//! # What it leaves to others
+//!
+//! It does not know what the entries mean, has no network, no clock, no executor, and never starts
+//! a thread. It does not recycle segments, compress, or encrypt.
+//! A lost *last* batch cannot be told from a torn one; no local format can. [`Wal::close`] makes a
+//! mark that spares an orderly stop this doubt.
+//!
+//! # Where to read
+//!
+//! [`entry`](Entry) and [`options`](Options) say what goes in. `segment`, `record` and `batch` are
+//! the format, which docs/WAL_FORMAT.md draws byte by byte. `tally` counts what records amount to;
+//! `active`, `staged`, `append` and `room` write them; `reader` reads entries back. Opening goes
+//! from `inventory` (what files are there) over `scan` (how far is one segment whole) and `survey`
+//! (which segments make up the log) to `verdict` (what is damage, what is torn) and `open`. All of
+//! it stands on [`disk`], which tests replace with `sim_disk`.
+
+mod active;
+mod append;
+mod batch;
+pub mod disk;
+mod entry;
+mod error;
+mod index;
+mod inventory;
+mod open;
+mod options;
+mod reader;
+mod real_disk;
+mod record;
+mod repair;
+mod room;
+mod scan;
+mod segment;
+#[cfg(feature = "sim")]
+pub mod sim_disk;
+mod staged;
+mod successor;
+mod survey;
+mod tally;
+mod terms;
+mod verdict;
+mod wal;
+mod window;
+
+pub use disk::{Disk, File, Lock};
+pub use entry::{Append, Entry, METADATA_MAX, Metadata, MetadataTooLong, Position, Ticket};
+pub use error::{
+    AppendError, CreateError, Damage, Failure, LostRange, OpenError, ReadError, RepairError,
+    WalError,
+};
+pub use open::{Ending, Recovery};
+pub use options::{Fsync, LogId, Options, OptionsError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use real_disk::RealDisk;
+pub use successor::{Job, JobDone};
+pub use survey::Check;
+pub use verdict::TornTail;
+pub use wal::Wal;

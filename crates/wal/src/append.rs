@@ -1,0 +1,380 @@
+//! Appending: appends are checked and merged in memory, and committed with one write and one sync.
+//!
+//! Everything that can be refused is refused while staging, before a byte is written and before
+//! anything is changed. Once staged, an append is carried out or the log is poisoned.
+
+use std::sync::Arc;
+
+use crate::active::Active;
+use crate::entry::{Append, Entry, Position, Ticket};
+use crate::error::{AppendError, Failure, WalError};
+use crate::index::Extents;
+use crate::options::Fsync;
+use crate::record::Row;
+use crate::staged::{Staged, bytes_max};
+use crate::wal::{Wal, reading_view};
+
+/// Whether an append brings entries, which may not take what is reserved for records without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    Entries,
+    Control,
+}
+
+impl Wal {
+    /// Queues an append, merged with what is queued already, for the next
+    /// [`commit`](Wal::commit).
+    ///
+    /// An append of nothing takes the ticket of the one before it. If this append and the queued
+    /// ones together are more than one batch, the queued ones are committed first, here.
+    pub fn stage<E>(&mut self, append: Append<E>) -> Result<Ticket, AppendError>
+    where
+        E: IntoIterator<Item = Entry>,
+    {
+        if let Some(failure) = &self.poison {
+            return Err(AppendError::Poisoned(failure.clone()));
+        }
+        let Append { metadata, reset, truncate_after, entries } = append;
+        let base = self.base_of(reset, truncate_after)?;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result = self.check_entries(base, entries, &mut scratch).and_then(|payload_bytes| {
+            let is_nothing = metadata.is_none() && reset.is_none() && base == self.last;
+            if is_nothing && scratch.is_empty() {
+                return Ok(());
+            }
+            self.make_way(scratch.len() as u64, payload_bytes, reset)?;
+            if let Some(position) = reset {
+                self.stage_reset(position);
+            }
+            if let Some(metadata) = metadata {
+                self.metadata = Some(metadata);
+                self.staged.metadata = Some(metadata);
+            }
+            self.stage_truncation(base);
+            self.stage_entries(&mut scratch, payload_bytes);
+            self.ticket = Ticket(self.ticket.0.saturating_add(1));
+            Ok(())
+        });
+        scratch.clear();
+        self.scratch = scratch;
+        result.map(|()| self.ticket)
+    }
+
+    /// The position that the entries of an append follow.
+    fn base_of(
+        &self,
+        reset: Option<Position>,
+        truncate_after: Option<u64>,
+    ) -> Result<Position, AppendError> {
+        let (start, last) = match reset {
+            Some(position) if position.index == u64::MAX => {
+                return Err(AppendError::ResetOutOfRange { position });
+            }
+            Some(position) => (position, position),
+            None => (self.start, self.last),
+        };
+        match truncate_after {
+            None => Ok(last),
+            Some(index) if index == last.index => Ok(last),
+            Some(truncate_after) => {
+                let term = match reset {
+                    Some(_) => None,
+                    None => self.term(truncate_after),
+                };
+                let out_of_range = AppendError::TruncateOutOfRange {
+                    truncate_after,
+                    start: start.index,
+                    last: last.index,
+                };
+                term.map(|term| Position { index: truncate_after, term }).ok_or(out_of_range)
+            }
+        }
+    }
+
+    /// Moves the entries into `scratch` if each follows the one before; returns their bytes.
+    fn check_entries(
+        &self,
+        base: Position,
+        entries: impl IntoIterator<Item = Entry>,
+        scratch: &mut Vec<Entry>,
+    ) -> Result<u64, AppendError> {
+        let mut last = base;
+        let mut payload_bytes = 0_u64;
+        for entry in entries {
+            let position = entry.position();
+            if last.index.checked_add(1) != Some(position.index) || position.term < last.term {
+                return Err(AppendError::NotContiguous { expected_after: last, found: position });
+            }
+            let bytes = entry.payload_bytes();
+            if bytes > self.options.record_bytes_max {
+                let max = self.options.record_bytes_max;
+                return Err(AppendError::RecordTooLarge { index: position.index, bytes, max });
+            }
+            payload_bytes = payload_bytes.saturating_add(bytes);
+            last = position;
+            scratch.push(entry);
+        }
+        Ok(payload_bytes)
+    }
+
+    /// Sees to it that an append fits into a batch, and that batch into a segment.
+    fn make_way(
+        &mut self,
+        count: u64,
+        payload_bytes: u64,
+        reset: Option<Position>,
+    ) -> Result<(), AppendError> {
+        let alone = bytes_max(count, payload_bytes);
+        let max = self.options.batch_bytes_max;
+        if alone > max {
+            return Err(AppendError::BatchTooLarge { bytes: alone, max });
+        }
+        let weight = if count > 0 { Weight::Entries } else { Weight::Control };
+        let is_reset = reset.is_some() || self.staged.reset.is_some();
+        let merged = match reset {
+            Some(_) => alone,
+            None => bytes_max(
+                self.staged.count(self.last.index).saturating_add(count),
+                self.staged.payload_bytes.saturating_add(payload_bytes),
+            ),
+        };
+        if merged <= max {
+            return self.ensure_room(merged, weight, is_reset);
+        }
+        self.commit().map_err(|error| match error {
+            WalError::Poisoned(failure) | WalError::Job(failure) => AppendError::Poisoned(failure),
+            WalError::NoSpace { bytes } => AppendError::NoSpace { bytes, room: 0 },
+            WalError::PrefixOutOfRange { .. } => unreachable!("a commit drops no prefix itself"),
+        })?;
+        self.ensure_room(alone, weight, reset.is_some())
+    }
+
+    fn stage_reset(&mut self, position: Position) {
+        self.recent.clear();
+        self.recent_bytes = 0;
+        self.runs.clear();
+        self.lost.clear();
+        self.start = position;
+        self.last = position;
+        if self.durable.index > position.index {
+            self.durable = position;
+        }
+        self.staged = Staged {
+            reset: Some(position),
+            metadata: self.staged.metadata,
+            ..Staged::nothing_after(position.index)
+        };
+    }
+
+    fn stage_truncation(&mut self, keep: Position) {
+        if keep.index >= self.last.index {
+            return;
+        }
+        while self.recent.back().is_some_and(|newest| newest.index > keep.index) {
+            let Some(cut) = self.recent.pop_back() else { break };
+            let bytes = cut.payload_bytes();
+            self.recent_bytes = self.recent_bytes.saturating_sub(bytes);
+            if cut.index >= self.staged.first {
+                self.staged.payload_bytes = self.staged.payload_bytes.saturating_sub(bytes);
+            }
+        }
+        self.runs.truncate_after(keep.index);
+        self.lost.retain(|index, _| *index <= keep.index);
+        self.last = keep;
+        // Entries that were only queued leave no trace; a record is needed for committed ones.
+        if keep.index.saturating_add(1) < self.staged.first {
+            self.staged.first = keep.index.saturating_add(1);
+            self.staged.truncate = Some(keep);
+        }
+        if self.durable.index > keep.index {
+            self.durable = keep;
+        }
+    }
+
+    fn stage_entries(&mut self, entries: &mut Vec<Entry>, payload_bytes: u64) {
+        for entry in entries.iter() {
+            self.runs.push(entry.position());
+        }
+        if let Some(newest) = entries.last() {
+            self.last = newest.position();
+        }
+        self.recent.extend(entries.drain(..));
+        self.recent_bytes = self.recent_bytes.saturating_add(payload_bytes);
+        self.staged.payload_bytes = self.staged.payload_bytes.saturating_add(payload_bytes);
+    }
+
+    /// Drops the entries up to and including `through`.
+    ///
+    /// Readers lose them at once. The files go after the next commit has made the new start
+    /// durable, by a job.
+    pub fn drop_prefix(&mut self, through: u64) -> Result<(), WalError> {
+        self.check_poison()?;
+        if through <= self.start.index {
+            return Ok(());
+        }
+        let Some(term) = self.term(through) else {
+            return Err(WalError::PrefixOutOfRange { through, last: self.last.index });
+        };
+        let bytes = self.staged.bytes_max(self.last.index);
+        let is_reset = self.staged.reset.is_some();
+        self.ensure_room(bytes, Weight::Control, is_reset).map_err(|error| match error {
+            AppendError::Poisoned(failure) => WalError::Poisoned(failure),
+            AppendError::Successor(failure) => WalError::Job(failure),
+            _ => WalError::NoSpace { bytes },
+        })?;
+        let start = Position { index: through, term };
+        self.staged.prefix = Some(start);
+        self.start = start;
+        self.runs.drop_through(through, self.last.index);
+        self.lost.retain(|index, _| *index > through);
+        let first_staged = self.staged.first;
+        let is_gone = |oldest: &Entry| oldest.index <= through && oldest.index < first_staged;
+        while self.recent.front().is_some_and(is_gone) {
+            let Some(gone) = self.recent.pop_front() else { break };
+            self.recent_bytes = self.recent_bytes.saturating_sub(gone.payload_bytes());
+        }
+        Ok(())
+    }
+
+    /// Makes everything staged durable, as one batch, with one write and one fdatasync.
+    ///
+    /// With nothing staged it makes no system call. After a failure the log is poisoned: nothing
+    /// is retried, and whether the batch is durable is not known before the log is opened again.
+    pub fn commit(&mut self) -> Result<Ticket, WalError> {
+        self.check_poison()?;
+        if !self.staged.is_empty(self.last.index) {
+            self.write_staged().map_err(|failure| self.poisoned(failure))?;
+            self.staged = Staged::nothing_after(self.last.index);
+            self.durable = self.last;
+            self.is_making_paused = false;
+            self.evict();
+        }
+        self.durable_ticket = self.ticket;
+        Ok(self.ticket)
+    }
+
+    fn write_staged(&mut self) -> Result<(), Failure> {
+        let last = self.last.index;
+        let needs_fresh = self.staged.reset.is_some() && self.active.unlinked.is_none();
+        if needs_fresh || self.staged.bytes_max(last) > self.active.left() {
+            self.rotate()?;
+        }
+        let count = self.staged.count(last);
+        let first_needed =
+            self.staged.prefix.and_then(|start| self.segments.first_needed(start.index));
+        let skipped = self.recent.len().saturating_sub(usize::try_from(count).unwrap_or(0));
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let offset = self.active.encode_staged(
+            &self.staged,
+            first_needed.unwrap_or(0),
+            self.recent.range(skipped..),
+            &mut buffer,
+        );
+        let written = self.active.write(&buffer, self.options.fsync);
+        self.buffer = buffer;
+        written?;
+        self.active.is_closed = false;
+        if self.staged.prefix.is_some() || self.staged.reset.is_some() {
+            self.sync_everything()?;
+        }
+        self.note_written(offset, count);
+        Ok(())
+    }
+
+    /// Before files may be removed, what makes them dispensable must be durable, whatever the
+    /// options say.
+    fn sync_everything(&mut self) -> Result<(), Failure> {
+        if self.options.fsync == Fsync::Always {
+            return Ok(());
+        }
+        for file in self.unsynced.drain(..) {
+            crate::disk::uninterrupted(|| file.sync_data())
+                .map_err(|error| Failure::new("sync", self.active.path.clone(), error))?;
+        }
+        self.active.sync()
+    }
+
+    /// Brings what readers see up to what was written.
+    fn note_written(&mut self, offset: u64, count: u64) {
+        let tally = &self.active.tally;
+        if self.staged.reset.is_some() {
+            self.garbage.extend(self.segments.drop_below(self.active.sequence));
+        }
+        if let Some(keep) = self.staged.truncate {
+            self.segments.truncate_after(keep.index);
+        }
+        if let Some(newest) = self.segments.newest_mut() {
+            newest.first = tally.low;
+            newest.last = tally.boundary.last.index;
+            newest.end = self.active.end;
+            if let Some(extents) = newest.extents.get_mut() {
+                extents.push(self.staged.first, count, offset);
+            }
+        }
+        if self.staged.prefix.is_some() {
+            self.garbage.extend(self.segments.drop_below(tally.boundary.first_sequence));
+        }
+    }
+
+    /// Seals the segment in use and goes on in its successor.
+    ///
+    /// The seal is durable before anything is written behind it: it promises that there is a
+    /// successor, and the successor's link promises that the seal is there.
+    fn rotate(&mut self) -> Result<(), Failure> {
+        assert!(self.spare.is_some(), "a batch was staged without a segment to put it into");
+        let Some(spare) = self.spare.take() else { return Ok(()) };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        self.active.encode_link(&mut buffer);
+        let seal_offset = self.active.end.saturating_add(buffer.len() as u64);
+        let seal = Row::Seal(self.active.tally.seal());
+        self.active.encode_control(&seal, &mut buffer);
+        let written = self.active.write(&buffer, self.options.fsync);
+        self.buffer = buffer;
+        written?;
+        let seal_end = self.active.end;
+        if let Some(newest) = self.segments.newest_mut() {
+            newest.end = seal_end;
+        }
+        if self.options.fsync == Fsync::UnsafeNever {
+            self.unsynced.push(Arc::clone(&self.active.file));
+        }
+        self.active = Active::unlinked(
+            self.log_id,
+            spare,
+            self.active.tally.boundary,
+            (seal_offset, seal_end),
+            self.active.last_crc,
+            self.active.before,
+        );
+        self.segments.push(reading_view(&self.active, Extents::default()));
+        Ok(())
+    }
+
+    /// Lets go of the oldest recent entries beyond what the options grant.
+    fn evict(&mut self) {
+        while self.recent_bytes > self.options.cache_bytes {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.recent_bytes = self.recent_bytes.saturating_sub(oldest.payload_bytes());
+        }
+    }
+
+    /// Commits what is staged and ends the log with a record that says that nothing was in
+    /// flight, so that the next opening can tell a damaged end from a torn one.
+    pub fn close(mut self) -> Result<(), WalError> {
+        self.commit()?;
+        // A log that was just opened and closed again shall not grow, and a full segment is not
+        // worth a new one for this.
+        if self.active.is_closed || self.active.left() < 64 {
+            return Ok(());
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        self.sync_everything().map_err(|failure| self.poisoned(failure))?;
+        self.active.encode_link(&mut buffer);
+        self.active.encode_control(&Row::Close, &mut buffer);
+        let written = self.active.write(&buffer, Fsync::Always);
+        written.map_err(|failure| self.poisoned(failure))
+    }
+}

@@ -1,0 +1,180 @@
+//! Where entries lie: which segment holds which indexes, and where in a segment to begin reading.
+//!
+//! Offsets are kept for every few kilobytes only, so that the memory for them is a small and
+//! fixed part of the bytes on disk, however small the entries are.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use crate::disk::File;
+use crate::segment::Seed;
+
+/// A new reading point is noted when the current one lies this far back.
+const EXTENT_BYTES: u64 = 32 * 1024;
+
+/// A stretch of batches of one segment whose entries ascend without a gap or a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Extent {
+    first: u64,
+    offset: u64,
+}
+
+/// Reading points of one segment, in the order in which they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extents {
+    extents: Vec<Extent>,
+    /// The index that continues the newest extent; `None` after a cut.
+    next: Option<u64>,
+}
+
+impl Extents {
+    /// Notes a batch at `offset` that holds `count` entries from `first` on.
+    pub(crate) fn push(&mut self, first: u64, count: u64, offset: u64) {
+        if count == 0 {
+            return;
+        }
+        let near = self.extents.last().is_some_and(|newest| {
+            self.next == Some(first) && offset.saturating_sub(newest.offset) < EXTENT_BYTES
+        });
+        if !near {
+            self.extents.push(Extent { first, offset });
+        }
+        self.next = first.checked_add(count);
+    }
+
+    /// Notes that entries above `index` no longer count.
+    pub(crate) fn truncate_after(&mut self, index: u64) {
+        while self.extents.last().is_some_and(|newest| newest.first > index) {
+            self.extents.pop();
+        }
+        self.next = None;
+    }
+
+    /// The offset of a batch from which entry `index` is found by walking forward.
+    pub(crate) fn find(&self, index: u64) -> Option<u64> {
+        let after = self.extents.partition_point(|extent| extent.first <= index);
+        self.extents.get(after.checked_sub(1)?).map(|extent| extent.offset)
+    }
+}
+
+/// A segment as readers see it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) sequence: u64,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) path: String,
+    pub(crate) capacity: u64,
+    pub(crate) seed: Seed,
+    /// The entries for which this segment is the place to look: none if `last < first`.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// Where its last batch ends.
+    pub(crate) end: u64,
+    /// Filled while appending, or at the first read of a segment that was opened by its seal.
+    pub(crate) extents: OnceLock<Extents>,
+}
+
+/// All segments that may still be read, oldest first; the last one is being written.
+///
+/// Invariant: the ranges of entries ascend and do not overlap.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    list: VecDeque<Segment>,
+}
+
+impl Segments {
+    /// Adds a newer segment. What it holds takes the place of the same indexes in older ones.
+    pub(crate) fn push(&mut self, segment: Segment) {
+        if let Some(newest) = self.list.back() {
+            assert!(newest.sequence < segment.sequence, "segments were added out of order");
+        }
+        for older in &mut self.list {
+            older.last = older.last.min(segment.first.saturating_sub(1));
+        }
+        self.list.push_back(segment);
+    }
+
+    /// Entries above `index` no longer count, wherever they lie.
+    pub(crate) fn truncate_after(&mut self, index: u64) {
+        for segment in &mut self.list {
+            segment.last = segment.last.min(index);
+        }
+        if let Some(extents) = self.list.back_mut().and_then(|newest| newest.extents.get_mut()) {
+            extents.truncate_after(index);
+        }
+    }
+
+    /// The segment that is being written.
+    pub(crate) fn newest_mut(&mut self) -> Option<&mut Segment> {
+        self.list.back_mut()
+    }
+
+    pub(crate) fn find(&self, index: u64) -> Option<&Segment> {
+        // Ranges ascend, but those of segments without valid entries are empty and may stand
+        // anywhere, so a binary search would need them out of the way; there are few segments.
+        self.list.iter().rev().find(|segment| (segment.first..=segment.last).contains(&index))
+    }
+
+    /// The lowest index of `first..=last` that no segment holds.
+    pub(crate) fn first_gap(&self, first: u64, last: u64) -> Option<u64> {
+        let mut next = first;
+        for segment in &self.list {
+            if segment.first <= next && segment.last >= next {
+                next = segment.last.saturating_add(1);
+            }
+        }
+        (next <= last).then_some(next)
+    }
+
+    /// The oldest segment needed when entries up to `start` are gone.
+    pub(crate) fn first_needed(&self, start: u64) -> Option<u64> {
+        let needed =
+            self.list.iter().find(|segment| segment.first <= segment.last && segment.last > start);
+        needed.or(self.list.back()).map(|segment| segment.sequence)
+    }
+
+    /// Takes out all segments below `sequence` and returns their numbers.
+    pub(crate) fn drop_below(&mut self, sequence: u64) -> Vec<u64> {
+        let mut dropped = Vec::new();
+        while self.list.front().is_some_and(|oldest| oldest.sequence < sequence) {
+            dropped.extend(self.list.pop_front().map(|oldest| oldest.sequence));
+        }
+        dropped
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_point_never_lies_behind_a_cut_or_beyond_the_entry() {
+        let mut extents = Extents::default();
+        extents.push(1, 10, 100);
+        extents.push(11, 10, 200);
+        assert_eq!(extents.find(15), Some(100), "both batches belong to one stretch");
+        extents.truncate_after(12);
+        extents.push(13, 5, 300);
+        assert_eq!(extents.find(12), Some(100));
+        assert_eq!(extents.find(13), Some(300), "the old entry 13 at 200 no longer counts");
+        extents.truncate_after(4);
+        extents.push(5, 1, 400);
+        assert_eq!(extents.find(5), Some(400));
+        assert_eq!(extents.find(4), Some(100));
+        assert_eq!(extents.find(0), None);
+    }
+
+    #[test]
+    fn reading_points_are_a_fixed_distance_apart() {
+        let mut extents = Extents::default();
+        for number in 0..10_000 {
+            extents.push(number, 1, number * 128);
+        }
+        assert!(extents.extents.len() <= 1 + 10_000 * 128 / EXTENT_BYTES as usize);
+        assert_eq!(extents.find(9_999), extents.extents.last().map(|extent| extent.offset));
+    }
+}

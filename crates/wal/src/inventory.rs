@@ -1,0 +1,189 @@
+//! What lies in a log's directory: one look at the head of every segment, before anything is
+//! judged.
+
+use std::sync::Arc;
+
+use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before, Place, encode_control};
+use crate::disk::{Disk, File, uninterrupted};
+use crate::error::{Damage, Failure, OpenError};
+use crate::options::LogId;
+use crate::record::{Link, Row};
+use crate::scan::{Source, read_control};
+use crate::segment::{
+    HeaderReading, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, parse_segment_name, segment_name,
+};
+use crate::window::Window;
+
+/// The head of one segment file.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) source: Source,
+    /// What makes the file unusable as a whole.
+    pub(crate) problem: Option<Damage>,
+    /// The link, if it is whole.
+    pub(crate) link: Option<WholeLink>,
+}
+
+/// A link that was read whole, or made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WholeLink {
+    pub(crate) link: Link,
+    pub(crate) is_reset: bool,
+    pub(crate) crc: u32,
+    pub(crate) previous_crc: u32,
+    pub(crate) before: Before,
+}
+
+/// Heads of all segments, ascending. They all belong to one log.
+#[derive(Debug)]
+pub(crate) struct Inventory {
+    pub(crate) log_id: LogId,
+    pub(crate) heads: Vec<Head>,
+}
+
+/// The sequences of all segments in a directory, ascending.
+pub(crate) fn sequences(disk: &dyn Disk) -> Result<Vec<u64>, Failure> {
+    let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), error))?;
+    let mut sequences: Vec<u64> =
+        names.iter().filter_map(|name| parse_segment_name(name)).collect();
+    sequences.sort_unstable();
+    Ok(sequences)
+}
+
+struct Opened {
+    sequence: u64,
+    file: Arc<dyn File>,
+    path: String,
+    length: u64,
+    reading: HeaderReading,
+    is_unreadable: bool,
+}
+
+fn open_one(disk: &dyn Disk, sequence: u64, window: &mut Window) -> Result<Opened, Failure> {
+    let name = segment_name(sequence);
+    let path = disk.path(&name);
+    let failed = |operation, error| Failure::new(operation, path.clone(), error);
+    let file: Arc<dyn File> = disk.open(&name).map_err(|error| failed("open", error))?.into();
+    let length = file.len().map_err(|error| failed("stat", error))?;
+    window.clear();
+    let mut is_unreadable = false;
+    let reading = if length < SEGMENT_HEADER_BYTES {
+        HeaderReading::Rotten
+    } else {
+        match window.view(&*file, length, 0, SEGMENT_HEADER_BYTES) {
+            Ok(bytes) => SegmentHeader::decode(bytes),
+            Err(_) => {
+                is_unreadable = true;
+                HeaderReading::Rotten
+            }
+        }
+    };
+    Ok(Opened { sequence, file, path, length, reading, is_unreadable })
+}
+
+/// Reads the heads of all segments.
+pub(crate) fn take_inventory(
+    disk: &dyn Disk,
+    window: &mut Window,
+) -> Result<Option<Inventory>, OpenError> {
+    let mut opened = Vec::new();
+    for sequence in sequences(disk)? {
+        opened.push(open_one(disk, sequence, window)?);
+    }
+    for segment in &opened {
+        if let HeaderReading::Unsupported { version, features } = segment.reading {
+            let segment = segment.path.clone();
+            return Err(OpenError::Unsupported { segment, version, features });
+        }
+    }
+    // The newest whole header names the log. Without any whole header nothing can be read, and
+    // every head becomes a problem of its own.
+    let log_id = opened.iter().rev().find_map(|segment| match segment.reading {
+        HeaderReading::Whole(header) if header.sequence == segment.sequence => Some(header.log_id),
+        _ => None,
+    });
+    let log_id = log_id.unwrap_or(LogId(0));
+    if opened.is_empty() {
+        return Ok(None);
+    }
+    let heads = opened.into_iter().map(|segment| judge(segment, log_id, window)).collect();
+    Ok(Some(Inventory { log_id, heads }))
+}
+
+fn judge(segment: Opened, log_id: LogId, window: &mut Window) -> Head {
+    let problem = match segment.reading {
+        _ if segment.length < SEGMENT_HEADER_BYTES => Some(Damage::Length),
+        HeaderReading::Whole(header)
+            if header.log_id != log_id || header.sequence != segment.sequence =>
+        {
+            Some(Damage::SegmentHeader)
+        }
+        HeaderReading::Whole(header) if header.capacity != segment.length => Some(Damage::Length),
+        HeaderReading::Whole(_) => None,
+        _ if segment.is_unreadable => Some(Damage::Unreadable),
+        _ => Some(Damage::SegmentHeader),
+    };
+    let source = Source {
+        sequence: segment.sequence,
+        file: segment.file,
+        path: segment.path,
+        capacity: segment.length,
+        seed: Seed::new(log_id, segment.sequence),
+    };
+    window.clear();
+    let link = if problem.is_none() { read_link(&source, window) } else { None };
+    Head { source, problem, link }
+}
+
+/// The link of a segment, if it is whole.
+fn read_link(source: &Source, window: &mut Window) -> Option<WholeLink> {
+    let (header, row) = read_control(source, window, SEGMENT_HEADER_BYTES).ok()?;
+    let (link, is_reset) = match row {
+        Row::Link(link) => (link, false),
+        Row::Reset(link) => (link, true),
+        _ => return None,
+    };
+    let BatchHeader { crc, previous_crc, before, .. } = header;
+    Some(WholeLink { link, is_reset, crc, previous_crc, before })
+}
+
+/// The bytes of the link that continues a sealed segment, and the crc of its header.
+pub(crate) fn encode_link(
+    seed: &Seed,
+    link: Link,
+    previous_crc: u32,
+    before: Before,
+    buffer: &mut Vec<u8>,
+) -> u32 {
+    let place = Place { seed, offset: SEGMENT_HEADER_BYTES, previous_crc, before };
+    let next_index = link.boundary.last.index.saturating_add(1);
+    encode_control(buffer, place, &Row::Link(link), next_index)
+}
+
+/// Syncs the directory and every segment that may hold bytes which are not durable, and forgets
+/// what is cached of them, so that what is read afterwards is what a power cut would leave.
+///
+/// That is every segment from the newest one on whose link says that all before it was synced.
+pub(crate) fn settle_medium(disk: &dyn Disk, window: &mut Window) -> Result<(), Failure> {
+    uninterrupted(|| disk.sync())
+        .map_err(|error| Failure::new("sync directory", disk.path(""), error))?;
+    for sequence in sequences(disk)?.into_iter().rev() {
+        let opened = open_one(disk, sequence, window)?;
+        let failed = |operation, error| Failure::new(operation, opened.path.clone(), error);
+        uninterrupted(|| opened.file.sync_all()).map_err(|error| failed("sync", error))?;
+        opened.file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
+        let HeaderReading::Whole(header) = opened.reading else { continue };
+        let room = opened.length.saturating_sub(SEGMENT_HEADER_BYTES);
+        let seed = Seed::new(header.log_id, header.sequence);
+        let file = &*opened.file;
+        window.clear();
+        let first = window.view(file, opened.length, SEGMENT_HEADER_BYTES, BATCH_HEADER_BYTES);
+        let link = first
+            .ok()
+            .and_then(|bytes| BatchHeader::decode(bytes, &seed, SEGMENT_HEADER_BYTES, room));
+        if link.is_some_and(|link| link.before == Before::Synced) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Opening: puts in order what the verdict asks for, and builds the log from what is left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::active::{Active, Spare};
+use crate::batch::Before;
+use crate::disk::{Disk, Lock, uninterrupted, write_all_at};
+use crate::entry::Position;
+use crate::error::{Damage, Failure, LostRange, OpenError};
+use crate::index::{Extents, Segment, Segments};
+use crate::inventory::settle_medium;
+use crate::options::Options;
+use crate::segment::{segment_name, write_zeros};
+use crate::survey::{Check, Content, Part, corrupt};
+use crate::terms::TermRuns;
+use crate::verdict::{TornTail, Verdict, reach_verdict};
+use crate::wal::{Wal, reading_view, remove_temporaries, take_lock};
+use crate::window::Window;
+
+/// What opening a log found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// How the log ended.
+    pub ending: Ending,
+    /// Entries of which only the payload is gone; reading them fails until they are repaired.
+    pub lost: Vec<Position>,
+    /// Links, seals and padding that were rotten and could be made again, by segment and offset.
+    pub mended: Vec<(u64, u64)>,
+    /// How many batches were read; segments believed by their seals are not counted.
+    pub batches: u64,
+    /// How many entries stood in those batches.
+    pub entries: u64,
+}
+
+/// How a log ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was closed: nothing was in flight, and everything up to here was durable.
+    Closed,
+    /// It was not closed, but it ends with a whole batch.
+    Whole,
+    /// Its last bytes are not whole, and nothing says that they ever were durable. They were
+    /// removed.
+    Torn(TornTail),
+}
+
+impl Wal {
+    /// Opens an existing log; it never makes a new one.
+    ///
+    /// What a crash can leave behind is put in order: a torn end is removed, and everything that
+    /// is returned is durable. Damaged payloads are listed in [`Recovery::lost`], and the log
+    /// opens. Lost history is [`OpenError::Corrupt`], and nothing is touched.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        check: Check,
+    ) -> Result<(Wal, Recovery), OpenError> {
+        options.validate()?;
+        let no_log = || OpenError::NoLog { path: disk.path("") };
+        if !Wal::exists(&*disk)
+            .map_err(|error| OpenError::Io(Failure::new("list", disk.path(""), error)))?
+        {
+            return Err(no_log());
+        }
+        let lock =
+            take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
+        let mut window = Window::default();
+        settle_medium(&*disk, &mut window)?;
+        let verdict = reach_verdict(&*disk, check, &mut window)?.ok_or_else(no_log)?;
+        let segments = build_segments(&verdict.parts);
+        check_coverage(&segments, &verdict)?;
+        put_in_order(&*disk, &verdict)?;
+        remove_temporaries(&*disk)?;
+        build(disk, options, lock, verdict, segments)
+    }
+}
+
+/// The reader's view of all parts.
+fn build_segments(parts: &[Part]) -> Segments {
+    let mut segments = Segments::default();
+    for part in parts {
+        let (first, last, end, extents) = match &part.content {
+            Content::Scanned(scan) => {
+                let last = scan.tally.boundary.last.index;
+                (scan.tally.low, last, scan.end, Some(scan.extents.clone()))
+            }
+            Content::Sealed(sealed) => {
+                (sealed.seal.low, sealed.seal.boundary.last.index, sealed.end, None)
+            }
+        };
+        let segment = Segment {
+            sequence: part.source.sequence,
+            file: Arc::clone(&part.source.file),
+            path: part.source.path.clone(),
+            capacity: part.source.capacity,
+            seed: part.source.seed.clone(),
+            first,
+            last,
+            end,
+            extents: Default::default(),
+        };
+        if let Some(extents) = extents {
+            let _ = segment.extents.set(extents);
+        }
+        segments.push(segment);
+    }
+    segments
+}
+
+/// Every entry that the log claims to hold must have a segment that holds it.
+fn check_coverage(segments: &Segments, verdict: &Verdict) -> Result<(), OpenError> {
+    let (Some(oldest), Some(newest)) = (verdict.parts.first(), verdict.parts.last()) else {
+        return Ok(());
+    };
+    let boundary = newest.boundary();
+    match segments.first_gap(boundary.start.index.saturating_add(1), boundary.last.index) {
+        None => Ok(()),
+        Some(gap) => {
+            let after = Position { index: gap.saturating_sub(1), term: boundary.start.term };
+            let lost = LostRange { after, through: None, term_max: Some(boundary.last.term) };
+            Err(corrupt(&oldest.source, 0, Damage::Chain, lost))
+        }
+    }
+}
+
+/// Writes what the verdict asks for. Doing it twice, or half and then again, changes nothing.
+fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), OpenError> {
+    for wipe in &verdict.wipes {
+        let source = &wipe.source;
+        let failed = |operation, error| Failure::new(operation, source.path.clone(), error);
+        write_zeros(&*source.file, wipe.from, wipe.to).map_err(|error| failed("wipe", error))?;
+        uninterrupted(|| source.file.sync_data()).map_err(|error| failed("sync", error))?;
+    }
+    for mend in &verdict.mends {
+        let source = &mend.source;
+        let failed = |operation, error| Failure::new(operation, source.path.clone(), error);
+        write_all_at(&*source.file, &mend.bytes, mend.offset)
+            .map_err(|error| failed("mend", error))?;
+        uninterrupted(|| source.file.sync_data()).map_err(|error| failed("sync", error))?;
+    }
+    for sequence in &verdict.remove {
+        let name = segment_name(*sequence);
+        disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), error))?;
+    }
+    if !verdict.remove.is_empty() {
+        uninterrupted(|| disk.sync())
+            .map_err(|error| Failure::new("sync directory", disk.path(""), error))?;
+    }
+    Ok(())
+}
+
+fn build(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    lock: Lock,
+    mut verdict: Verdict,
+    mut segments: Segments,
+) -> Result<(Wal, Recovery), OpenError> {
+    let no_log = || OpenError::NoLog { path: disk.path("") };
+    let runs = all_runs(&verdict.parts);
+    let mut batches = 0_u64;
+    let mut entries = 0_u64;
+    for part in &verdict.parts {
+        if let Content::Scanned(scan) = &part.content {
+            batches = batches.saturating_add(scan.batches);
+            entries = entries.saturating_add(scan.entries);
+        }
+    }
+    let newest = verdict.parts.pop().ok_or_else(no_log)?;
+    let source = newest.source;
+    let Content::Scanned(scan) = newest.content else { return Err(no_log()) };
+    let spare = verdict.spare.take().map(|source| Spare {
+        sequence: source.sequence,
+        file: source.file,
+        path: source.path,
+        capacity: source.capacity,
+    });
+    let is_closed = scan.closed;
+    let (active, spare) = match (scan.seal_offset, spare) {
+        (Some(seal_offset), Some(spare)) => {
+            let boundary = scan.tally.boundary;
+            let seal = (seal_offset, scan.end);
+            let log_id = verdict.log_id;
+            let crc = scan.last_crc;
+            let active = Active::unlinked(log_id, spare, boundary, seal, crc, Before::Synced);
+            segments.push(reading_view(&active, Extents::default()));
+            (active, None)
+        }
+        (_, spare) => {
+            let active = Active {
+                sequence: source.sequence,
+                file: source.file,
+                path: source.path,
+                capacity: source.capacity,
+                seed: source.seed,
+                end: scan.end,
+                last_crc: scan.last_crc,
+                tally: scan.tally,
+                unlinked: None,
+                before: Before::Synced,
+                is_closed,
+            };
+            (active, spare)
+        }
+    };
+    let lost: BTreeMap<u64, Position> = verdict
+        .lost
+        .iter()
+        .filter(|(sequence, lost)| {
+            let holder = segments.find(lost.index).map(|segment| segment.sequence);
+            holder == Some(*sequence) && lost.index > active.tally.boundary.start.index
+        })
+        .map(|(_, lost)| (lost.index, *lost))
+        .collect();
+    let mended = verdict.mends.iter().map(|mend| (mend.source.sequence, mend.offset)).collect();
+    let recovery = Recovery {
+        ending: match verdict.torn {
+            Some(torn) => Ending::Torn(torn),
+            None if is_closed => Ending::Closed,
+            None => Ending::Whole,
+        },
+        lost: lost.values().copied().collect(),
+        mended,
+        batches,
+        entries,
+    };
+    let log_id = verdict.log_id;
+    let mut wal = Wal::assemble(disk, options, log_id, lock, segments, active);
+    wal.runs = runs;
+    wal.lost = lost;
+    wal.spare = spare;
+    Ok((wal, recovery))
+}
+
+/// The terms of all entries, put together from what each part holds.
+fn all_runs(parts: &[Part]) -> TermRuns {
+    let mut runs = TermRuns::default();
+    for part in parts {
+        match &part.content {
+            Content::Scanned(scan) => {
+                runs.truncate_after(scan.tally.low.saturating_sub(1));
+                scan.tally.runs.iter().for_each(|run| runs.push(run));
+            }
+            Content::Sealed(sealed) => {
+                runs.truncate_after(sealed.seal.low.saturating_sub(1));
+                sealed.seal.runs.iter().flatten().for_each(|run| runs.push(*run));
+            }
+        }
+    }
+    if let Some(newest) = parts.last() {
+        let boundary = newest.boundary();
+        runs.truncate_after(boundary.last.index);
+        runs.drop_through(boundary.start.index, boundary.last.index);
+    }
+    runs
+}

@@ -1,0 +1,189 @@
+//! Space: how much the log can take, and how it comes by its next segment.
+
+use std::sync::Arc;
+
+use crate::active::{LINK_BYTES_MAX, SEAL_RESERVE_BYTES};
+use crate::append::Weight;
+use crate::error::{AppendError, WalError};
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::successor::{Cancelled, Claim, Job, JobDone, Make, MakeError, Outcome, Remove};
+use crate::wal::{Wal, open_spare};
+
+/// Kept free of entries while there is no successor, so that votes can be recorded and prefixes
+/// dropped on a full disk. In small segments it is a sixteenth.
+const CONTROL_RESERVE_BYTES: u64 = 64 * 1024;
+
+/// What a segment of a given size can hold of batches with entries.
+fn usable(capacity: u64) -> u64 {
+    capacity.saturating_sub(SEGMENT_HEADER_BYTES + LINK_BYTES_MAX + SEAL_RESERVE_BYTES)
+}
+
+impl Wal {
+    /// The bytes that one more append may take, headers included, and be sure not to be refused.
+    ///
+    /// An entry takes 18 bytes beside its payload, an append as a whole at most 512 more. On a
+    /// full disk this falls towards zero while appends without entries are still taken: what they
+    /// need is held in reserve.
+    pub fn room(&self) -> u64 {
+        if self.poison.is_some() {
+            return 0;
+        }
+        let beyond = match &self.spare {
+            Some(spare) => usable(spare.capacity),
+            None => self.room_to_make(),
+        };
+        let staged = if self.staged.is_empty(self.last.index) {
+            0
+        } else {
+            self.staged.bytes_max(self.last.index)
+        };
+        let reserve = if self.spare.is_none() { self.control_reserve() } else { 0 };
+        let here = self.active.left().saturating_sub(reserve);
+        let room = if staged <= here {
+            here.saturating_sub(staged).max(beyond)
+        } else {
+            beyond.saturating_sub(staged)
+        };
+        room.min(self.options.batch_bytes_max)
+    }
+
+    fn room_to_make(&self) -> u64 {
+        match self.disk.room() {
+            Ok(room) if room >= self.options.segment_bytes => usable(self.options.segment_bytes),
+            _ => 0,
+        }
+    }
+
+    fn control_reserve(&self) -> u64 {
+        CONTROL_RESERVE_BYTES.min(self.active.capacity / 16)
+    }
+
+    /// Makes sure that a batch of `bytes` has a place, making the successor here if it must be.
+    pub(crate) fn ensure_room(
+        &mut self,
+        bytes: u64,
+        weight: Weight,
+        is_reset: bool,
+    ) -> Result<(), AppendError> {
+        let needs_fresh = is_reset && self.active.unlinked.is_none();
+        let reserve = match (weight, &self.spare) {
+            (Weight::Entries, None) => self.control_reserve(),
+            _ => 0,
+        };
+        if !needs_fresh && bytes.saturating_add(reserve) <= self.active.left() {
+            return Ok(());
+        }
+        if self.spare.is_none() {
+            self.make_spare(bytes)?;
+        }
+        let beyond = self.spare.as_ref().map_or(0, |spare| usable(spare.capacity));
+        if bytes <= beyond || (!needs_fresh && bytes <= self.active.left()) {
+            Ok(())
+        } else {
+            Err(AppendError::NoSpace { bytes, room: beyond })
+        }
+    }
+
+    fn make_spare(&mut self, bytes: u64) -> Result<(), AppendError> {
+        let sequence = self.active.sequence.saturating_add(1);
+        if let Some((_, claim)) = self.making.take()
+            && claim.cancel() == Cancelled::TooLate
+        {
+            let spare = open_spare(&*self.disk, sequence, self.options.segment_bytes);
+            self.spare = Some(spare.map_err(AppendError::Successor)?);
+            return Ok(());
+        }
+        // What nothing needs any more may be just what is missing.
+        let sequences = std::mem::take(&mut self.garbage);
+        let removed = Remove { disk: Arc::clone(&self.disk), sequences }.run();
+        removed.map_err(AppendError::Successor)?;
+        let room = self.room();
+        let (make, _) = self.new_make();
+        match make.run() {
+            Ok(()) => {}
+            Err(MakeError::File(failure)) if failure.is_no_space() => {
+                return Err(AppendError::NoSpace { bytes, room });
+            }
+            Err(MakeError::Name(failure)) => {
+                let failure = self.poison.get_or_insert(failure).clone();
+                return Err(AppendError::Poisoned(failure));
+            }
+            Err(MakeError::File(failure)) => return Err(AppendError::Successor(failure)),
+            Err(MakeError::Cancelled) => unreachable!("a claim that nobody shares was cancelled"),
+        }
+        let spare = open_spare(&*self.disk, sequence, self.options.segment_bytes);
+        self.spare = Some(spare.map_err(AppendError::Successor)?);
+        Ok(())
+    }
+
+    fn new_make(&mut self) -> (Make, Claim) {
+        self.attempts = self.attempts.saturating_add(1);
+        let claim = Claim::new();
+        let header = SegmentHeader {
+            log_id: self.log_id,
+            sequence: self.active.sequence.saturating_add(1),
+            capacity: self.options.segment_bytes,
+        };
+        let make = Make {
+            disk: Arc::clone(&self.disk),
+            header,
+            first: Vec::new(),
+            attempt: self.attempts,
+            claim: claim.clone(),
+        };
+        (make, claim)
+    }
+
+    /// Work to be run by the owner, on any thread, at any time, and brought back with
+    /// [`finish_job`](Wal::finish_job): making the next segment, removing those that are needed
+    /// no more. If it is never run, the log makes its segments itself when it needs them.
+    pub fn take_job(&mut self) -> Option<Job> {
+        if self.poison.is_some() {
+            return None;
+        }
+        if !self.garbage.is_empty() {
+            let sequences = std::mem::take(&mut self.garbage);
+            return Some(Job::remove(Remove { disk: Arc::clone(&self.disk), sequences }));
+        }
+        let is_being_made = self.making.as_ref().is_some_and(|(_, claim)| claim.is_shared());
+        if self.spare.is_some() || is_being_made || self.is_making_paused {
+            return None;
+        }
+        let (make, claim) = self.new_make();
+        self.making = Some((make.header.sequence, claim));
+        Some(Job::make(make))
+    }
+
+    /// Takes back a job that was run.
+    ///
+    /// A disk without space is no error here: [`room`](Wal::room) tells, and the job is offered
+    /// again after the next commit. After [`WalError::Job`] the log itself is unharmed.
+    pub fn finish_job(&mut self, done: JobDone) -> Result<(), WalError> {
+        let (sequence, result) = match done.outcome {
+            Outcome::Removed(result) => {
+                self.is_making_paused = false;
+                return result.map_err(WalError::Job);
+            }
+            Outcome::Made { sequence, result } => (sequence, result),
+        };
+        if self.making.as_ref().is_some_and(|(making, _)| *making == sequence) {
+            self.making = None;
+        }
+        match result {
+            Ok(()) => {
+                let is_next = sequence == self.active.sequence.saturating_add(1);
+                if is_next && self.spare.is_none() {
+                    let spare = open_spare(&*self.disk, sequence, self.options.segment_bytes);
+                    self.spare = Some(spare.map_err(WalError::Job)?);
+                }
+                Ok(())
+            }
+            Err(MakeError::Cancelled) => Ok(()),
+            Err(MakeError::File(failure)) => {
+                self.is_making_paused = true;
+                if failure.is_no_space() { Ok(()) } else { Err(WalError::Job(failure)) }
+            }
+            Err(MakeError::Name(failure)) => Err(self.poisoned(failure)),
+        }
+    }
+}

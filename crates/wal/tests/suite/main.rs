@@ -1,0 +1,5 @@
+//! The tests of the log as its users see it, on simulated and on real disks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod smoke;
