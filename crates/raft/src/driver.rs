@@ -21,7 +21,6 @@ pub enum Input {
 
 /// A replica and the time it lives in. Times are distances from any fixed moment, on a clock that
 /// never goes back.
-#[derive(Debug)]
 pub struct Driver<M: StateMachine> {
     replica: Replica<M>,
     tick: Duration,
@@ -32,7 +31,12 @@ pub struct Driver<M: StateMachine> {
 
 impl<M: StateMachine> Driver<M> {
     /// Drives `replica` from `now` on. A heartbeat is `ticks_per_heartbeat` ticks.
-    pub fn new(replica: Replica<M>, tick: Duration, ticks_per_heartbeat: u32, now: Duration) -> Self {
+    pub fn new(
+        replica: Replica<M>,
+        tick: Duration,
+        ticks_per_heartbeat: u32,
+        now: Duration,
+    ) -> Self {
         Self { replica, tick, ticked: now, ticks_per_turn_max: ticks_per_heartbeat }
     }
 

@@ -70,15 +70,14 @@ pub enum Fatal {
 /// Invariants:
 /// - entries are applied in order, each once, and only when committed and on the own disk;
 /// - every proposal and every read completes exactly once.
-#[derive(Debug)]
 pub struct Replica<M: StateMachine> {
     node: Node,
     log: LogStore,
     machine: M,
     /// Proposals of this leadership, by the index they were given.
     proposed: VecDeque<(Index, Token)>,
-    /// Commands for the next batch.
-    queued: Vec<(Token, Payload)>,
+    /// Commands for the next batches.
+    queued: VecDeque<(Token, Payload)>,
     /// Confirmed reads that wait for the state machine.
     reads: BTreeMap<Index, Vec<ReadId>>,
     completions: Vec<Completion<M::Reply>>,
@@ -92,7 +91,7 @@ impl<M: StateMachine> Replica<M> {
     /// What is on the disk does not hang together.
     pub fn new(
         config: Config,
-        log: LogStore,
+        mut log: LogStore,
         state: DurableState,
         machine: M,
         seed: u64,
@@ -104,7 +103,7 @@ impl<M: StateMachine> Replica<M> {
             log,
             machine,
             proposed: VecDeque::new(),
-            queued: Vec::new(),
+            queued: VecDeque::new(),
             reads: BTreeMap::new(),
             completions: Vec::new(),
             events: Vec::new(),
@@ -124,7 +123,7 @@ impl<M: StateMachine> Replica<M> {
     /// Asks for a command to be replicated. All that come before the next
     /// [`advance`](Self::advance) share one batch.
     pub fn propose(&mut self, token: Token, command: Payload) {
-        self.queued.push((token, command));
+        self.queued.push_back((token, command));
     }
 
     /// Asks for a linearizable read.
@@ -142,10 +141,10 @@ impl<M: StateMachine> Replica<M> {
     /// # Errors
     /// The replica must stop.
     pub fn advance(&mut self, transport: &mut dyn Transport) -> Result<Work, Fatal> {
-        self.propose_queued();
         for _ in 0..DRAINS_MAX {
+            self.propose_queued();
             let actions = self.node.drain();
-            if actions.is_empty() && !self.log.is_pending() {
+            if actions.is_empty() && !self.log.is_pending() && self.queued.is_empty() {
                 return Ok(Work::Done);
             }
             self.carry_out(actions, transport)?;
@@ -153,11 +152,7 @@ impl<M: StateMachine> Replica<M> {
         Ok(Work::More)
     }
 
-    fn carry_out(
-        &mut self,
-        actions: Actions,
-        transport: &mut dyn Transport,
-    ) -> Result<(), Fatal> {
+    fn carry_out(&mut self, actions: Actions, transport: &mut dyn Transport) -> Result<(), Fatal> {
         let Actions { append, send, apply, fetch, ended, reads, events } = actions;
         self.events.extend(events);
         if !send.is_empty() {
@@ -193,7 +188,17 @@ impl<M: StateMachine> Replica<M> {
         if self.queued.is_empty() {
             return;
         }
-        let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..).unzip();
+        // As much as the disk takes at once; the rest follows when that is written. One command
+        // always goes, so that it is refused if it is too large.
+        let room = self.node.room();
+        let mut bytes = 0;
+        let fits = |(_, command): &&(Token, Payload)| {
+            let first = bytes == 0;
+            bytes += command.bytes.len() as u64 + Entry::OVERHEAD_BYTES;
+            first || bytes <= room
+        };
+        let count = self.queued.iter().take_while(fits).count();
+        let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..count).unzip();
         match self.node.propose(batch) {
             Ok(indexes) => {
                 let indexes = (indexes.start.0..indexes.end.0).map(Index);
@@ -223,8 +228,7 @@ impl<M: StateMachine> Replica<M> {
                 self.machine.advance(entry.index);
             } else {
                 let reply = self.machine.apply(entry.index, &entry.payload.bytes)?;
-                let proposed =
-                    self.proposed.pop_front_if(|(index, _)| *index == entry.index);
+                let proposed = self.proposed.pop_front_if(|(index, _)| *index == entry.index);
                 if let Some((index, token)) = proposed {
                     self.completions.push(Completion::Applied(token, index, reply));
                 }

@@ -94,9 +94,14 @@ impl Node {
         }
     }
 
+    /// An answer to this server's own request. A pre-candidate counts pre-votes and a candidate
+    /// counts votes: a pre-vote that arrives late names the very term of the campaign that
+    /// followed it, and promises nothing in it.
     pub(super) fn on_vote_answer(&mut self, from: Member, term: Term, binding: bool, yes: bool) {
-        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &mut self.role else {
-            return;
+        let campaign = match &mut self.role {
+            Role::PreCandidate(campaign) if !binding => campaign,
+            Role::Candidate(campaign) if binding => campaign,
+            _ => return,
         };
         if campaign.term != term || campaign.votes.contains_key(&from) {
             return;

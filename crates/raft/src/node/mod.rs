@@ -396,6 +396,12 @@ impl Node {
         self.room = bytes;
     }
 
+    /// What the disk can take beyond what it was handed.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.room
+    }
+
     /// The append of this ticket is on the disk, for good. Appends complete in order.
     pub fn on_durable(&mut self, ticket: Ticket) {
         let released = self.durability.complete(ticket);

@@ -229,7 +229,7 @@ impl Home {
             let file = disk.create(&temporary)?;
             let mut bytes = postcard::to_stdvec(charter).map_err(io::Error::other)?;
             bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-            wal::write_all_at(file.as_ref(), &bytes, 0)?;
+            wal::disk::write_all_at(file.as_ref(), &bytes, 0)?;
             file.sync_all()?;
             disk.rename(&temporary, CHARTER)?;
             disk.sync()
@@ -245,7 +245,7 @@ fn read_charter(disk: &dyn Disk) -> Result<Charter, HomeError> {
     let read = |file: &dyn File| -> io::Result<Vec<u8>> {
         let length = file.len()?.min(CHARTER_BYTES_MAX);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        wal::read_exact_at(file, &mut bytes, 0)?;
+        wal::disk::read_exact_at(file, &mut bytes, 0)?;
         Ok(bytes)
     };
     let bytes = read(file.as_ref()).map_err(|error| damaged(&error.to_string()))?;

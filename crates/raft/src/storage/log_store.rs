@@ -72,10 +72,12 @@ impl LogError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            LogError::Open(error) => error.is_damage(),
+            LogError::Open(wal::OpenError::Corrupt { .. } | wal::OpenError::NoLog { .. }) => true,
             LogError::Lost { .. } | LogError::Meaning(_) => true,
             LogError::Read(_) => true,
-            LogError::Create(_) | LogError::Append(_) | LogError::Write(_) => false,
+            LogError::Open(_) | LogError::Create(_) | LogError::Append(_) | LogError::Write(_) => {
+                false
+            }
         }
     }
 }
@@ -92,16 +94,22 @@ pub struct Opened {
 /// An unfinished last write, of which nothing says that it was ever acknowledged.
 #[derive(Clone, Debug)]
 pub struct TornTail {
-    /// The segment's file.
-    pub segment: String,
+    /// The number of the segment.
+    pub segment: u64,
     /// Where in it.
     pub offset: u64,
+    /// How many bytes from there on were written.
+    pub bytes: u64,
 }
 
 /// The log.
 #[derive(Debug)]
 pub struct LogStore {
     wal: wal::Wal,
+    disk: Arc<dyn Disk>,
+    options: wal::Options,
+    /// What may be taken before the disk is asked again how much it has free.
+    budget: u64,
     successors: Successors,
     /// A helper thread that makes the next segment.
     helper: Option<mpsc::Receiver<wal::JobDone>>,
@@ -147,20 +155,29 @@ impl LogStore {
         options: &LogOptions,
     ) -> Result<(Self, DurableState, Opened), LogError> {
         let check = wal::Check { verify_from: 1, floor: None };
-        let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;
+        let (wal, recovery) = wal::Wal::open(Arc::clone(&disk), options.wal.clone(), check)?;
         if let Some(first) = recovery.lost.first() {
             let first = from_position(*first);
             return Err(LogError::Lost { count: recovery.lost.len(), first });
         }
-        let mut store =
-            Self { wal, successors: options.successors, helper: None, staged: Vec::new() };
+        let mut store = Self {
+            wal,
+            disk,
+            options: options.wal.clone(),
+            budget: 0,
+            successors: options.successors,
+            helper: None,
+            staged: Vec::new(),
+        };
         let state = store.durable_state(options.recent_bytes_max)?;
         let opened = Opened {
             entries: state.last.index.0 - state.start.index.0,
-            torn_tail: recovery.torn_tail.map(|torn| TornTail {
-                segment: torn.segment,
-                offset: torn.offset,
-            }),
+            torn_tail: match recovery.ending {
+                wal::Ending::Torn(torn) => {
+                    Some(TornTail { segment: torn.segment, offset: torn.offset, bytes: torn.bytes })
+                }
+                wal::Ending::Closed | wal::Ending::Whole => None,
+            },
         };
         store.make_successor()?;
         Ok((store, state, opened))
@@ -168,7 +185,7 @@ impl LogStore {
 
     fn durable_state(&self, recent_bytes_max: u64) -> Result<DurableState, LogError> {
         let hard_state = match self.wal.metadata() {
-            Some(metadata) => decode_hard_state(metadata.as_ref())?,
+            Some(metadata) => decode_hard_state(metadata.as_bytes())?,
             None => return Err(LogError::Meaning("it holds no term and no vote".into())),
         };
         let mut recent: VecDeque<Entry> = VecDeque::new();
@@ -213,15 +230,33 @@ impl LogStore {
     pub fn submit(&mut self, append: Append) -> Result<(), LogError> {
         let Append { ticket, hard_state, truncate_after, entries } = append;
         self.staged.push(ticket);
-        if hard_state.is_none() && truncate_after.is_none() && entries.is_empty() {
+        let mut metadata = hard_state.map(encode_hard_state).transpose()?;
+        let mut truncate_after = truncate_after.map(|index| index.0);
+        if metadata.is_none() && truncate_after.is_none() && entries.is_empty() {
             return Ok(());
         }
-        self.wal.stage(wal::Append {
-            metadata: hard_state.map(encode_hard_state).transpose()?,
-            reset: None,
-            truncate_after: truncate_after.map(|index| index.0),
-            entries: entries.into_iter().map(to_wal),
-        })?;
+        self.budget = self.budget.saturating_sub(entries.iter().map(Entry::bytes).sum::<u64>());
+        // What does not fit into one batch becomes several, each whole: a prefix of an append is
+        // no promise, for nothing is acknowledged before all of it is durable.
+        let mut entries = entries.into_iter().map(to_wal).peekable();
+        while metadata.is_some() || truncate_after.is_some() || entries.peek().is_some() {
+            let mut bytes = 0;
+            let portion: Vec<wal::Entry> = std::iter::from_fn(|| {
+                let fits = |entry: &wal::Entry| {
+                    let first = bytes == 0;
+                    bytes += entry.payload.len() as u64 + Entry::OVERHEAD_BYTES;
+                    first || bytes + BATCH_MARGIN_BYTES <= self.options.batch_bytes_max
+                };
+                entries.next_if(fits)
+            })
+            .collect();
+            self.wal.stage(wal::Append {
+                metadata: metadata.take(),
+                reset: None,
+                truncate_after: truncate_after.take(),
+                entries: portion,
+            })?;
+        }
         Ok(())
     }
 
@@ -251,10 +286,19 @@ impl LogStore {
         entries.into_iter().map(from_wal).collect()
     }
 
-    /// Bytes that may still be appended.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        self.wal.room()
+    /// Bytes of entries, as [`Entry::bytes`] counts them, that may be submitted and be sure to
+    /// find their place.
+    pub fn room(&mut self) -> u64 {
+        let room = self.wal.room();
+        if room < self.options.batch_bytes_max {
+            return room.saturating_sub(BATCH_MARGIN_BYTES);
+        }
+        if self.budget < self.options.batch_bytes_max {
+            // Half of what is free, less what the log itself needs to go on.
+            let free = self.disk.room().unwrap_or(0) / 2;
+            self.budget = free.saturating_sub(2 * self.options.segment_bytes);
+        }
+        self.budget.max(room.saturating_sub(BATCH_MARGIN_BYTES))
     }
 
     /// Closes the log, so that the next start can tell that nothing was lost.
@@ -296,6 +340,9 @@ impl LogStore {
     }
 }
 
+/// What a batch takes beside its entries, at most.
+const BATCH_MARGIN_BYTES: u64 = 1024;
+
 /// Entries read at once while the whole log is gone through.
 const PORTION_BYTES: u64 = 4 << 20;
 
@@ -311,8 +358,7 @@ fn encode_hard_state(state: HardState) -> Result<wal::Metadata, LogError> {
     bytes.extend_from_slice(&incarnation.to_le_bytes());
     bytes.push(u8::try_from(name.len()).unwrap_or(0));
     bytes.extend_from_slice(name.as_bytes());
-    wal::Metadata::new(&bytes)
-        .ok_or_else(|| LogError::Meaning("a hard state is longer than metadata may be".into()))
+    wal::Metadata::new(&bytes).map_err(|error| LogError::Meaning(error.to_string()))
 }
 
 fn decode_hard_state(bytes: &[u8]) -> Result<HardState, LogError> {
@@ -370,16 +416,17 @@ mod tests {
         let vote = Member { id: NodeId::new("s2").unwrap(), incarnation: Incarnation(258) };
         let state = HardState { term: Term(6), vote: Some(vote) };
         let metadata = encode_hard_state(state).unwrap();
-        assert_eq!(metadata.as_ref(), b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x02s2");
-        assert_eq!(decode_hard_state(metadata.as_ref()).unwrap(), state);
+        assert_eq!(metadata.as_bytes(), b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x02s2");
+        assert_eq!(decode_hard_state(metadata.as_bytes()).unwrap(), state);
         let none = HardState { term: Term(1), vote: None };
         let metadata = encode_hard_state(none).unwrap();
-        assert_eq!(decode_hard_state(metadata.as_ref()).unwrap(), none);
+        assert_eq!(decode_hard_state(metadata.as_bytes()).unwrap(), none);
     }
 
     #[test]
     fn a_cut_or_strange_hard_state_is_refused() {
-        for bytes in [b"".as_slice(), b"\x02", b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x03s2"] {
+        for bytes in [b"".as_slice(), b"\x02", b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x03s2"]
+        {
             assert!(decode_hard_state(bytes).is_err(), "{bytes:?}");
         }
     }

@@ -16,4 +16,4 @@ mod log_store;
 
 pub use home::{Home, HomeError};
 pub use identity::{Identity, IdentityError, Stage};
-pub use log_store::{LogError, LogOptions, LogStore, Opened, TornTail};
+pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail};

@@ -1,0 +1,331 @@
+//! A cluster of nodes for golden scripts: their disks, their network and the little language that
+//! drives them. Everything happens when a command says so, in one order.
+//!
+//! ```text
+//! cluster nodes=3             three servers that share a founding configuration
+//! tick 1 [100]                time passes at s1
+//! campaign 1                  time passes at s1 until it asks for votes
+//! elect 1                     the other followers forget their leader, s1 campaigns, all settles
+//! deliver [2->1] [count=1]    delivers what is in flight now (only on that path, only so much)
+//! settle                      delivers until nothing is in flight
+//! drop 2->1 / duplicate 2->1  what is in flight on that path
+//! hold 2->1 / release 2->1    that path delays everything / no more
+//! partition 3 / partition 1 2 | 3 / heal
+//! propose 1 a=1 b=2           one batch
+//! read 1 [times=2]            linearizable reads
+//! disk 1 stall / disk 1 go    appends wait / complete
+//! crash 1 / restart 1         what was not durable is lost
+//! log 1 / status [1] / flight
+//! trace on / trace off        show every message that is delivered
+//! limit window=64 ...         settings for the cluster that comes next
+//! quietly COMMAND             without its output
+//! ```
+
+mod render;
+mod server;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use raft::node::{
+    Boot, Config, Configuration, Envelope, Incarnation, Member, NodeId, Payload, ReadId, RoleName,
+    Voter,
+};
+
+use server::Server;
+
+#[derive(Default)]
+pub struct Cluster {
+    servers: BTreeMap<NodeId, Server>,
+    /// Messages on their way, oldest first.
+    flight: Vec<Envelope>,
+    /// Paths that carry nothing.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// Paths that delay everything.
+    held: BTreeSet<(NodeId, NodeId)>,
+    trace: bool,
+    next_read: u64,
+    limits: BTreeMap<String, u64>,
+}
+
+type Outcome = Result<(), String>;
+
+impl Cluster {
+    /// Runs one command, writing what came of it.
+    pub fn run(&mut self, line: &str, output: &mut String) -> Outcome {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (command, arguments) = words.split_first().ok_or("an empty command")?;
+        match *command {
+            "cluster" => self.found(arguments)?,
+            "limit" => self.limit(arguments)?,
+            "trace" => self.trace = arguments == ["on"],
+            "tick" => self.tick(arguments)?,
+            "campaign" => self.campaign(server_id(arguments.first())?)?,
+            "quietly" => return self.run(&arguments.join(" "), &mut String::new()),
+            "elect" => {
+                let id = server_id(arguments.first())?;
+                self.forget_leaders(id);
+                self.campaign(id)?;
+                self.carry_out(output);
+                self.settle(output)?;
+            }
+            "deliver" => self.deliver(arguments, output)?,
+            "settle" => self.settle(output)?,
+            "drop" => {
+                let path = path(arguments.first())?;
+                self.flight.retain(|envelope| path_of(envelope) != path);
+            }
+            "duplicate" => {
+                let path = path(arguments.first())?;
+                let again: Vec<Envelope> =
+                    self.flight.iter().filter(|it| path_of(it) == path).cloned().collect();
+                self.flight.extend(again);
+            }
+            "hold" => drop(self.held.insert(path(arguments.first())?)),
+            "release" => drop(self.held.remove(&path(arguments.first())?)),
+            "partition" => self.partition(arguments)?,
+            "heal" => self.cut.clear(),
+            "propose" => self.propose(arguments, output)?,
+            "read" => {
+                for _ in 0..number(arguments, "times")?.unwrap_or(1) {
+                    self.read(server_id(arguments.first())?, output)?;
+                }
+            }
+            "disk" => self.disk(arguments)?,
+            "crash" => self.server(server_id(arguments.first())?)?.crash(),
+            "restart" => self.server(server_id(arguments.first())?)?.restart(),
+            "log" => {
+                let text = self.server(server_id(arguments.first())?)?.log_text();
+                output.push_str(&text);
+            }
+            "status" => self.status(arguments, output)?,
+            "flight" => {
+                for envelope in &self.flight {
+                    let _ = writeln!(output, "{}", render::envelope(envelope));
+                }
+            }
+            other => return Err(format!("no command is called {other}")),
+        }
+        self.carry_out(output);
+        Ok(())
+    }
+
+    fn found(&mut self, arguments: &[&str]) -> Outcome {
+        let count = number(arguments, "nodes")?.unwrap_or(3);
+        let voter = |n: u64| Voter { member: member(n), address: format!("127.0.0.1:{n}") };
+        let configuration =
+            Configuration::new((1..=count).map(voter).collect()).map_err(|it| it.to_string())?;
+        for n in 1..=count {
+            let mut config = Config::new(member(n), Boot(1));
+            for (name, value) in &self.limits {
+                match name.as_str() {
+                    "window" => config.window_bytes_max = *value,
+                    "message" => config.message_bytes_max = *value,
+                    "flight" => config.in_flight_bytes_max = *value,
+                    "uncommitted" => config.uncommitted_bytes_max = *value,
+                    "apply" => config.apply_bytes_max = *value,
+                    other => return Err(format!("no limit is called {other}")),
+                }
+            }
+            self.servers.insert(member(n).id, Server::new(config, &configuration, n));
+        }
+        Ok(())
+    }
+
+    fn limit(&mut self, arguments: &[&str]) -> Outcome {
+        for argument in arguments {
+            let (name, value) = argument.split_once('=').ok_or("a limit is name=bytes")?;
+            self.limits.insert(name.into(), value.parse().map_err(|_| "not a number")?);
+        }
+        Ok(())
+    }
+
+    fn server(&mut self, id: NodeId) -> Result<&mut Server, String> {
+        self.servers.get_mut(&id).ok_or_else(|| format!("there is no {id}"))
+    }
+
+    fn tick(&mut self, arguments: &[&str]) -> Outcome {
+        let count = match arguments.get(1) {
+            Some(count) => count.parse().map_err(|_| "not a number of ticks")?,
+            None => 1,
+        };
+        let server = self.server(server_id(arguments.first())?)?;
+        for _ in 0..count {
+            server.node()?.tick();
+        }
+        Ok(())
+    }
+
+    fn campaign(&mut self, id: NodeId) -> Outcome {
+        let node = self.server(id)?.node()?;
+        if node.role() == RoleName::Leader {
+            return Err("it leads already".into());
+        }
+        (0..node.ticks_until_due()).for_each(|_| node.tick());
+        if matches!(node.role(), RoleName::PreCandidate | RoleName::Candidate) {
+            return Ok(());
+        }
+        Err("it does not campaign".into())
+    }
+
+    /// The shortest election timeout passes at all followers but one, so that they no longer
+    /// hear from any leader.
+    fn forget_leaders(&mut self, except: NodeId) {
+        for server in self.servers.iter_mut().filter(|(id, _)| **id != except) {
+            if let Ok(node) = server.1.node()
+                && node.role() != RoleName::Leader
+            {
+                (0..100).for_each(|_| node.tick());
+            }
+        }
+    }
+
+    /// Delivers what is in flight now, on one path or on all.
+    fn deliver(&mut self, arguments: &[&str], output: &mut String) -> Outcome {
+        let only = match arguments.iter().find(|argument| argument.contains("->")) {
+            Some(argument) => Some(path(Some(argument))?),
+            None => None,
+        };
+        let count = number(arguments, "count")?.unwrap_or(u64::MAX);
+        let mut delivered = 0;
+        let mut later = Vec::new();
+        for envelope in std::mem::take(&mut self.flight) {
+            let path = path_of(&envelope);
+            let wanted = only.is_none_or(|only| only == path) && delivered < count;
+            if !wanted || only.is_none() && self.held.contains(&path) {
+                later.push(envelope);
+                continue;
+            }
+            delivered += 1;
+            if self.trace {
+                let _ = writeln!(output, "{}", render::envelope(&envelope));
+            }
+            if let Ok(node) = self.server(envelope.to.id).and_then(Server::node) {
+                node.step(envelope);
+            }
+        }
+        self.flight = later;
+        Ok(())
+    }
+
+    fn settle(&mut self, output: &mut String) -> Outcome {
+        for _ in 0..1000 {
+            if self.flight.iter().all(|envelope| self.held.contains(&path_of(envelope))) {
+                return Ok(());
+            }
+            self.deliver(&[], output)?;
+            self.carry_out(output);
+        }
+        Err("messages go round for ever".into())
+    }
+
+    fn partition(&mut self, arguments: &[&str]) -> Outcome {
+        let mut groups: Vec<BTreeSet<NodeId>> = vec![BTreeSet::new()];
+        for argument in arguments {
+            match *argument {
+                "|" => groups.push(BTreeSet::new()),
+                id => drop(groups.last_mut().ok_or("no group")?.insert(server_id(Some(&id))?)),
+            }
+        }
+        let named: BTreeSet<NodeId> = groups.iter().flatten().copied().collect();
+        groups.push(self.servers.keys().filter(|id| !named.contains(id)).copied().collect());
+        let group = |id: &NodeId| groups.iter().position(|group| group.contains(id));
+        let ids: Vec<NodeId> = self.servers.keys().copied().collect();
+        for from in &ids {
+            for to in ids.iter().filter(|to| group(to) != group(from)) {
+                self.cut.insert((*from, *to));
+            }
+        }
+        self.flight.retain(|envelope| !self.cut.contains(&path_of(envelope)));
+        Ok(())
+    }
+
+    fn propose(&mut self, arguments: &[&str], output: &mut String) -> Outcome {
+        let (id, commands) = arguments.split_first().ok_or("propose needs a server")?;
+        let id = server_id(Some(id))?;
+        let batch = commands.iter().map(|it| Payload::new(it.to_string().into_bytes())).collect();
+        match self.server(id)?.node()?.propose(batch) {
+            Ok(range) => {
+                let _ = writeln!(output, "{id} proposed {}..{}", range.start, range.end.previous());
+            }
+            Err(error) => {
+                let _ = writeln!(output, "{id} refused: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, id: NodeId, output: &mut String) -> Outcome {
+        self.next_read += 1;
+        let read = ReadId(self.next_read);
+        match self.server(id)?.node()?.request_read(read) {
+            Ok(()) => {
+                let _ = writeln!(output, "{id} read {read} begun");
+            }
+            Err(error) => {
+                let _ = writeln!(output, "{id} read {read} refused: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    fn disk(&mut self, arguments: &[&str]) -> Outcome {
+        let stalled = match arguments.get(1) {
+            Some(&"stall") => true,
+            Some(&"go") => false,
+            _ => return Err("a disk stalls or goes".into()),
+        };
+        self.server(server_id(arguments.first())?)?.stalled = stalled;
+        Ok(())
+    }
+
+    fn status(&mut self, arguments: &[&str], output: &mut String) -> Outcome {
+        let only = arguments.first().map(|id| server_id(Some(id))).transpose()?;
+        for (id, server) in &mut self.servers {
+            if only.is_none_or(|only| only == *id) {
+                output.push_str(&server.status_text());
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what the nodes ask for until they ask for nothing more.
+    fn carry_out(&mut self, output: &mut String) {
+        loop {
+            let mut busy = false;
+            for server in self.servers.values_mut() {
+                let sent = server.carry_out(output, &mut busy);
+                let open = sent.into_iter().filter(|it| !self.cut.contains(&path_of(it)));
+                self.flight.extend(open);
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+}
+
+fn member(n: u64) -> Member {
+    let id = NodeId::new(&format!("s{n}")).expect("a name of a letter and a number is valid");
+    Member { id, incarnation: Incarnation(n) }
+}
+
+fn server_id(word: Option<&&str>) -> Result<NodeId, String> {
+    let word = word.ok_or("a server is missing")?;
+    let n = word.trim_start_matches('s').parse().map_err(|_| format!("{word} is no server"))?;
+    Ok(member(n).id)
+}
+
+fn path(word: Option<&&str>) -> Result<(NodeId, NodeId), String> {
+    let (from, to) = word.and_then(|it| it.split_once("->")).ok_or("a path is like 1->2")?;
+    Ok((server_id(Some(&from))?, server_id(Some(&to))?))
+}
+
+fn path_of(envelope: &Envelope) -> (NodeId, NodeId) {
+    (envelope.from.id, envelope.to.id)
+}
+
+fn number(arguments: &[&str], name: &str) -> Result<Option<u64>, String> {
+    let found = arguments.iter().find_map(|it| it.strip_prefix(name)?.strip_prefix('='));
+    found.map(|value| value.parse().map_err(|_| format!("{value} is no number"))).transpose()
+}

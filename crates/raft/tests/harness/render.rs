@@ -1,0 +1,116 @@
+//! What scripts show: one line for each thing that happened or was said.
+
+use raft::node::{
+    Ended, Entry, EntryKind, Envelope, Event, Message, NodeId, ProposalOutcome, ReadEnded,
+    StepDown, VoteRefusal,
+};
+
+pub fn envelope(envelope: &Envelope) -> String {
+    let Envelope { from, to, term, message } = envelope;
+    let details = match message {
+        Message::PreVoteRequest { campaign, last } => format!("campaign={campaign} last={last}"),
+        Message::PreVoteGranted { campaign } | Message::PreVoteRefused { campaign } => {
+            format!("campaign={campaign}")
+        }
+        Message::VoteRequest { last } => format!("last={last}"),
+        Message::VoteGranted | Message::VoteRefused | Message::TermIsOver => String::new(),
+        Message::Append { previous, entries, commit, round } => {
+            let entries: Vec<String> = entries.iter().map(entry).collect();
+            format!("previous={previous} commit={commit} round={round} [{}]", entries.join(", "))
+        }
+        Message::AppendAccepted { matched } => format!("matched={matched}"),
+        Message::AppendRejected { previous, hint } => format!("previous={previous} hint={hint}"),
+        Message::RoundEcho { round } => format!("round={round}"),
+        Message::ReadIndexRequest { counter, .. } => format!("counter={counter}"),
+        Message::ReadIndexAnswer { counter, index, .. } => {
+            format!("counter={counter} index={index}")
+        }
+    };
+    format!("  {from} -> {to} t{term} {} {details}", message.name()).trim_end().to_string()
+}
+
+pub fn entry(entry: &Entry) -> String {
+    let what = command(entry).unwrap_or_else(|| match entry.kind {
+        EntryKind::Empty => "empty".into(),
+        _ => "configuration".into(),
+    });
+    format!("{} {what}", entry.position())
+}
+
+/// What a command says; `None` for an entry that is none.
+pub fn command(entry: &Entry) -> Option<String> {
+    (entry.kind == EntryKind::Command)
+        .then(|| String::from_utf8_lossy(&entry.payload.bytes).into_owned())
+}
+
+pub fn ended(ended: &Ended) -> String {
+    let outcome = match ended.outcome {
+        ProposalOutcome::Committed => "committed",
+        ProposalOutcome::Unknown => "unknown",
+    };
+    format!("proposals {}..{} {outcome}", ended.indexes.start(), ended.indexes.end())
+}
+
+pub fn read(read: &ReadEnded) -> String {
+    match read.outcome {
+        Ok(index) => format!("read {} may be answered at {index}", read.id),
+        Err(changed) => format!("read {} ended: {changed}", read.id),
+    }
+}
+
+pub fn event(event: &Event) -> String {
+    match event {
+        Event::AskingForVotes { campaign, asked, .. } => {
+            format!("asks {} about term {campaign}", names(asked))
+        }
+        Event::Campaigning { term, asked } => format!("CAMPAIGNS in {term}, asks {}", names(asked)),
+        Event::VoteAnswered { candidate, term, binding, refusal } => {
+            let kind = if *binding { "vote" } else { "pre-vote" };
+            match refusal {
+                None => format!("gives {candidate} its {kind} in {term}"),
+                Some(refusal) => {
+                    format!("refuses {candidate} its {kind} in {term}: {}", why_not(*refusal))
+                }
+            }
+        }
+        Event::VoteReceived { voter, term, binding, granted } => {
+            let kind = if *binding { "vote" } else { "pre-vote" };
+            let said = if *granted { "yes" } else { "no" };
+            format!("hears {said} of {voter} ({kind} in {term})")
+        }
+        Event::BecameLeader { term, votes, voters } => {
+            format!("LEADS in {term} with {} of {voters} ({})", votes.len(), names(votes))
+        }
+        Event::BecameFollower { term, leader: Some(leader), .. } => {
+            format!("follows {leader} in {term}")
+        }
+        Event::BecameFollower { term, leader: None, .. } => format!("waits in {term}"),
+        Event::SteppedDown { term, reason } => match reason {
+            StepDown::LaterTerm(later) => format!("steps down: term {later} has begun"),
+            StepDown::NoQuorum => format!("steps down in {term}: no quorum"),
+        },
+        Event::CatchingUp { follower, from, to } => {
+            format!("finds {follower} to lack {from}..{to}")
+        }
+        Event::CaughtUp { follower, at } => format!("finds {follower} caught up at {at}"),
+        Event::LagsBehind { leader, from, to } => format!("lacks {from}..{to} of {leader}"),
+        Event::Truncated { after, last } => format!("truncates {}..{last}", after.next()),
+        Event::Ignored { from, reason } => format!("ignores {from}: {reason}"),
+    }
+}
+
+fn why_not(refusal: VoteRefusal) -> String {
+    match refusal {
+        VoteRefusal::HasLeader(leader) => format!("it hears from {leader}"),
+        VoteRefusal::VotedFor(other) => format!("it voted for {other}"),
+        VoteRefusal::LogBehind => "its log lacks entries".into(),
+        VoteRefusal::TermOver(term) => format!("its own term is {term}"),
+    }
+}
+
+fn names(ids: &[NodeId]) -> String {
+    if ids.is_empty() {
+        return "nobody".into();
+    }
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,170 @@
+//! One server of a scripted cluster: a node, and a disk that keeps what was completed.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use raft::node::{
+    Actions, Append, Boot, Config, Configuration, DurableState, Entry, EntryKind, Envelope,
+    HardState, Index, Node, Payload, Position, Term,
+};
+
+use super::render;
+
+pub struct Server {
+    config: Config,
+    seed: u64,
+    /// `None` while it is crashed.
+    node: Option<Node>,
+    /// Appends do not complete.
+    pub stalled: bool,
+    waiting: VecDeque<Append>,
+    // The disk.
+    hard_state: HardState,
+    entries: Vec<Entry>,
+}
+
+impl Server {
+    /// A server whose log holds the founding configuration and nothing else.
+    pub fn new(config: Config, founders: &Configuration, seed: u64) -> Self {
+        let founding = Entry {
+            index: Index(1),
+            term: Term(1),
+            kind: EntryKind::Configuration,
+            payload: Payload::new(founders.encode()),
+        };
+        let mut server = Self {
+            config,
+            seed,
+            node: None,
+            stalled: false,
+            waiting: VecDeque::new(),
+            hard_state: HardState { term: Term(1), vote: None },
+            entries: vec![founding],
+        };
+        server.start();
+        server
+    }
+
+    pub fn node(&mut self) -> Result<&mut Node, String> {
+        self.node.as_mut().ok_or_else(|| format!("{} is down", self.config.me.id))
+    }
+
+    /// Loses everything that was not completed.
+    pub fn crash(&mut self) {
+        self.node = None;
+        self.waiting.clear();
+        self.stalled = false;
+    }
+
+    pub fn restart(&mut self) {
+        self.config.boot = Boot(self.config.boot.0 + 1);
+        self.seed += 100;
+        self.start();
+    }
+
+    fn start(&mut self) {
+        let mut runs: Vec<Position> = Vec::new();
+        let mut configurations = Vec::new();
+        for entry in &self.entries {
+            if runs.last().is_none_or(|run| run.term != entry.term) {
+                runs.push(entry.position());
+            }
+            if entry.kind == EntryKind::Configuration {
+                let decoded = Configuration::decode(&entry.payload.bytes);
+                configurations.push((entry.index, decoded.expect("a node wrote it")));
+            }
+        }
+        let state = DurableState {
+            hard_state: self.hard_state,
+            start: Position::default(),
+            runs,
+            last: self.entries.last().map(Entry::position).unwrap_or_default(),
+            recent: self.entries.clone(),
+            configuration: Configuration::default(),
+            configurations,
+        };
+        let node = Node::restore(self.config.clone(), state, self.seed);
+        self.node = Some(node.expect("what a node wrote can be read back"));
+    }
+
+    /// Carries out one drain; returns what was sent.
+    pub fn carry_out(&mut self, output: &mut String, busy: &mut bool) -> Vec<Envelope> {
+        let Some(node) = self.node.as_mut() else { return Vec::new() };
+        let id = self.config.me.id;
+        let Actions { append, send, apply, fetch, ended, reads, events } = node.drain();
+        *busy |= append.is_some() || !apply.is_empty() || !fetch.is_empty();
+        for event in &events {
+            let _ = writeln!(output, "{id} {}", render::event(event));
+        }
+        for ended in &ended {
+            let _ = writeln!(output, "{id} {}", render::ended(ended));
+        }
+        for read in &reads {
+            let _ = writeln!(output, "{id} {}", render::read(read));
+        }
+        if let Some(last) = apply.last() {
+            let commands: Vec<String> = apply.iter().filter_map(render::command).collect();
+            if !commands.is_empty() {
+                let _ = writeln!(output, "{id} applies {}", commands.join(" "));
+            }
+            node.on_applied(last.index);
+        }
+        for fetch in fetch {
+            let _ = writeln!(output, "{id} fetches {}..{}", fetch.from, fetch.to);
+            let mut bytes = 0;
+            let wanted = self.entries.iter().skip_while(|entry| entry.index < fetch.from);
+            let entries = wanted.take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.bytes();
+                entry.index <= fetch.to && (first || bytes <= fetch.bytes_max)
+            });
+            node.on_fetched(fetch.id, entries.cloned().collect());
+        }
+        self.waiting.extend(append);
+        if !self.stalled {
+            *busy |= !self.waiting.is_empty();
+            self.complete_appends();
+        }
+        send
+    }
+
+    fn complete_appends(&mut self) {
+        while let Some(append) = self.waiting.pop_front() {
+            let Append { ticket, hard_state, truncate_after, entries } = append;
+            self.hard_state = hard_state.unwrap_or(self.hard_state);
+            if let Some(after) = truncate_after {
+                self.entries.retain(|entry| entry.index <= after);
+            }
+            self.entries.extend(entries);
+            if let Some(node) = self.node.as_mut() {
+                node.on_durable(ticket);
+            }
+        }
+    }
+
+    pub fn log_text(&self) -> String {
+        let mut text = String::new();
+        for entry in &self.entries {
+            let _ = writeln!(text, "{} {}", self.config.me.id, render::entry(entry));
+        }
+        text
+    }
+
+    pub fn status_text(&self) -> String {
+        let Some(node) = &self.node else {
+            return format!("{} down\n", self.config.me.id);
+        };
+        let status = node.status();
+        let leader = status.leader.map_or("-".into(), |id| id.to_string());
+        format!(
+            "{} {} term={} leader={leader} last={} durable={} commit={} applied={}\n",
+            status.id,
+            status.role,
+            status.term,
+            status.last,
+            status.durable,
+            status.commit,
+            status.applied
+        )
+    }
+}
