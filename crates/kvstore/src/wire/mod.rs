@@ -16,6 +16,7 @@
 
 pub mod frame;
 pub mod handshake;
+pub mod peer;
 pub mod request;
 pub mod response;
 

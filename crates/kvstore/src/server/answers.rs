@@ -1,0 +1,247 @@
+//! What is answered out of the state machine, the log and the replica's own state, without
+//! changing any of them.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use raft::node::{EntryKind, Index, RoleName};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::core::{Core, Phase};
+use super::requests::{Pending, Work, role_of};
+use crate::store::{EntryRef, View, command};
+use crate::wire::frame::FrameError;
+use crate::wire::request::{Content, Log, Order, Scan};
+use crate::wire::response;
+use crate::wire::response::{
+    ChunkEnd, ErrorCode, ErrorReply, LogEntries, LogEntry, Member, MemberKind, ServerRole,
+    StatusReport, encode_scan_chunk, encode_scan_count, encode_value,
+};
+
+/// Entries in one answer to a request for the log, in bytes.
+const LOG_BYTES_MAX: u64 = 1 << 20;
+
+/// Keys that are counted before others get their turn.
+const COUNT_PORTION: usize = 10_000;
+
+/// The longest text of an entry in such an answer; longer commands are cut.
+const LOG_TEXT_BYTES_MAX: usize = 1024;
+
+impl Core {
+    /// Answers a read that may be answered now.
+    pub(super) fn answer_read(&mut self, key: usize) {
+        let Phase::Running(running) = &self.phase else { return };
+        let view = running.driver.replica().machine().view();
+        let Some(Pending { connection, request_id, work, .. }) = self.take_pending(key) else {
+            return;
+        };
+        match work {
+            Work::Get(get) => self.answer_with(&connection, |out| {
+                let found = view.get(&get.key).map(|entry| (entry.state, entry.value));
+                encode_value(out, request_id, view.revision(), found)
+            }),
+            Work::Scan(scan) if scan.content == Content::CountOnly => {
+                tokio::task::spawn_local(count_keys(connection, request_id, scan, view));
+            }
+            Work::Scan(scan) => {
+                tokio::task::spawn_local(stream_scan(connection, request_id, scan, view));
+            }
+            // A write is answered by what applying it gives.
+            Work::Write(_) => {}
+        }
+    }
+
+    pub(super) fn status_report(&self) -> StatusReport {
+        let settings = &self.settings;
+        let uptime = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut report = StatusReport {
+            node: self.me.id.to_string(),
+            address: settings.address.clone(),
+            cluster: settings.cluster.clone(),
+            cluster_id: self.cluster_id(),
+            incarnation: self.me.incarnation.0,
+            boot: self.boot.0,
+            uptime_ms: uptime,
+            role: ServerRole::Joining,
+            term: 0,
+            leader: None,
+            revision: crate::store::Revision(0),
+            keys: 0,
+            live_bytes: 0,
+            sessions: 0,
+            commit: 0,
+            applied: 0,
+            durable: 0,
+            last: 0,
+            snapshot: 0,
+            timing: settings.timing,
+            members: Vec::new(),
+            warnings: settings.warnings.clone(),
+        };
+        let Phase::Running(running) = &self.phase else { return report };
+        let status = running.driver.replica().status();
+        let store = running.driver.replica().machine();
+        let size = store.size();
+        report.role = role_of(status.role);
+        report.term = status.term.0;
+        report.leader = self.leader_hint().filter(|_| status.leader.is_some());
+        report.revision = store.revision();
+        (report.keys, report.live_bytes, report.sessions) =
+            (size.keys, size.live_bytes, size.sessions);
+        (report.commit, report.applied) = (status.commit.0, status.applied.0);
+        (report.durable, report.last) = (status.durable.0, status.last.0);
+        report.snapshot = status.snapshot.0;
+        report.members = self.members(&status);
+        report
+    }
+
+    fn members(&self, status: &raft::node::Status) -> Vec<Member> {
+        let Phase::Running(running) = &self.phase else { return Vec::new() };
+        let node = running.driver.replica().node();
+        let member = |voter: &raft::node::Voter| {
+            let id = voter.member.id;
+            let matched = status.followers.iter().find(|other| other.id == id);
+            let own =
+                (id == self.me.id && status.role == RoleName::Leader).then_some(status.durable.0);
+            let heard = self.heard.get(&id).map(|at| Instant::now().duration_since(*at));
+            Member {
+                id: id.to_string(),
+                address: voter.address.clone(),
+                incarnation: voter.member.incarnation.0,
+                kind: MemberKind::Voter,
+                matched: matched.map(|other| other.matched.0).or(own),
+                heard_ms_ago: heard.and_then(|ago| u64::try_from(ago.as_millis()).ok()),
+            }
+        };
+        node.configuration().voters().iter().map(member).collect()
+    }
+
+    /// Entries of this server's own log.
+    pub(super) fn log_entries(&self, request: &Log) -> Result<LogEntries, ErrorReply> {
+        let Phase::Running(running) = &self.phase else {
+            let text = "the cluster is not founded yet, so this server has no log";
+            return Err(ErrorReply::nothing_happened(ErrorCode::NotReady, text));
+        };
+        let status = running.driver.replica().status();
+        let entries =
+            running.driver.replica().log_entries(Index(request.from), LOG_BYTES_MAX).map_err(
+                |error| ErrorReply::nothing_happened(ErrorCode::Internal, error.to_string()),
+            )?;
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let entries = entries.into_iter().take(limit).map(|entry| {
+            let payload = &entry.payload.bytes;
+            let (kind, mut text) = match entry.kind {
+                EntryKind::Empty => (response::EntryKind::Empty, String::new()),
+                EntryKind::Command => (response::EntryKind::Command, command::describe(payload)),
+                EntryKind::Configuration => {
+                    (response::EntryKind::Configuration, describe_configuration(payload))
+                }
+            };
+            text.truncate(text.floor_char_boundary(LOG_TEXT_BYTES_MAX));
+            LogEntry { index: entry.index.0, term: entry.term.0, kind, text }
+        });
+        Ok(LogEntries {
+            first: status.snapshot.0 + 1,
+            last: status.durable.0,
+            commit: status.commit.0,
+            entries: entries.collect(),
+        })
+    }
+}
+
+/// What a scan shows of an entry.
+fn visible(entry: EntryRef<'_>, content: Content) -> EntryRef<'_> {
+    match content {
+        Content::KeysOnly => EntryRef { value: &[], ..entry },
+        Content::KeysAndValues | Content::CountOnly => entry,
+    }
+}
+
+fn describe_configuration(payload: &Bytes) -> String {
+    match raft::node::Configuration::decode(payload) {
+        Ok(configuration) => {
+            let names: Vec<String> =
+                configuration.members().map(|member| member.id.to_string()).collect();
+            format!("members {}", names.join(" "))
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Sends the answer to a scan, a frame at a time, as fast as the client takes it. The view is
+/// what the store was at one moment, however long this lasts.
+async fn stream_scan(connection: Rc<Connection>, request_id: u64, scan: Scan, view: View) {
+    let mut range = scan.range();
+    let mut left = scan.limit;
+    loop {
+        connection.drained().await;
+        if connection.outbox.is_closed() {
+            return;
+        }
+        let step = connection.outbox.append(|out| -> Result<_, FrameError> {
+            let visible = |entry| visible(entry, scan.content);
+            let revision = view.revision();
+            let entries = view.range(&range);
+            let chunk = match scan.order {
+                Order::Ascending => {
+                    encode_scan_chunk(out, request_id, revision, entries.map(visible), left)?
+                }
+                Order::Descending => {
+                    let entries = entries.rev().map(visible);
+                    encode_scan_chunk(out, request_id, revision, entries, left)?
+                }
+            };
+            let last_key = chunk.last_key.map(Bytes::copy_from_slice);
+            Ok((chunk.end, chunk.entries, last_key))
+        });
+        connection.outbox.flush();
+        match step {
+            Ok((ChunkEnd::Continues, sent, Some(last_key))) => {
+                left = left.map(|left| left.saturating_sub(sent));
+                range = match scan.order {
+                    Order::Ascending => range.above(last_key),
+                    Order::Descending => range.below(last_key),
+                };
+            }
+            Ok(_) => break,
+            Err(_) => {
+                connection.outbox.close();
+                break;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    connection.on_answered();
+}
+
+/// Answers how many keys a scan would return. It counts in portions, so that other requests do
+/// not wait for a large count.
+async fn count_keys(connection: Rc<Connection>, request_id: u64, scan: Scan, view: View) {
+    let limit = usize::try_from(scan.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let mut range = scan.range();
+    let mut counted = 0;
+    while counted < limit {
+        let portion = (limit - counted).min(COUNT_PORTION);
+        let mut last = None;
+        let mut found = 0;
+        for entry in view.range(&range).take(portion) {
+            found += 1;
+            last = Some(entry.key);
+        }
+        counted += found;
+        match last.filter(|_| found == portion) {
+            Some(key) => range = range.above(Bytes::copy_from_slice(key)),
+            None => break,
+        }
+        tokio::task::yield_now().await;
+    }
+    let encoded = connection
+        .outbox
+        .append(|out| encode_scan_count(out, request_id, view.revision(), counted as u64));
+    match encoded {
+        Ok(()) => connection.outbox.flush(),
+        Err(_) => connection.outbox.close(),
+    }
+    connection.on_answered();
+}

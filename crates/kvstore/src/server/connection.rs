@@ -1,0 +1,100 @@
+//! One client's connection: reads frames, hands requests to the core, and paces itself. A client
+//! that does not take its answers, or has too much under way, is not read from until that ends,
+//! so what it can make this server hold is bounded.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use super::core::SharedCore;
+use super::outbox::{Outbox, Reading};
+use crate::wire::frame::{self, FRAME_BYTES_MAX};
+
+/// Answers that wait to be taken, in bytes, beyond which no more requests are read.
+const QUEUED_BYTES_MAX: usize = 4 << 20;
+
+/// Requests under way, beyond which no more are read.
+const IN_FLIGHT_MAX: usize = 16 << 10;
+
+/// Room made for each read from a socket.
+pub(super) const READ_BYTES: usize = 64 << 10;
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) outbox: Outbox,
+    /// Requests that have no answer yet.
+    in_flight: Cell<usize>,
+    /// Set while nothing is read, so that an answer knows to wake the task.
+    paused: Cell<bool>,
+    /// Set while the connection stands in the core's list of those with answers to flush.
+    pub(super) dirty: Cell<bool>,
+}
+
+impl Connection {
+    pub(super) fn new(outbox: Outbox) -> Rc<Self> {
+        let (in_flight, paused, dirty) = (Cell::new(0), Cell::new(false), Cell::new(false));
+        Rc::new(Self { outbox, in_flight, paused, dirty })
+    }
+
+    pub(super) fn on_request(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    pub(super) fn on_answered(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        if self.paused.get() {
+            self.outbox.nudge();
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        let full =
+            self.outbox.queued_bytes() > QUEUED_BYTES_MAX || self.in_flight.get() >= IN_FLIGHT_MAX;
+        self.paused.set(full);
+        if full { Reading::Paused } else { Reading::Wanted }
+    }
+
+    /// Waits until what is queued is below the limit again, for answers of many frames.
+    pub(super) async fn drained(&self) {
+        while self.outbox.queued_bytes() > QUEUED_BYTES_MAX && !self.outbox.is_closed() {
+            self.outbox.flushed().await;
+        }
+    }
+}
+
+/// Serves a client until it leaves, breaks the protocol, or the server stops.
+pub(super) async fn serve(core: SharedCore, connection: Rc<Connection>, mut input: BytesMut) {
+    // Whatever the reason, there is nobody left to tell it to.
+    let _ = read_requests(&core, &connection, &mut input).await;
+    connection.outbox.close();
+}
+
+async fn read_requests(
+    core: &SharedCore,
+    connection: &Rc<Connection>,
+    input: &mut BytesMut,
+) -> io::Result<()> {
+    let outbox = &connection.outbox;
+    while !outbox.is_closed() {
+        let mut taken = false;
+        while connection.reading() == Reading::Wanted {
+            let decoded = frame::decode(input, FRAME_BYTES_MAX).map_err(io::Error::other)?;
+            let Some(frame) = decoded else { break };
+            core.borrow_mut().on_request(connection, &frame);
+            taken = true;
+        }
+        if taken {
+            core.borrow().wake();
+        }
+        if outbox.ready(connection.reading()).await? {
+            input.reserve(READ_BYTES);
+            if outbox.try_read(input)? == Some(0) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

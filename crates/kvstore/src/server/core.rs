@@ -1,0 +1,419 @@
+//! What the server's tasks share: the replica (or, before there is one, the founding of the
+//! cluster), the requests under way and the links to the other servers. Tasks read sockets and
+//! put what they read into the inbox; one task calls [`Core::turn`], which hands the whole inbox
+//! to the replica at once. So everything that arrives while a disk write runs shares the next.
+//!
+//! Nothing in here waits: every method returns at once, but for the disk in a turn.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use raft::driver::{Driver, Input};
+use raft::founding::{Charter, Founding, Seat, Standing, Step};
+use raft::node::{self, Boot, Config as NodeConfig, Envelope, Member, NodeId};
+use raft::replica::{Replica, Transport};
+use raft::storage::{Home, LogOptions};
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::ServeError;
+use super::connection::Connection;
+use super::event::Event;
+use super::links::Links;
+use super::requests::Pending;
+use crate::store::command::CommandLimits;
+use crate::store::{Store, StoreLimits};
+use crate::wire::handshake::{PeerHello, Timing, Welcome};
+use crate::wire::peer::{Addressee, PeerMessage};
+
+/// The core, as tasks hold it. No task keeps it borrowed over an await.
+pub(super) type SharedCore = Rc<RefCell<Core>>;
+
+/// Where events go.
+pub(super) type Story = std::sync::Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// What a server was started with, checked.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) id: NodeId,
+    pub(super) address: String,
+    pub(super) cluster: String,
+    /// The servers of the configuration file.
+    pub(super) seats: Vec<Seat>,
+    pub(super) data: PathBuf,
+    pub(super) tick: Duration,
+    pub(super) timing: Timing,
+    /// The shortest and the longest election timeout.
+    pub(super) election_ticks: (u32, u32),
+    pub(super) limits: CommandLimits,
+    pub(super) log: LogOptions,
+    /// Oddities that every status repeats.
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) enum Phase {
+    /// The cluster does not exist yet.
+    Founding(Box<BeforeFounding>),
+    /// A member of a founded cluster.
+    Running(Box<Running>),
+    /// The log is closed.
+    Stopped,
+}
+
+pub(super) struct BeforeFounding {
+    founding: Founding,
+    home: Home,
+}
+
+pub(super) struct Running {
+    pub(super) driver: Driver<Store>,
+    pub(super) charter: Charter,
+    /// Keeps the directory locked.
+    home: Home,
+}
+
+pub(super) struct Core {
+    pub(super) settings: Settings,
+    pub(super) phase: Phase,
+    pub(super) me: Member,
+    pub(super) boot: Boot,
+    pub(super) started: Instant,
+    pub(super) links: Links,
+    pub(super) inbox: Vec<Input>,
+    pub(super) pending: Slab<Pending>,
+    /// Requests that wait for a leader, by the time at which they have waited enough.
+    pub(super) held: BTreeSet<(Instant, usize)>,
+    /// What the pending requests take in memory.
+    pub(super) pending_bytes: usize,
+    /// Connections with answers to flush.
+    pub(super) dirty: Vec<Rc<Connection>>,
+    /// The highest boot seen of each member.
+    boots: BTreeMap<Member, Boot>,
+    /// When each server was last heard from.
+    pub(super) heard: BTreeMap<NodeId, Instant>,
+    pub(super) stopping: bool,
+    story: Story,
+    wake: Rc<Notify>,
+    /// What the last unfinished step of the founding was, so that it is told once.
+    told: Option<Step>,
+}
+
+impl Core {
+    pub(super) fn new(settings: Settings, home: Home, story: Story, wake: Rc<Notify>) -> Self {
+        let identity = home.identity().clone();
+        let charter = home.charter().cloned();
+        let name = settings.cluster.clone();
+        let founding = Founding::new(identity.member, name, settings.seats.clone(), charter);
+        Self {
+            links: Links::default(),
+            phase: Phase::Founding(Box::new(BeforeFounding { founding, home })),
+            me: identity.member,
+            boot: identity.boot,
+            started: Instant::now(),
+            inbox: Vec::new(),
+            pending: Slab::new(),
+            held: BTreeSet::new(),
+            pending_bytes: 0,
+            dirty: Vec::new(),
+            boots: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            stopping: false,
+            settings,
+            story,
+            wake,
+            told: None,
+        }
+    }
+
+    /// Has a turn taken soon.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) fn tell(&self, event: &Event) {
+        (self.story)(event);
+    }
+
+    pub(super) fn tell_listening(&self) {
+        let address = self.settings.address.clone();
+        let data = self.settings.data.display().to_string();
+        self.tell(&Event::Listening { address, data });
+    }
+
+    /// Tells an oddity, and repeats it in every status.
+    pub(super) fn warn(&mut self, text: String) {
+        if !self.settings.warnings.contains(&text) {
+            self.settings.warnings.push(text.clone());
+            self.tell(&Event::Warning { text });
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    // ------------------------------------------------------------------ founding
+
+    /// Takes the next steps towards a founded cluster, as far as they go without news.
+    pub(super) fn found(&mut self) -> Result<(), ServeError> {
+        loop {
+            let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
+            let BeforeFounding { founding, home } = before.as_mut();
+            if let raft::storage::Stage::Founded(_) = home.identity().stage {
+                return self.start_replica();
+            }
+            let step = founding.step();
+            match &step {
+                Step::Agree(charter) => {
+                    home.agree(charter.clone())?;
+                    founding.on_agreed(charter.clone());
+                    self.send_standing();
+                }
+                Step::Found(charter) => {
+                    home.found(charter.clone(), &self.settings.log)?;
+                    let members = charter.configuration.members().map(|it| it.id).collect();
+                    let cluster = charter.cluster_id().to_string();
+                    self.tell(&Event::Founded { cluster, members });
+                }
+                Step::Wait(_) | Step::Stuck(_) => {
+                    self.tell_step(step);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn tell_step(&mut self, step: Step) {
+        if self.told.as_ref() == Some(&step) {
+            return;
+        }
+        match &step {
+            Step::Wait(missing) => self.tell(&Event::Waiting { missing: missing.clone() }),
+            Step::Stuck(obstacle) => self.tell(&Event::Stuck { obstacle: obstacle.to_string() }),
+            Step::Agree(_) | Step::Found(_) => {}
+        }
+        self.told = Some(step);
+    }
+
+    /// Opens the log and begins to take part.
+    fn start_replica(&mut self) -> Result<(), ServeError> {
+        let Phase::Founding(before) = std::mem::replace(&mut self.phase, Phase::Stopped) else {
+            return Ok(());
+        };
+        let home = before.home;
+        let Some(charter) = home.charter().cloned() else { return Ok(()) };
+        let start = Instant::now();
+        let (log, state, opened) = home.open_log(&self.settings.log)?;
+        self.tell(&Event::Recovered {
+            term: state.hard_state.term.0,
+            entries: opened.entries,
+            snapshot: state.start.index.0,
+            took: start.elapsed(),
+        });
+        if let Some(torn) = opened.torn_tail {
+            let raft::storage::TornTail { segment, offset, bytes } = torn;
+            self.tell(&Event::TornTail { segment, offset, bytes });
+        }
+        let mut config = NodeConfig::new(self.me, self.boot);
+        (config.election_ticks_min, config.election_ticks_max) = self.settings.election_ticks;
+        let seed = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
+        let store = Store::new(StoreLimits::default());
+        let replica = Replica::new(config, log, state, store, seed)?;
+        let ticks = NodeConfig::TICKS_PER_HEARTBEAT;
+        let driver = Driver::new(replica, self.settings.tick, ticks, self.now());
+        self.phase = Phase::Running(Box::new(Running { driver, charter, home }));
+        // Connections made before have not said which cluster this server belongs to.
+        self.links.reconnect();
+        self.release_held();
+        self.wake();
+        Ok(())
+    }
+
+    /// What this server says of itself to servers that are not in a cluster yet.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        match &self.phase {
+            Phase::Founding(before) => Some(before.founding.standing()),
+            Phase::Running(running) => Some(Standing::Founded(running.charter.clone())),
+            Phase::Stopped => None,
+        }
+    }
+
+    fn send_standing(&self) {
+        if let Some(standing) = self.standing() {
+            self.links.send_standing(&standing);
+        }
+    }
+
+    // ------------------------------------------------------------------ other servers
+
+    pub(super) fn cluster_id(&self) -> Option<[u8; 16]> {
+        match &self.phase {
+            Phase::Running(running) => Some(running.charter.cluster_id().0),
+            _ => None,
+        }
+    }
+
+    /// The addressee that messages to this server must name.
+    fn addressee(&self) -> Addressee {
+        Addressee { incarnation: self.me.incarnation, boot: self.boot }
+    }
+
+    /// How this server introduces itself to `to`.
+    pub(super) fn hello_to(&self, to: NodeId) -> PeerHello {
+        PeerHello {
+            cluster: self.settings.cluster.clone(),
+            cluster_id: self.cluster_id(),
+            node: self.me.id.to_string(),
+            incarnation: self.me.incarnation.0,
+            boot: self.boot.0,
+            timing: self.settings.timing,
+            to: to.to_string(),
+        }
+    }
+
+    /// How this server answers whoever connects.
+    pub(super) fn welcome(&self, version: u16) -> Welcome {
+        let commit = match &self.phase {
+            Phase::Running(running) => running.driver.replica().node().commit().0,
+            _ => 0,
+        };
+        Welcome {
+            version,
+            node: self.me.id.to_string(),
+            cluster: self.settings.cluster.clone(),
+            cluster_id: self.cluster_id(),
+            incarnation: self.me.incarnation.0,
+            boot: self.boot.0,
+            commit,
+            timing: self.settings.timing,
+        }
+    }
+
+    /// Notes another server's boot. False if a higher one was seen: its directory was rolled back.
+    pub(super) fn note_boot(&mut self, member: Member, boot: Boot) -> bool {
+        let highest = self.boots.entry(member).or_insert(boot);
+        let current = boot >= *highest;
+        *highest = boot.max(*highest);
+        current
+    }
+
+    /// A message of another server came; `cluster` is what it said it belongs to.
+    pub(super) fn on_peer_message(
+        &mut self,
+        from: Member,
+        cluster: Option<[u8; 16]>,
+        message: PeerMessage,
+    ) -> Result<(), ServeError> {
+        self.heard.insert(from.id, Instant::now());
+        let (me, ours) = (self.addressee(), self.cluster_id());
+        match (message, &mut self.phase) {
+            (PeerMessage::Standing(standing), Phase::Founding(before)) => {
+                before.founding.hear(from, standing);
+                self.found()?;
+            }
+            (PeerMessage::Raft { to, term, message }, Phase::Running(_))
+                if to == me && cluster == ours =>
+            {
+                let envelope = Envelope { from, to: self.me, term, message };
+                self.inbox.push(Input::Message(envelope));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------ turns
+
+    /// Hands everything that came to the replica, answers what completed, and says when to call
+    /// again at the latest.
+    pub(super) fn turn(&mut self) -> Result<Instant, ServeError> {
+        let mut deadline;
+        loop {
+            let inbox = std::mem::take(&mut self.inbox);
+            let now = self.now();
+            let Phase::Running(running) = &mut self.phase else {
+                deadline = Instant::now() + Duration::from_secs(3600);
+                break;
+            };
+            let before = leadership(running.driver.replica().node());
+            let mut transport = PeerTransport { links: &mut self.links };
+            let next = running.driver.turn(inbox, now, &mut transport)?;
+            deadline = self.started + next;
+            let after = leadership(running.driver.replica().node());
+            let completions = running.driver.take_completions();
+            let events = running.driver.take_events();
+            for event in events {
+                self.tell(&Event::Raft { event, tick: self.settings.tick });
+            }
+            for completion in completions {
+                self.on_completion(completion);
+            }
+            if before != after {
+                self.release_held();
+            }
+            if self.inbox.is_empty() {
+                break;
+            }
+        }
+        self.expire_held();
+        self.flush();
+        if let Some((first, _)) = self.held.first() {
+            deadline = deadline.min(*first);
+        }
+        Ok(deadline)
+    }
+
+    /// Sends all answers that were given.
+    pub(super) fn flush(&mut self) {
+        for connection in self.dirty.drain(..) {
+            connection.dirty.set(false);
+            connection.outbox.flush();
+        }
+    }
+
+    /// Whether everything that was begun has ended.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Takes no more requests, and ends those that only wait for a leader.
+    pub(super) fn begin_stop(&mut self) {
+        self.stopping = true;
+        self.release_held();
+        self.flush();
+    }
+
+    /// Closes the log.
+    pub(super) fn stop(&mut self) -> Result<(), ServeError> {
+        if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Stopped) {
+            let Running { driver, home, .. } = *running;
+            driver.stop().close().map_err(raft::replica::Fatal::from)?;
+            drop(home);
+        }
+        Ok(())
+    }
+}
+
+/// What decides whether waiting requests can go on.
+fn leadership(node: &node::Node) -> (node::RoleName, Option<NodeId>) {
+    (node.role(), node.leader())
+}
+
+/// Hands the replica's messages to the links.
+struct PeerTransport<'a> {
+    links: &'a mut Links,
+}
+
+impl Transport for PeerTransport<'_> {
+    fn send(&mut self, envelope: Envelope) {
+        self.links.send(&envelope);
+    }
+
+    fn flush(&mut self) {
+        self.links.flush();
+    }
+}

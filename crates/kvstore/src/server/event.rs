@@ -1,0 +1,387 @@
+//! What a server tells while it runs: its recovery, its elections, who catches up, who leads. The
+//! words are for people; names and fields are for programs that read the same story as JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use raft::node::{self, NodeId, StepDown, VoteRefusal};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The log was read.
+    Recovered {
+        /// The term that the server remembers.
+        term: u64,
+        /// Entries in the log.
+        entries: u64,
+        /// The index that a snapshot stands for.
+        snapshot: u64,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The last write had not finished when the server stopped; nobody was told that it had.
+    TornTail {
+        /// The number of the segment.
+        segment: u64,
+        /// Where in it.
+        offset: u64,
+        /// How many bytes of it were written.
+        bytes: u64,
+    },
+    /// The port is open.
+    Listening {
+        /// The address.
+        address: String,
+        /// The data directory.
+        data: String,
+    },
+    /// The cluster is not founded yet; these are waited for.
+    Waiting {
+        /// The servers.
+        missing: Vec<NodeId>,
+    },
+    /// The cluster is not founded yet, and a person must help.
+    Stuck {
+        /// Why.
+        obstacle: String,
+    },
+    /// All agreed: the cluster exists.
+    Founded {
+        /// Its id.
+        cluster: String,
+        /// Its members.
+        members: Vec<NodeId>,
+    },
+    /// Something that the replica did. Ticks are told as times.
+    Raft {
+        /// What.
+        event: node::Event,
+        /// The length of a tick.
+        tick: Duration,
+    },
+    /// Another server does not take this one's connection.
+    PeerRefused {
+        /// The other server.
+        peer: NodeId,
+        /// What it said.
+        reason: String,
+    },
+    /// Settings of this server and another differ, which is allowed but rarely meant.
+    Warning {
+        /// What is odd.
+        text: String,
+    },
+    /// The server stops because it was asked to.
+    Stopping,
+    /// The log is closed.
+    Stopped,
+}
+
+impl Event {
+    /// The event's name: one word, the first column of the story.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Recovered { .. } => "recovered",
+            Event::TornTail { .. } => "torn-tail",
+            Event::Listening { .. } => "listening",
+            Event::Waiting { .. } => "waiting",
+            Event::Stuck { .. } => "stuck",
+            Event::Founded { .. } => "founded",
+            Event::PeerRefused { .. } => "refused",
+            Event::Warning { .. } => "warning",
+            Event::Stopping => "stopping",
+            Event::Stopped => "stopped",
+            Event::Raft { event, .. } => raft_name(event),
+        }
+    }
+
+    /// The event's details, for programs.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(&'static str, Field)> {
+        match self {
+            Event::Recovered { term, entries, snapshot, took } => vec![
+                ("term", (*term).into()),
+                ("entries", (*entries).into()),
+                ("snapshot", (*snapshot).into()),
+                ("took_ms", milliseconds(*took).into()),
+            ],
+            Event::TornTail { segment, offset, bytes } => vec![
+                ("segment", (*segment).into()),
+                ("offset", (*offset).into()),
+                ("bytes", (*bytes).into()),
+            ],
+            Event::Listening { address, data } => {
+                vec![("address", address.clone().into()), ("data", data.clone().into())]
+            }
+            Event::Waiting { missing } => vec![("missing", missing.as_slice().into())],
+            Event::Stuck { obstacle } => vec![("reason", obstacle.clone().into())],
+            Event::Founded { cluster, members } => {
+                vec![("cluster", cluster.clone().into()), ("members", members.as_slice().into())]
+            }
+            Event::PeerRefused { peer, reason } => {
+                vec![("peer", (*peer).into()), ("reason", reason.clone().into())]
+            }
+            Event::Warning { text } => vec![("text", text.clone().into())],
+            Event::Stopping | Event::Stopped => Vec::new(),
+            Event::Raft { event, tick } => raft_fields(event, *tick),
+        }
+    }
+}
+
+/// A detail of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// A number.
+    Number(u64),
+    /// A yes or no.
+    Flag(bool),
+    /// A text.
+    Text(String),
+    /// The names of servers.
+    Servers(Vec<NodeId>),
+}
+
+impl From<u64> for Field {
+    fn from(number: u64) -> Self {
+        Field::Number(number)
+    }
+}
+
+impl From<bool> for Field {
+    fn from(flag: bool) -> Self {
+        Field::Flag(flag)
+    }
+}
+
+impl From<String> for Field {
+    fn from(text: String) -> Self {
+        Field::Text(text)
+    }
+}
+
+impl From<NodeId> for Field {
+    fn from(id: NodeId) -> Self {
+        Field::Text(id.to_string())
+    }
+}
+
+impl From<&[NodeId]> for Field {
+    fn from(ids: &[NodeId]) -> Self {
+        Field::Servers(ids.to_vec())
+    }
+}
+
+fn raft_name(event: &node::Event) -> &'static str {
+    match event {
+        node::Event::AskingForVotes { .. } => "asks",
+        node::Event::Campaigning { .. } => "candidate",
+        node::Event::VoteAnswered { .. } => "vote",
+        node::Event::VoteReceived { .. } => "answer",
+        node::Event::BecameLeader { .. } => "leader",
+        node::Event::BecameFollower { .. } => "follower",
+        node::Event::SteppedDown { .. } => "steps-down",
+        node::Event::CatchingUp { .. } => "lags",
+        node::Event::CaughtUp { .. } => "caught-up",
+        node::Event::LagsBehind { .. } => "catches-up",
+        node::Event::Truncated { .. } => "truncated",
+        node::Event::Ignored { .. } => "ignored",
+    }
+}
+
+fn raft_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Field)> {
+    let time = |ticks: u32| Field::Number(milliseconds(tick * ticks));
+    match event {
+        node::Event::AskingForVotes { campaign, silent_ticks, asked } => vec![
+            ("term", campaign.0.into()),
+            ("silent_ms", time(*silent_ticks)),
+            ("asked", asked.as_slice().into()),
+        ],
+        node::Event::Campaigning { term, asked } => {
+            vec![("term", term.0.into()), ("asked", asked.as_slice().into())]
+        }
+        node::Event::VoteAnswered { candidate, term, binding, refusal } => vec![
+            ("candidate", (*candidate).into()),
+            ("term", term.0.into()),
+            ("binding", (*binding).into()),
+            ("granted", refusal.is_none().into()),
+            ("reason", refusal.map(|it| Refusal(it).to_string()).unwrap_or_default().into()),
+        ],
+        node::Event::VoteReceived { voter, term, binding, granted } => vec![
+            ("voter", (*voter).into()),
+            ("term", term.0.into()),
+            ("binding", (*binding).into()),
+            ("granted", (*granted).into()),
+        ],
+        node::Event::BecameLeader { term, votes, voters } => vec![
+            ("term", term.0.into()),
+            ("votes", votes.as_slice().into()),
+            ("voters", (*voters as u64).into()),
+        ],
+        node::Event::BecameFollower { term, leader, timeout_ticks } => vec![
+            ("term", term.0.into()),
+            ("leader", leader.map(|id| id.to_string()).unwrap_or_default().into()),
+            ("election_timeout_ms", time(*timeout_ticks)),
+        ],
+        node::Event::SteppedDown { term, reason } => {
+            vec![("term", term.0.into()), ("reason", StepDownReason(*reason).to_string().into())]
+        }
+        node::Event::CatchingUp { follower, from, to } => {
+            vec![("follower", (*follower).into()), ("from", from.0.into()), ("to", to.0.into())]
+        }
+        node::Event::CaughtUp { follower, at } => {
+            vec![("follower", (*follower).into()), ("at", at.0.into())]
+        }
+        node::Event::LagsBehind { leader, from, to } => {
+            vec![("leader", (*leader).into()), ("from", from.0.into()), ("to", to.0.into())]
+        }
+        node::Event::Truncated { after, last } => {
+            vec![("after", after.0.into()), ("last", last.0.into())]
+        }
+        node::Event::Ignored { from, reason } => {
+            vec![("from", from.id.into()), ("reason", (*reason).to_string().into())]
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    /// The story's line without the server's own name: a column of one or two words, then the
+    /// details.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Recovered { term, entries, snapshot, took } => write!(
+                f,
+                "recovered     term {term}, {entries} entries, snapshot at {snapshot}, in {} ms",
+                milliseconds(*took)
+            ),
+            Event::TornTail { segment, offset, bytes } => write!(
+                f,
+                "torn tail     segment {segment} at {offset}, {bytes} bytes: the last write had \
+                 not finished and was never acknowledged; it is discarded"
+            ),
+            Event::Listening { address, data } => {
+                write!(f, "listening     {address}   data {data}")
+            }
+            Event::Waiting { missing } => {
+                write!(f, "waiting       for {} to found the cluster with", Names(missing))
+            }
+            Event::Stuck { obstacle } => write!(f, "stuck         {obstacle}"),
+            Event::Founded { cluster, members } => {
+                write!(f, "founded       cluster {cluster} of {}", Names(members))
+            }
+            Event::PeerRefused { peer, reason } => write!(f, "refused       by {peer}: {reason}"),
+            Event::Warning { text } => write!(f, "warning       {text}"),
+            Event::Stopping => write!(f, "stopping      asked to; finishing what is in flight"),
+            Event::Stopped => write!(f, "stopped       the log is closed"),
+            Event::Raft { event, tick } => fmt_raft(f, event, *tick),
+        }
+    }
+}
+
+fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> fmt::Result {
+    let ms = |ticks: u32| milliseconds(tick * ticks);
+    match event {
+        node::Event::AskingForVotes { campaign, silent_ticks, asked } => write!(
+            f,
+            "asks          term {campaign}   no leader for {} ms, would I be elected? asking {}",
+            ms(*silent_ticks),
+            Names(asked)
+        ),
+        node::Event::Campaigning { term, asked } => {
+            write!(f, "candidate     term {term}   asking {}", Names(asked))
+        }
+        node::Event::VoteAnswered { candidate, term, binding, refusal } => {
+            let word = if *binding { "vote  " } else { "would " };
+            match refusal {
+                None => write!(f, "{word}        term {term}   {candidate}, count on me"),
+                Some(refusal) => write!(
+                    f,
+                    "{word}        term {term}   {candidate}, do not count on me: {}",
+                    Refusal(*refusal)
+                ),
+            }
+        }
+        node::Event::VoteReceived { voter, term, binding, granted } => {
+            let word = if *binding { "answer" } else { "hint  " };
+            let said = if *granted { "count on me" } else { "do not count on me" };
+            write!(f, "{word}        term {term}   {voter}: {said}")
+        }
+        node::Event::BecameLeader { term, votes, voters } => write!(
+            f,
+            "LEADER        term {term}   {} of {voters} votes ({})",
+            votes.len(),
+            Names(votes)
+        ),
+        node::Event::BecameFollower { term, leader, timeout_ticks } => {
+            write!(f, "follower      term {term}   ")?;
+            if let Some(leader) = leader {
+                write!(f, "of {leader}, ")?;
+            }
+            write!(f, "election timeout {} ms", ms(*timeout_ticks))
+        }
+        node::Event::SteppedDown { term, reason } => {
+            write!(f, "steps down    term {term}   {}", StepDownReason(*reason))
+        }
+        node::Event::CatchingUp { follower, from, to } => {
+            write!(f, "lags          {follower} lacks entries {from}..{to}")
+        }
+        node::Event::CaughtUp { follower, at } => {
+            write!(f, "caught up     {follower} holds everything up to {at}")
+        }
+        node::Event::LagsBehind { leader, from, to } => {
+            write!(f, "catches up    entries {from}..{to} from {leader}")
+        }
+        node::Event::Truncated { after, last } => write!(
+            f,
+            "truncated     entries {}..{last}, never committed, make way for the leader's",
+            after.next()
+        ),
+        node::Event::Ignored { from, reason } => {
+            write!(f, "ignored       a message from {from}: {reason}")
+        }
+    }
+}
+
+/// Names with spaces between them.
+struct Names<'a>(&'a [NodeId]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("nobody");
+        }
+        for (number, id) in self.0.iter().enumerate() {
+            write!(f, "{}{id}", if number == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+struct Refusal(VoteRefusal);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            VoteRefusal::HasLeader(leader) => write!(f, "I hear from {leader}, which leads"),
+            VoteRefusal::VotedFor(other) => write!(f, "I voted for {other}"),
+            VoteRefusal::LogBehind => write!(f, "your log lacks entries that mine has"),
+            VoteRefusal::TermOver(term) => write!(f, "I am in term {term} already"),
+        }
+    }
+}
+
+struct StepDownReason(StepDown);
+
+impl fmt::Display for StepDownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            StepDown::LaterTerm(term) => write!(f, "term {term} has begun"),
+            StepDown::NoQuorum => write!(f, "a majority has not answered for an election timeout"),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,276 @@
+//! Connections to the other servers, one to each, made by this server and used only to send. A
+//! link that is down loses what is sent over it: the protocol asks again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use raft::founding::Standing;
+use raft::node::{Boot, Envelope, Incarnation, Member, NodeId};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::connection::READ_BYTES;
+use super::core::SharedCore;
+use super::event::Event;
+use super::outbox::{Outbox, Reading};
+use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
+use crate::wire::handshake::{Answer, Hello, Role, VersionRange, Welcome};
+use crate::wire::peer::{self, Addressee};
+
+/// How long a server may take to accept a connection and to answer its handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two attempts to connect.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Messages for one server that wait for its socket, in bytes; more are lost.
+const QUEUED_BYTES_MAX: usize = 32 << 20;
+
+/// All links.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    links: BTreeMap<NodeId, Rc<Link>>,
+}
+
+/// The way to one other server.
+#[derive(Debug)]
+pub(super) struct Link {
+    id: NodeId,
+    address: String,
+    up: RefCell<Option<Up>>,
+    /// Ends a connection, or the wait for the next attempt.
+    reconnect: Notify,
+    dirty: Cell<bool>,
+    /// The last complaint, so that it is told once.
+    complaint: RefCell<String>,
+}
+
+/// An accepted connection.
+#[derive(Clone, Debug)]
+struct Up {
+    outbox: Rc<Outbox>,
+    /// Who answers there.
+    member: Member,
+    boot: Boot,
+}
+
+impl Links {
+    /// Adds a server to send to; its [`run`] must be started by the caller.
+    pub(super) fn add(&mut self, id: NodeId, address: String) -> Rc<Link> {
+        let link = Rc::new(Link {
+            id,
+            address,
+            up: RefCell::new(None),
+            reconnect: Notify::new(),
+            dirty: Cell::new(false),
+            complaint: RefCell::default(),
+        });
+        self.links.insert(id, Rc::clone(&link));
+        link
+    }
+
+    /// Queues a message, unless the link is down or leads to another life of its receiver.
+    pub(super) fn send(&self, envelope: &Envelope) {
+        let Some(link) = self.links.get(&envelope.to.id) else { return };
+        let up = link.up.borrow();
+        let Some(up) = up.as_ref().filter(|up| up.member == envelope.to) else { return };
+        if up.outbox.queued_bytes() > QUEUED_BYTES_MAX {
+            return;
+        }
+        let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
+        // A message too long for a frame cannot be sent at all; limits in bytes keep appends far
+        // below it.
+        let encoded =
+            up.outbox.append(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
+        link.dirty.set(encoded.is_ok() || link.dirty.get());
+    }
+
+    /// Sends what is queued.
+    pub(super) fn flush(&self) {
+        for link in self.links.values().filter(|link| link.dirty.replace(false)) {
+            if let Some(up) = link.up.borrow().as_ref() {
+                up.outbox.flush();
+            }
+        }
+    }
+
+    /// Tells every connected server what this one stands for.
+    pub(super) fn send_standing(&self, standing: &Standing) {
+        for link in self.links.values() {
+            if let Some(up) = link.up.borrow().as_ref() {
+                send_standing(&up.outbox, standing);
+            }
+        }
+    }
+
+    /// Makes every connection anew, at once.
+    pub(super) fn reconnect(&self) {
+        for link in self.links.values() {
+            link.reconnect.notify_one();
+        }
+    }
+}
+
+fn send_standing(outbox: &Outbox, standing: &Standing) {
+    if outbox.append(|out| peer::encode_standing(out, standing)).is_ok() {
+        outbox.flush();
+    }
+}
+
+/// Keeps a link up for as long as the server runs.
+pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
+    loop {
+        let ended = match connect(&core, &link).await {
+            Ok((outbox, welcome)) => {
+                link.complaint.borrow_mut().clear();
+                carry(&core, &link, outbox, &welcome).await
+            }
+            Err(error) => {
+                complain(&core, &link, &error);
+                Ended::Lost
+            }
+        };
+        if ended == Ended::Lost {
+            tokio::select! {
+                () = sleep(RETRY_AFTER) => {}
+                () = link.reconnect.notified() => {}
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The other side, or the network, ended it.
+    Lost,
+    /// This side wants a new one.
+    Renewed,
+}
+
+/// A server that is down is no news; one that answers and refuses is.
+fn complain(core: &SharedCore, link: &Link, error: &ConnectError) {
+    let reason = match error {
+        ConnectError::Nobody => return,
+        ConnectError::Refused(reason) => reason,
+    };
+    if *link.complaint.borrow() != *reason {
+        link.complaint.replace(reason.clone());
+        let event = Event::PeerRefused { peer: link.id, reason: reason.clone() };
+        core.borrow().tell(&event);
+    }
+}
+
+enum ConnectError {
+    /// Nobody is there, or nobody who answers.
+    Nobody,
+    /// Somebody who does not want us, or whom we do not want.
+    Refused(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(_: io::Error) -> Self {
+        ConnectError::Nobody
+    }
+}
+
+async fn connect(core: &SharedCore, link: &Link) -> Result<(Rc<Outbox>, Welcome), ConnectError> {
+    let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let socket =
+        timeout(CONNECT_TIMEOUT, TcpStream::connect(&link.address)).await.map_err(timed_out)??;
+    socket.set_nodelay(true)?;
+    let outbox = Rc::new(Outbox::new(socket));
+    let hello =
+        Hello { versions: VersionRange::OURS, role: Role::Peer(core.borrow().hello_to(link.id)) };
+    outbox
+        .append(|out| frame::encode(out, 0, &hello, HANDSHAKE_FRAME_BYTES_MAX))
+        .map_err(io::Error::other)?;
+    outbox.flush();
+    let answer = timeout(CONNECT_TIMEOUT, read_answer(&outbox)).await.map_err(timed_out)??;
+    match answer {
+        Answer::Refused(refused) => Err(ConnectError::Refused(refused.text)),
+        Answer::Welcome(welcome) => match check_welcome(core, link, &welcome) {
+            None => Ok((outbox, welcome)),
+            Some(objection) => Err(ConnectError::Refused(objection)),
+        },
+    }
+}
+
+async fn read_answer(outbox: &Outbox) -> io::Result<Answer> {
+    let mut input = BytesMut::with_capacity(HANDSHAKE_FRAME_BYTES_MAX as usize);
+    loop {
+        let decoded = frame::decode(&mut input, HANDSHAKE_FRAME_BYTES_MAX);
+        if let Some(frame) = decoded.map_err(io::Error::other)? {
+            return Answer::decode(frame.kind, &frame.body).map_err(io::Error::other);
+        }
+        if outbox.ready(Reading::Wanted).await? {
+            input.reserve(READ_BYTES);
+            if outbox.try_read(&mut input)? == Some(0) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// Why the server that answered is not the one that was meant.
+fn check_welcome(core: &SharedCore, link: &Link, welcome: &Welcome) -> Option<String> {
+    let core = core.borrow();
+    if welcome.node != link.id.as_str() {
+        return Some(format!("{} answers at its address {}", welcome.node, link.address));
+    }
+    if welcome.cluster != core.settings.cluster {
+        return Some(format!("it belongs to cluster {:?}", welcome.cluster));
+    }
+    match (core.cluster_id(), welcome.cluster_id) {
+        (Some(ours), Some(theirs)) if ours != theirs => {
+            Some("it belongs to another cluster of the same name".into())
+        }
+        _ => None,
+    }
+}
+
+/// Uses a connection until it ends.
+async fn carry(core: &SharedCore, link: &Link, outbox: Rc<Outbox>, welcome: &Welcome) -> Ended {
+    let member = Member { id: link.id, incarnation: Incarnation(welcome.incarnation) };
+    let boot = Boot(welcome.boot);
+    if !core.borrow_mut().note_boot(member, boot) {
+        let reason = "its data directory is older than one it ran on before".to_string();
+        complain(core, link, &ConnectError::Refused(reason));
+        return Ended::Lost;
+    }
+    link.up.replace(Some(Up { outbox: Rc::clone(&outbox), member, boot }));
+    let unfounded = welcome.cluster_id.is_none() || core.borrow().cluster_id().is_none();
+    if unfounded && let Some(standing) = core.borrow().standing() {
+        send_standing(&outbox, &standing);
+    }
+    let ended = tokio::select! {
+        () = watch(&outbox) => Ended::Lost,
+        () = link.reconnect.notified() => Ended::Renewed,
+    };
+    link.up.replace(None);
+    outbox.close();
+    ended
+}
+
+/// Writes what the socket did not take at once, until the other side hangs up. Nothing is ever
+/// said to us on this connection, but its end.
+async fn watch(outbox: &Outbox) {
+    let mut input = BytesMut::with_capacity(64);
+    while !outbox.is_closed() {
+        match outbox.ready(Reading::Wanted).await {
+            Ok(false) => {}
+            Ok(true) => match outbox.try_read(&mut input) {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return,
+            },
+            Err(_) => return,
+        }
+    }
+}
+
+/// The longest frame that is read from another server.
+pub(super) const PEER_FRAME_BYTES_MAX: u32 = FRAME_BYTES_MAX;

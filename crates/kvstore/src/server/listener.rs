@@ -1,0 +1,273 @@
+//! Takes connections, of clients and of other servers alike, and learns from the first frame which
+//! they are. Nobody is listened to for long, or at length, before that.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use raft::node::{Boot, Incarnation, Member, NodeId};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::Failures;
+use super::connection::{self, Connection, READ_BYTES};
+use super::core::SharedCore;
+use super::event::Event;
+use super::links::PEER_FRAME_BYTES_MAX;
+use super::outbox::{Outbox, Reading};
+use crate::wire::frame::{self, Frame, FrameError, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
+use crate::wire::handshake::{
+    ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, VersionRange,
+};
+use crate::wire::peer;
+
+/// How long a connection may take to say what it is.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Wait after a failed accept, when there are too many open files for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections for as long as the server runs.
+pub(super) async fn run(
+    core: SharedCore,
+    listener: TcpListener,
+    failures: Failures,
+    connections_max: u32,
+) {
+    let open = Rc::new(Cell::new(0_u32));
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            // Nothing is wrong with the listener itself: wait for files to be closed.
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let permit = Permit::new(&open);
+        let full = open.get() > connections_max;
+        let (core, failures) = (Rc::clone(&core), failures.clone());
+        tokio::task::spawn_local(async move {
+            // A connection that ends badly concerns nobody but its other end.
+            let _ = greet(core, socket, failures, full).await;
+            drop(permit);
+        });
+    }
+}
+
+/// One of the connections that a server may have.
+struct Permit {
+    open: Rc<Cell<u32>>,
+}
+
+impl Permit {
+    fn new(open: &Rc<Cell<u32>>) -> Self {
+        open.set(open.get() + 1);
+        Self { open: Rc::clone(open) }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.open.set(self.open.get() - 1);
+    }
+}
+
+/// Reads the first frame, answers it, and serves whoever is there.
+async fn greet(
+    core: SharedCore,
+    socket: TcpStream,
+    failures: Failures,
+    full: bool,
+) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let outbox = Outbox::new(socket);
+    let mut input = BytesMut::with_capacity(HANDSHAKE_FRAME_BYTES_MAX as usize);
+    let first = timeout(HANDSHAKE_TIMEOUT, first_frame(&outbox, &mut input)).await;
+    let first = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let accepted = match first {
+        _ if full => Err(Refused::new(
+            RefusedReason::TooManyConnections,
+            "this server has as many connections as it may have; close some, or raise the limit",
+        )),
+        Ok(frame) => check_hello(&core, &frame),
+        Err(error) => Err(Refused::new(
+            RefusedReason::WrongMagic,
+            format!("this is a kvctl server, and that was no kvctl handshake: {error}"),
+        )),
+    };
+    match accepted {
+        Err(refused) => {
+            let _ = outbox.append(|out| frame::encode(out, 0, &refused, HANDSHAKE_FRAME_BYTES_MAX));
+            outbox.flush();
+            Ok(())
+        }
+        Ok((version, role)) => {
+            let welcome = core.borrow().welcome(version);
+            outbox
+                .append(|out| frame::encode(out, 0, &welcome, HANDSHAKE_FRAME_BYTES_MAX))
+                .map_err(io::Error::other)?;
+            outbox.flush();
+            match role {
+                Accepted::Client => {
+                    connection::serve(core, Connection::new(outbox), input).await;
+                    Ok(())
+                }
+                Accepted::Peer(from, cluster) => {
+                    let peer = Peer { from, cluster };
+                    read_peer(&core, &peer, &outbox, &mut input, &failures).await
+                }
+            }
+        }
+    }
+}
+
+/// The first frame, or why there is none. Bytes that are no frame are answered too.
+async fn first_frame(
+    outbox: &Outbox,
+    input: &mut BytesMut,
+) -> io::Result<Result<Frame, FrameError>> {
+    loop {
+        match frame::decode(input, HANDSHAKE_FRAME_BYTES_MAX) {
+            Err(error) => return Ok(Err(error)),
+            Ok(Some(frame)) => return Ok(Ok(frame)),
+            Ok(None) => {}
+        }
+        if outbox.ready(Reading::Wanted).await? && outbox.try_read(input)? == Some(0) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Who was let in.
+enum Accepted {
+    Client,
+    /// Another server, and the cluster that it says it belongs to.
+    Peer(Member, Option<[u8; 16]>),
+}
+
+fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refused> {
+    if frame.kind != Kind::HELLO {
+        let text = "the first frame of a connection must be a handshake";
+        return Err(Refused::new(RefusedReason::WrongMagic, text));
+    }
+    let theirs = Hello::peek_versions(&frame.body)
+        .map_err(|error| Refused::new(RefusedReason::WrongMagic, error.to_string()))?;
+    let version = VersionRange::OURS.common(theirs).ok_or_else(|| {
+        let ours = VersionRange::OURS;
+        let text = format!("this server speaks protocol versions {ours}, you speak {theirs}");
+        Refused::new(RefusedReason::Version, text)
+    })?;
+    let hello = Hello::decode_body(&frame.body)
+        .map_err(|error| Refused::new(RefusedReason::Malformed, error.to_string()))?;
+    if core.borrow().stopping {
+        let text = "this server is about to stop";
+        return Err(Refused::new(RefusedReason::ShuttingDown, text));
+    }
+    match hello.role {
+        Role::Client(claim) => {
+            check_claim(core, &claim)?;
+            Ok((version, Accepted::Client))
+        }
+        Role::Peer(peer) => {
+            let member = check_peer(core, &peer)?;
+            Ok((version, Accepted::Peer(member, peer.cluster_id)))
+        }
+    }
+}
+
+fn check_claim(core: &SharedCore, claim: &ClusterClaim) -> Result<(), Refused> {
+    let core = core.borrow();
+    let ours = &core.settings.cluster;
+    let wrong = |text| Err(Refused::new(RefusedReason::Cluster, text));
+    match claim {
+        ClusterClaim::Name(name) if name != ours => {
+            wrong(format!("this is a server of cluster {ours:?}, not of {name:?}"))
+        }
+        ClusterClaim::Id(id) if core.cluster_id() != Some(*id) => {
+            wrong(format!("this is a server of another cluster, called {ours:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
+    let mut core = core.borrow_mut();
+    let me = core.me.id;
+    if peer.to != me.as_str() {
+        let text = format!("this is {me}, not {}; check the addresses in your file", peer.to);
+        return Err(Refused::new(RefusedReason::Identity, text));
+    }
+    let ours = core.settings.cluster.clone();
+    if peer.cluster != ours {
+        let text = format!("this is a server of cluster {ours:?}, not of {:?}", peer.cluster);
+        return Err(Refused::new(RefusedReason::Cluster, text));
+    }
+    if let (Some(mine), Some(theirs)) = (core.cluster_id(), peer.cluster_id)
+        && mine != theirs
+    {
+        let text = format!("this is a server of another cluster that is called {ours:?} too");
+        return Err(Refused::new(RefusedReason::Cluster, text));
+    }
+    let id = NodeId::new(&peer.node)
+        .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
+    if id == me {
+        let text = format!("two servers are called {me}; each needs an id of its own");
+        return Err(Refused::new(RefusedReason::Identity, text));
+    }
+    let member = Member { id, incarnation: Incarnation(peer.incarnation) };
+    if !core.note_boot(member, Boot(peer.boot)) {
+        let text = format!(
+            "the data directory of {id} was rolled back: it was seen at a later start; \
+             restore nothing by copying directories"
+        );
+        return Err(Refused::new(RefusedReason::RolledBack, text));
+    }
+    if peer.timing != core.settings.timing {
+        let text = format!("{id} has other times for heartbeat or election than this server");
+        core.warn(text);
+    }
+    Ok(member)
+}
+
+/// Another server, as its handshake named it.
+struct Peer {
+    from: Member,
+    cluster: Option<[u8; 16]>,
+}
+
+/// Reads another server's messages until it hangs up.
+async fn read_peer(
+    core: &SharedCore,
+    peer: &Peer,
+    outbox: &Outbox,
+    input: &mut BytesMut,
+    failures: &Failures,
+) -> io::Result<()> {
+    loop {
+        let mut taken = false;
+        while let Some(frame) =
+            frame::decode(input, PEER_FRAME_BYTES_MAX).map_err(io::Error::other)?
+        {
+            let message = peer::decode(&frame).map_err(|error| {
+                let text = format!("{} sent a message that cannot be read: {error}", peer.from);
+                core.borrow().tell(&Event::Warning { text });
+                io::Error::other(error)
+            })?;
+            let result = core.borrow_mut().on_peer_message(peer.from, peer.cluster, message);
+            if let Err(error) = result {
+                failures.report(error);
+                return Ok(());
+            }
+            taken = true;
+        }
+        if taken {
+            core.borrow().wake();
+        }
+        if outbox.ready(Reading::Wanted).await? {
+            input.reserve(READ_BYTES);
+            if outbox.try_read(input)? == Some(0) {
+                return Ok(());
+            }
+        }
+    }
+}

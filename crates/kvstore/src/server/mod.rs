@@ -1,0 +1,323 @@
+//! The server: one process, one thread, one port. Clients and other servers connect to the same
+//! address and say in their first frame which they are.
+//!
+//! The thread runs one event loop. Tasks read sockets and fill an inbox; the driver's task hands
+//! the whole inbox to the replica in one turn, in which messages for followers leave first, then
+//! the disk writes, then everything that this made true is answered, each connection's answers in
+//! one write. No task, channel or wake-up exists per request.
+//!
+//! Read `core` first, then `requests`, which is the way of a request; `links` and `listener` are
+//! the two ends of what servers say to each other.
+
+mod answers;
+mod connection;
+mod core;
+mod event;
+mod links;
+mod listener;
+mod outbox;
+mod requests;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft::founding::Seat;
+use raft::node::{Config as NodeConfig, Incarnation, InvalidNodeId, NodeId, RestoreError};
+use raft::replica::Fatal;
+use raft::storage::{Home, HomeError, LogOptions, Successors};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+use tokio::time::{sleep_until, timeout};
+
+pub use event::{Event, Field};
+
+use self::core::{Core, Settings, SharedCore};
+use crate::config::{Config, ConfigError, Fsync};
+use crate::wire::handshake::Timing;
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Which server of the configuration file this is.
+    pub id: String,
+    /// The configuration.
+    pub config: Config,
+    /// A data directory that is not the one in the configuration.
+    pub data: Option<PathBuf>,
+    /// Who may reach it.
+    pub exposure: Exposure,
+}
+
+/// Who may reach a server, which neither encrypts nor asks for a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    /// Only this machine: any other address is refused.
+    LoopbackOnly,
+    /// Whoever reaches the address; its owner has been warned.
+    Insecure,
+}
+
+/// Why a server did not start, or stopped without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration does not fit.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A server's name cannot be one.
+    #[error(transparent)]
+    Id(#[from] InvalidNodeId),
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    Listen {
+        /// The address.
+        address: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The address is open to others, and nobody said that this is meant.
+    #[error(
+        "{address} can be reached from other machines, and this server neither encrypts nor asks \
+         who is there; listen on 127.0.0.1, or say --insecure if the network is yours alone"
+    )]
+    Exposed {
+        /// The address.
+        address: String,
+    },
+    /// The data directory cannot be made or opened.
+    #[error("cannot use the data directory {path}: {source}")]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The data directory is not usable.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// What is on the disk does not hang together.
+    #[error("the data directory cannot be right: {0}")]
+    Restore(#[from] RestoreError),
+    /// The replica had to stop.
+    #[error("stopped, to be safe: {0}")]
+    Fatal(#[from] Fatal),
+    /// The operating system gave no random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(String),
+    /// The event loop could not be made.
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+}
+
+impl ServeError {
+    /// Whether the data on the disk is damaged.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ServeError::Home(error) => error.is_damage(),
+            ServeError::Restore(RestoreError::Log(_) | RestoreError::TermLost { .. }) => true,
+            ServeError::Fatal(Fatal::Log(error)) => error.is_damage(),
+            _ => false,
+        }
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program, or this server already, uses the port",
+        io::ErrorKind::AddrNotAvailable => "; no network interface of this machine has it",
+        _ => "",
+    }
+}
+
+/// Requests under way have so long to end once the server is asked to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs a server on this thread until `shutdown` completes, telling what happens to `story`.
+///
+/// # Errors
+/// It could not start, or the disk or a committed command made it stop.
+pub fn serve(
+    options: ServeOptions,
+    story: Arc<dyn Fn(&Event) + Send + Sync>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    LocalSet::new().block_on(&runtime, run(options, story, shutdown))
+}
+
+async fn run(
+    options: ServeOptions,
+    story: Arc<dyn Fn(&Event) + Send + Sync>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let connections_max = options.config.limits.connections_max;
+    let settings = settings(&options)?;
+    let listener = listen(&settings.address, options.exposure).await?;
+    let home = open_home(&settings)?;
+    let (failures, mut failed) = Failures::new();
+    let wake = Rc::new(Notify::new());
+    for text in &settings.warnings {
+        story(&Event::Warning { text: text.clone() });
+    }
+    let seats = settings.seats.clone();
+    let core = Rc::new(RefCell::new(Core::new(settings, home, story, Rc::clone(&wake))));
+    core.borrow_mut().found()?;
+    core.borrow().tell_listening();
+    for seat in seats.into_iter().filter(|seat| seat.id != core.borrow().me.id) {
+        let link = core.borrow_mut().links.add(seat.id, seat.address);
+        tokio::task::spawn_local(links::run(Rc::clone(&core), link));
+    }
+    let accepting = tokio::task::spawn_local(listener::run(
+        Rc::clone(&core),
+        listener,
+        failures,
+        connections_max,
+    ));
+    tokio::select! {
+        error = drive(&core, &wake) => return Err(error),
+        Some(error) = failed.recv() => return Err(error),
+        () = shutdown => {}
+    }
+    accepting.abort();
+    core.borrow().tell(&Event::Stopping);
+    core.borrow_mut().begin_stop();
+    let drained = async {
+        while !core.borrow().is_idle() {
+            let turn = core.borrow_mut().turn();
+            let deadline = turn?;
+            tokio::select! {
+                () = wake.notified() => {}
+                () = sleep_until(deadline) => {}
+            }
+        }
+        Ok::<(), ServeError>(())
+    };
+    // What has not ended by then is unknown to whoever asked, as after any lost connection.
+    if let Ok(result) = timeout(STOP_TIMEOUT, drained).await {
+        result?;
+    }
+    core.borrow_mut().stop()?;
+    core.borrow().tell(&Event::Stopped);
+    Ok(())
+}
+
+/// Takes turns for as long as the server runs.
+async fn drive(core: &SharedCore, wake: &Notify) -> ServeError {
+    loop {
+        let turn = core.borrow_mut().turn();
+        let deadline = match turn {
+            Ok(deadline) => deadline,
+            Err(error) => return error,
+        };
+        tokio::select! {
+            () = wake.notified() => {}
+            () = sleep_until(deadline) => {
+                // After a pause the sockets hold what was said meanwhile; it counts first.
+                if deadline.elapsed() > LATE {
+                    read_sockets_first().await;
+                }
+            }
+        }
+    }
+}
+
+/// A timer that is so late tells of a pause of the whole process.
+const LATE: Duration = Duration::from_millis(20);
+
+/// Lets the event loop look at the sockets, and the tasks that wait for them read.
+async fn read_sockets_first() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Where tasks report an error that ends the server.
+#[derive(Clone, Debug)]
+struct Failures {
+    sender: mpsc::UnboundedSender<ServeError>,
+}
+
+impl Failures {
+    fn new() -> (Self, mpsc::UnboundedReceiver<ServeError>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { sender }, receiver)
+    }
+
+    fn report(&self, error: ServeError) {
+        // Nobody listens once the server is about to end anyway.
+        let _ = self.sender.send(error);
+    }
+}
+
+fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
+    let config = &options.config;
+    let own = config.server(&options.id)?;
+    let seat = |server: &crate::config::ServerEntry| -> Result<Seat, InvalidNodeId> {
+        Ok(Seat { id: NodeId::new(&server.id)?, address: server.address.clone() })
+    };
+    let mut seats = config.servers.iter().map(seat).collect::<Result<Vec<_>, _>>()?;
+    seats.sort();
+    let raft = &config.raft;
+    let tick = raft.heartbeat / NodeConfig::TICKS_PER_HEARTBEAT;
+    let ticks = |time: Duration| {
+        u32::try_from(time.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(u32::MAX)
+    };
+    let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let (election_min, election_max) = (*raft.election.start(), *raft.election.end());
+    let mut wal = wal::Options::with_segment_bytes(config.wal.segment_bytes);
+    let mut warnings = Vec::new();
+    if raft.fsync == Fsync::UnsafeNever {
+        wal.fsync = wal::Fsync::UnsafeNever;
+        warnings.push(
+            "fsync is \"unsafe-never\": a power cut loses writes that were acknowledged".into(),
+        );
+    }
+    if options.exposure == Exposure::Insecure {
+        warnings.push("--insecure: whoever reaches the port can read and write everything".into());
+    }
+    Ok(Settings {
+        id: NodeId::new(&options.id)?,
+        address: own.address.clone(),
+        cluster: config.cluster.clone(),
+        seats,
+        data: options.data.clone().unwrap_or_else(|| config.data.directory(&options.id)),
+        tick,
+        timing: Timing {
+            heartbeat_ms: ms(raft.heartbeat),
+            election_min_ms: ms(election_min),
+            election_max_ms: ms(election_max),
+        },
+        election_ticks: (ticks(election_min), ticks(election_max)),
+        limits: config.limits.command,
+        log: LogOptions { wal, recent_bytes_max: 16 << 20, successors: Successors::Thread },
+        warnings,
+    })
+}
+
+async fn listen(address: &str, exposure: Exposure) -> Result<TcpListener, ServeError> {
+    let failed = |source| ServeError::Listen { address: address.to_string(), source };
+    let resolved: Vec<SocketAddr> =
+        tokio::net::lookup_host(address).await.map_err(failed)?.collect();
+    if exposure == Exposure::LoopbackOnly && resolved.iter().any(|it| !it.ip().is_loopback()) {
+        return Err(ServeError::Exposed { address: address.to_string() });
+    }
+    TcpListener::bind(resolved.as_slice()).await.map_err(failed)
+}
+
+fn open_home(settings: &Settings) -> Result<Home, ServeError> {
+    let failed = |source| ServeError::Data { path: settings.data.clone(), source };
+    let disk = wal::RealDisk::open(&settings.data).map_err(failed)?;
+    let drawn = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
+    Ok(Home::open(disk, settings.id, &settings.cluster, || Incarnation(drawn))?)
+}

@@ -1,0 +1,326 @@
+//! Clients' requests from their arrival to their one answer. A request is checked whole before it
+//! goes anywhere. One that needs a leader while there is none waits here, not at the client, until
+//! a leader is known or its time is nearly over.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use raft::driver::Input;
+use raft::node::{Payload, ProposeError, ReadId, RoleName};
+use raft::replica::{Completion, Token};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::core::{Core, Phase};
+use crate::store::{Reply, command};
+use crate::wire::frame::{self, FRAME_BYTES_MAX, Frame, Message};
+use crate::wire::request::{Consistency, Get, Request, Route, Scan, Write};
+use crate::wire::response::{ErrorCode, ErrorReply, LeaderHint, ServerRole, ServerState};
+
+/// Memory that all requests under way may take; beyond it new ones are refused.
+const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// What a request takes in memory beside its own bytes.
+const PENDING_OVERHEAD_BYTES: usize = 256;
+
+/// A request that waits for a leader is answered so long before its client gives up, so that the
+/// client hears why; or earlier, if it has little time.
+const ANSWER_BEFORE_MAX: Duration = Duration::from_millis(200);
+
+/// A request without its answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) connection: Rc<Connection>,
+    pub(super) request_id: u64,
+    pub(super) work: Work,
+    bytes: usize,
+    /// When its client is told that no leader was found.
+    give_up: Instant,
+}
+
+/// What needs the replica.
+#[derive(Debug)]
+pub(super) enum Work {
+    Get(Get),
+    Scan(Scan),
+    Write(Write),
+}
+
+impl Work {
+    fn route(&self) -> Route {
+        match self {
+            Work::Get(get) => get.route,
+            Work::Scan(scan) => scan.route,
+            Work::Write(write) => write.route,
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        let milliseconds = match self {
+            Work::Get(get) => get.timeout_ms,
+            Work::Scan(scan) => scan.timeout_ms,
+            Work::Write(write) => write.timeout_ms,
+        };
+        Duration::from_millis(milliseconds.into())
+    }
+
+    fn bytes(&self) -> usize {
+        PENDING_OVERHEAD_BYTES
+            + match self {
+                Work::Get(get) => get.key.len(),
+                Work::Scan(_) => 0,
+                Work::Write(write) => write.command.len(),
+            }
+    }
+
+    fn is_stale_read(&self) -> bool {
+        match self {
+            Work::Get(get) => get.consistency == Consistency::Stale,
+            Work::Scan(scan) => scan.consistency == Consistency::Stale,
+            Work::Write(_) => false,
+        }
+    }
+}
+
+impl Core {
+    /// A frame of a client came.
+    pub(super) fn on_request(&mut self, connection: &Rc<Connection>, frame: &Frame) {
+        connection.on_request();
+        let id = frame.request_id;
+        match Request::decode(frame) {
+            Err(error) => {
+                let code = match error {
+                    crate::wire::DecodeError::UnknownKind { .. } => ErrorCode::UnknownKind,
+                    _ => ErrorCode::Invalid,
+                };
+                let refusal = ErrorReply::nothing_happened(code, error.to_string());
+                self.answer(connection, id, &refusal);
+            }
+            Ok(Request::Status(_)) => {
+                let report = self.status_report();
+                self.answer(connection, id, &report);
+            }
+            Ok(Request::Log(log)) => match self.log_entries(&log) {
+                Ok(entries) => self.answer(connection, id, &entries),
+                Err(error) => self.answer(connection, id, &error),
+            },
+            Ok(Request::Get(get)) => self.begin(connection, id, Work::Get(get)),
+            Ok(Request::Scan(scan)) => self.begin(connection, id, Work::Scan(scan)),
+            Ok(Request::Write(write)) => {
+                match command::validate(&write.command, &self.settings.limits) {
+                    Ok(()) => self.begin(connection, id, Work::Write(write)),
+                    Err(invalid) => {
+                        let code = match invalid {
+                            command::Invalid::TooLarge { .. } => ErrorCode::TooLarge,
+                            _ => ErrorCode::Invalid,
+                        };
+                        let refusal = ErrorReply::nothing_happened(code, invalid.to_string());
+                        self.answer(connection, id, &refusal);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, connection: &Rc<Connection>, request_id: u64, work: Work) {
+        let bytes = work.bytes();
+        if self.pending_bytes + bytes > PENDING_BYTES_MAX {
+            let text = format!(
+                "overloaded: requests of {} bytes are under way, {PENDING_BYTES_MAX} may be; \
+                 try again",
+                self.pending_bytes
+            );
+            let refusal = ErrorReply::nothing_happened(ErrorCode::Overloaded, text);
+            return self.answer(connection, request_id, &refusal);
+        }
+        let timeout = work.timeout();
+        let give_up = Instant::now() + timeout.saturating_sub((timeout / 4).min(ANSWER_BEFORE_MAX));
+        self.pending_bytes += bytes;
+        let connection = Rc::clone(connection);
+        let key = self.pending.insert(Pending { connection, request_id, work, bytes, give_up });
+        self.dispatch(key);
+    }
+
+    /// Gives a request to whoever can serve it: the replica, another server, or the wait for a
+    /// leader.
+    fn dispatch(&mut self, key: usize) {
+        let Some(pending) = self.pending.get(key) else { return };
+        if self.stopping {
+            let text = "this server is about to stop";
+            let refusal = ErrorReply::nothing_happened(ErrorCode::ShuttingDown, text);
+            return self.finish(key, &refusal);
+        }
+        let Phase::Running(running) = &self.phase else {
+            return self.hold(key);
+        };
+        let node = running.driver.replica().node();
+        let leads = node.role() == RoleName::Leader;
+        let route = pending.work.route();
+        if pending.work.is_stale_read() {
+            return self.answer_read(key);
+        }
+        let input = match &pending.work {
+            _ if route == Route::LeaderOnly && !leads => return self.refuse_not_leader(key),
+            Work::Write(_) if !leads && node.leader().is_some() => {
+                return self.refuse_not_leader(key);
+            }
+            _ if node.leader().is_none() => return self.hold(key),
+            Work::Write(write) => {
+                Input::Propose(Token(key as u64), Payload::new(write.command.clone()))
+            }
+            Work::Get(_) | Work::Scan(_) => Input::Read(ReadId(key as u64)),
+        };
+        self.inbox.push(input);
+    }
+
+    fn refuse_not_leader(&mut self, key: usize) {
+        let refusal = ErrorReply::not_leader(self.server_state(), self.leader_hint());
+        self.finish(key, &refusal);
+    }
+
+    /// Lets a request wait until there is a leader.
+    fn hold(&mut self, key: usize) {
+        let Some(pending) = self.pending.get(key) else { return };
+        self.held.insert((pending.give_up, key));
+    }
+
+    /// Something changed that waiting requests may have waited for.
+    pub(super) fn release_held(&mut self) {
+        for (_, key) in std::mem::take(&mut self.held) {
+            self.dispatch(key);
+        }
+    }
+
+    /// Tells those who have waited long enough that there is no leader.
+    pub(super) fn expire_held(&mut self) {
+        let now = Instant::now();
+        while let Some((_, key)) = self.held.first().copied().filter(|(at, _)| *at <= now) {
+            self.held.pop_first();
+            let refusal = match self.phase {
+                Phase::Running(_) => ErrorReply::no_leader(self.server_state(), self.leader_hint()),
+                _ => ErrorReply {
+                    server: Some(self.server_state()),
+                    ..ErrorReply::nothing_happened(
+                        ErrorCode::NotReady,
+                        "the cluster is not founded yet: not all of its servers were started",
+                    )
+                },
+            };
+            self.finish(key, &refusal);
+        }
+    }
+
+    /// The replica has ended something.
+    pub(super) fn on_completion(&mut self, completion: Completion<Reply>) {
+        match completion {
+            Completion::Applied(token, _, reply) => self.finish(key_of(token.0), &reply),
+            Completion::Refused(token, error) => self.on_refused(key_of(token.0), &error),
+            Completion::Unknown(token) => {
+                let unknown = ErrorReply {
+                    server: Some(self.server_state()),
+                    leader: self.leader_hint(),
+                    ..ErrorReply::unknown(
+                        ErrorCode::NotLeader,
+                        "this server stopped leading before the write was committed; it may or \
+                         may not happen",
+                    )
+                };
+                self.finish(key_of(token.0), &unknown);
+            }
+            Completion::ReadReady(id) => self.answer_read(key_of(id.0)),
+            // Nothing was read yet, so nothing is lost by asking again.
+            Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
+                self.dispatch(key_of(id.0));
+            }
+        }
+    }
+
+    fn on_refused(&mut self, key: usize, error: &ProposeError) {
+        let code = match error {
+            // It never entered the log, so it goes the way of any request to a follower.
+            ProposeError::NotLeader { .. } => return self.dispatch(key),
+            ProposeError::Overloaded { .. } => ErrorCode::Overloaded,
+            ProposeError::NoSpace { .. } => ErrorCode::NoSpace,
+        };
+        let refusal = ErrorReply {
+            server: Some(self.server_state()),
+            ..ErrorReply::nothing_happened(code, error.to_string())
+        };
+        self.finish(key, &refusal);
+    }
+
+    /// Gives a pending request its answer.
+    pub(super) fn finish<M: Message>(&mut self, key: usize, answer: &M) {
+        if let Some(pending) = self.take_pending(key) {
+            self.answer(&pending.connection, pending.request_id, answer);
+        }
+    }
+
+    pub(super) fn take_pending(&mut self, key: usize) -> Option<Pending> {
+        let pending = self.pending.try_remove(key)?;
+        self.pending_bytes -= pending.bytes;
+        Some(pending)
+    }
+
+    /// Queues an answer; it leaves at the end of the turn.
+    pub(super) fn answer<M: Message>(
+        &mut self,
+        connection: &Rc<Connection>,
+        request_id: u64,
+        answer: &M,
+    ) {
+        self.answer_with(connection, |out| frame::encode(out, request_id, answer, FRAME_BYTES_MAX));
+    }
+
+    /// Queues an answer that `fill` appends.
+    pub(super) fn answer_with(
+        &mut self,
+        connection: &Rc<Connection>,
+        fill: impl FnOnce(&mut BytesMut) -> Result<(), frame::FrameError>,
+    ) {
+        if connection.outbox.append(fill).is_err() {
+            // No answer is longer than a frame; if one were, its client must not wait for it.
+            connection.outbox.close();
+        }
+        connection.on_answered();
+        if !connection.dirty.replace(true) {
+            self.dirty.push(Rc::clone(connection));
+        }
+        self.wake();
+    }
+
+    pub(super) fn server_state(&self) -> ServerState {
+        match &self.phase {
+            Phase::Running(running) => {
+                let status = running.driver.replica().status();
+                ServerState { role: role_of(status.role), term: status.term.0 }
+            }
+            _ => ServerState { role: ServerRole::Joining, term: 0 },
+        }
+    }
+
+    /// The last leader that was heard from, and where it listens.
+    pub(super) fn leader_hint(&self) -> Option<LeaderHint> {
+        let Phase::Running(running) = &self.phase else { return None };
+        let node = running.driver.replica().node();
+        let (id, term) = node.last_leader()?;
+        let voters = node.configuration().voters();
+        let voter = voters.iter().find(|voter| voter.member.id == id)?;
+        Some(LeaderHint { id: id.to_string(), address: voter.address.clone(), term: term.0 })
+    }
+}
+
+/// Tokens and read ids are keys of the table of pending requests.
+fn key_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+pub(super) fn role_of(role: RoleName) -> ServerRole {
+    match role {
+        RoleName::Follower => ServerRole::Follower,
+        RoleName::PreCandidate => ServerRole::PreCandidate,
+        RoleName::Candidate => ServerRole::Candidate,
+        RoleName::Leader => ServerRole::Leader,
+    }
+}

@@ -1,0 +1,331 @@
+//! What servers say to each other: Raft's messages, and what they stand for while a cluster is
+//! founded. A connection carries them one way, from the server that connected; answers come on the
+//! connection that the other side made.
+//!
+//! Each frame names the incarnation and the boot of the server it was written for. A message that
+//! was queued for an earlier life must not be taken by a later one.
+
+use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind};
+use crate::codec::{self, DecodeError, Raw};
+use bytes::{Bytes, BytesMut};
+use raft::founding::Standing;
+use raft::node::{Boot, Entry, EntryKind, Incarnation, Index, Message, Payload, Position, Term};
+use serde::{Deserialize, Serialize};
+
+/// One of Raft's messages.
+pub const RAFT: Kind = Kind(0x40);
+/// What a server stands for while the cluster is founded.
+pub const STANDING: Kind = Kind(0x41);
+
+/// The life of the server that a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressee {
+    /// The life of its directory.
+    pub incarnation: Incarnation,
+    /// Its start.
+    pub boot: Boot,
+}
+
+/// A message between servers, as the receiver reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// One of Raft's messages, with its sender's term.
+    Raft {
+        /// Whom it is for.
+        to: Addressee,
+        /// The sender's term.
+        term: Term,
+        /// What it says.
+        message: Message,
+    },
+    /// What the sender stands for.
+    Standing(Standing),
+}
+
+#[derive(Serialize, Deserialize)]
+struct RaftBody<'a> {
+    to: Addressee,
+    term: Term,
+    #[serde(borrow)]
+    message: MessageBody<'a>,
+}
+
+/// The numbers of the variants are part of the protocol: new ones go to the end.
+#[derive(Serialize, Deserialize)]
+enum MessageBody<'a> {
+    PreVoteRequest {
+        campaign: Term,
+        last: Position,
+    },
+    PreVoteGranted {
+        campaign: Term,
+    },
+    PreVoteRefused {
+        campaign: Term,
+    },
+    VoteRequest {
+        last: Position,
+    },
+    VoteGranted,
+    VoteRefused,
+    Append {
+        previous: Position,
+        commit: Index,
+        round: u64,
+        #[serde(borrow)]
+        entries: Vec<EntryBody<'a>>,
+    },
+    AppendAccepted {
+        matched: Index,
+    },
+    AppendRejected {
+        previous: Index,
+        hint: Position,
+    },
+    TermIsOver,
+    RoundEcho {
+        round: u64,
+    },
+    ReadIndexRequest {
+        boot: Boot,
+        counter: u64,
+    },
+    ReadIndexAnswer {
+        boot: Boot,
+        counter: u64,
+        index: Index,
+    },
+}
+
+/// Entries follow each other, so only the first one's place is told, by `previous`.
+#[derive(Serialize, Deserialize)]
+struct EntryBody<'a> {
+    term: Term,
+    kind: EntryKind,
+    checksum: u32,
+    #[serde(borrow)]
+    payload: Raw<'a>,
+}
+
+/// Appends one of Raft's messages as a frame.
+///
+/// # Errors
+/// The frame would be longer than frames may be.
+pub fn encode_raft(
+    out: &mut BytesMut,
+    to: Addressee,
+    term: Term,
+    message: &Message,
+) -> Result<(), FrameError> {
+    let message = to_body(message);
+    frame::encode_with(out, RAFT, 0, FRAME_BYTES_MAX, |out| {
+        codec::append(out, &RaftBody { to, term, message });
+    })
+}
+
+/// Appends what this server stands for as a frame.
+///
+/// # Errors
+/// The frame would be longer than frames may be.
+pub fn encode_standing(out: &mut BytesMut, standing: &Standing) -> Result<(), FrameError> {
+    frame::encode_with(out, STANDING, 0, FRAME_BYTES_MAX, |out| codec::append(out, standing))
+}
+
+/// Reads a frame between servers. Payloads share the frame's body.
+///
+/// # Errors
+/// The frame is no such message, or a payload is not what its checksum says.
+pub fn decode(frame: &Frame) -> Result<PeerMessage, DecodeError> {
+    match frame.kind {
+        STANDING => codec::exact("Standing", &frame.body).map(PeerMessage::Standing),
+        RAFT => {
+            let body: RaftBody<'_> = codec::exact("a Raft message", &frame.body)?;
+            let message = from_body(body.message, &frame.body)?;
+            Ok(PeerMessage::Raft { to: body.to, term: body.term, message })
+        }
+        Kind(kind) => Err(DecodeError::UnknownKind { kind }),
+    }
+}
+
+fn to_body(message: &Message) -> MessageBody<'_> {
+    match *message {
+        Message::PreVoteRequest { campaign, last } => {
+            MessageBody::PreVoteRequest { campaign, last }
+        }
+        Message::PreVoteGranted { campaign } => MessageBody::PreVoteGranted { campaign },
+        Message::PreVoteRefused { campaign } => MessageBody::PreVoteRefused { campaign },
+        Message::VoteRequest { last } => MessageBody::VoteRequest { last },
+        Message::VoteGranted => MessageBody::VoteGranted,
+        Message::VoteRefused => MessageBody::VoteRefused,
+        Message::Append { previous, ref entries, commit, round } => {
+            let entries = entries.iter().map(|entry| EntryBody {
+                term: entry.term,
+                kind: entry.kind,
+                checksum: entry.payload.checksum,
+                payload: Raw(&entry.payload.bytes),
+            });
+            MessageBody::Append { previous, commit, round, entries: entries.collect() }
+        }
+        Message::AppendAccepted { matched } => MessageBody::AppendAccepted { matched },
+        Message::AppendRejected { previous, hint } => {
+            MessageBody::AppendRejected { previous, hint }
+        }
+        Message::TermIsOver => MessageBody::TermIsOver,
+        Message::RoundEcho { round } => MessageBody::RoundEcho { round },
+        Message::ReadIndexRequest { boot, counter } => {
+            MessageBody::ReadIndexRequest { boot, counter }
+        }
+        Message::ReadIndexAnswer { boot, counter, index } => {
+            MessageBody::ReadIndexAnswer { boot, counter, index }
+        }
+    }
+}
+
+fn from_body(message: MessageBody<'_>, frame: &Bytes) -> Result<Message, DecodeError> {
+    Ok(match message {
+        MessageBody::PreVoteRequest { campaign, last } => {
+            Message::PreVoteRequest { campaign, last }
+        }
+        MessageBody::PreVoteGranted { campaign } => Message::PreVoteGranted { campaign },
+        MessageBody::PreVoteRefused { campaign } => Message::PreVoteRefused { campaign },
+        MessageBody::VoteRequest { last } => Message::VoteRequest { last },
+        MessageBody::VoteGranted => Message::VoteGranted,
+        MessageBody::VoteRefused => Message::VoteRefused,
+        MessageBody::Append { previous, commit, round, entries } => {
+            let entries = to_entries(previous, &entries, frame)?;
+            Message::Append { previous, entries, commit, round }
+        }
+        MessageBody::AppendAccepted { matched } => Message::AppendAccepted { matched },
+        MessageBody::AppendRejected { previous, hint } => {
+            Message::AppendRejected { previous, hint }
+        }
+        MessageBody::TermIsOver => Message::TermIsOver,
+        MessageBody::RoundEcho { round } => Message::RoundEcho { round },
+        MessageBody::ReadIndexRequest { boot, counter } => {
+            Message::ReadIndexRequest { boot, counter }
+        }
+        MessageBody::ReadIndexAnswer { boot, counter, index } => {
+            Message::ReadIndexAnswer { boot, counter, index }
+        }
+    })
+}
+
+/// The entries of an append. Each payload is checked against the checksum that its first encoder
+/// gave it: that checksum goes to our disk too, and a wrong one would look like damage there.
+fn to_entries(
+    previous: Position,
+    bodies: &[EntryBody<'_>],
+    frame: &Bytes,
+) -> Result<Vec<Entry>, DecodeError> {
+    let mut index = previous.index;
+    let mut entries = Vec::with_capacity(bodies.len());
+    for body in bodies {
+        index = Index(index.0.wrapping_add(1));
+        let payload = Payload { bytes: body.payload.share(frame), checksum: body.checksum };
+        if crc32fast::hash(&payload.bytes) != payload.checksum {
+            let why = format!("the payload of entry {index} does not match its checksum");
+            return Err(DecodeError::Malformed { what: "a Raft message", why });
+        }
+        entries.push(Entry { index, term: body.term, kind: body.kind, payload });
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::node::{Member, NodeId};
+
+    const TO: Addressee = Addressee { incarnation: Incarnation(300), boot: Boot(2) };
+
+    fn round_trip(message: Message) -> BytesMut {
+        let mut out = BytesMut::new();
+        encode_raft(&mut out, TO, Term(9), &message).unwrap();
+        let encoded = out.clone();
+        let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
+        let expected = PeerMessage::Raft { to: TO, term: Term(9), message };
+        assert_eq!(decode(&frame), Ok(expected));
+        encoded
+    }
+
+    fn at(index: u64, term: u64) -> Position {
+        Position { index: Index(index), term: Term(term) }
+    }
+
+    fn append(payload: &'static [u8]) -> Message {
+        let entry = |index, kind, payload| Entry {
+            index: Index(index),
+            term: Term(8),
+            kind,
+            payload: Payload::new(payload),
+        };
+        let entries = vec![
+            entry(6, EntryKind::Empty, Bytes::new()),
+            entry(7, EntryKind::Command, Bytes::from_static(payload)),
+        ];
+        Message::Append { previous: at(5, 7), entries, commit: Index(4), round: 3 }
+    }
+
+    #[test]
+    fn every_message_survives_its_encoding() {
+        let (campaign, last) = (Term(10), at(5, 7));
+        let (boot, counter) = (Boot(2), 77);
+        let messages = [
+            Message::PreVoteRequest { campaign, last },
+            Message::PreVoteGranted { campaign },
+            Message::PreVoteRefused { campaign },
+            Message::VoteRequest { last },
+            Message::VoteGranted,
+            Message::VoteRefused,
+            append(b"x"),
+            Message::AppendAccepted { matched: Index(5) },
+            Message::AppendRejected { previous: Index(5), hint: at(3, 2) },
+            Message::TermIsOver,
+            Message::RoundEcho { round: 6 },
+            Message::ReadIndexRequest { boot, counter },
+            Message::ReadIndexAnswer { boot, counter, index: Index(5) },
+        ];
+        for message in messages {
+            round_trip(message);
+        }
+    }
+
+    #[test]
+    fn an_append_has_these_very_bytes() {
+        let encoded = round_trip(append(b"hi"));
+        let body = &encoded[frame::HEADER_BYTES..];
+        assert_eq!(
+            body,
+            [
+                0xac, 0x02, 2, 9, // for incarnation 300, boot 2; in term 9
+                6, 5, 7, 4, 3, // an append after 5@7, commit 4, round 3
+                2, 8, 0, 0, 0, // two entries: term 8, empty, checksum 0, no payload
+                8, 1, 0xec, 0xc9, 0xa2, 0xc7, 0x0d, 2, b'h', b'i',
+            ]
+        );
+    }
+
+    #[test]
+    fn a_payload_that_does_not_match_its_checksum_is_refused() {
+        let Message::Append { previous, mut entries, commit, round } = append(b"x") else {
+            unreachable!()
+        };
+        entries[1].payload.checksum ^= 1;
+        let mut out = BytesMut::new();
+        let message = Message::Append { previous, entries, commit, round };
+        encode_raft(&mut out, TO, Term(9), &message).unwrap();
+        let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
+        assert!(matches!(decode(&frame), Err(DecodeError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_standing_survives_its_encoding() {
+        let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(3) };
+        let seat = raft::founding::Seat { id: member.id, address: "127.0.0.1:1".into() };
+        let standing = Standing::Empty { name: "demo".into(), seats: vec![seat] };
+        let mut out = BytesMut::new();
+        encode_standing(&mut out, &standing).unwrap();
+        let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
+        assert_eq!(decode(&frame), Ok(PeerMessage::Standing(standing)));
+    }
+}
