@@ -1,7 +1,7 @@
 //! What clients ask. Every request says how long its sender will go on waiting, so that no server
 //! works for somebody who has left.
 
-use super::frame::{Frame, Kind, Message};
+use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};
 use crate::codec::{self, DecodeError, Raw};
 use crate::store::KeyRange;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -35,14 +35,39 @@ impl Request {
         }
     }
 
+    /// Appends the request as a frame.
+    ///
+    /// # Errors
+    /// The frame would be longer than frames may be.
+    pub fn encode(&self, out: &mut BytesMut, request_id: u64) -> Result<(), FrameError> {
+        match self {
+            Request::Get(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+            Request::Write(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+            Request::Scan(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+            Request::Status(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+            Request::Log(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+        }
+    }
+
     /// How much longer the client waits for the answer, in milliseconds, as it was sent.
     pub fn timeout_ms(&self) -> u32 {
         match self {
-            Request::Get(request) => request.timeout_ms,
-            Request::Write(request) => request.timeout_ms,
-            Request::Scan(request) => request.timeout_ms,
-            Request::Status(request) => request.timeout_ms,
-            Request::Log(request) => request.timeout_ms,
+            Request::Get(Get { timeout_ms, .. })
+            | Request::Write(Write { timeout_ms, .. })
+            | Request::Scan(Scan { timeout_ms, .. })
+            | Request::Status(Status { timeout_ms })
+            | Request::Log(Log { timeout_ms, .. }) => *timeout_ms,
+        }
+    }
+
+    /// Says how much longer the client waits, before the request is sent.
+    pub fn set_timeout_ms(&mut self, remaining_ms: u32) {
+        match self {
+            Request::Get(Get { timeout_ms, .. })
+            | Request::Write(Write { timeout_ms, .. })
+            | Request::Scan(Scan { timeout_ms, .. })
+            | Request::Status(Status { timeout_ms })
+            | Request::Log(Log { timeout_ms, .. }) => *timeout_ms = remaining_ms,
         }
     }
 }

@@ -12,7 +12,7 @@ pub use read::{
 };
 pub use report::{EntryKind, LogEntries, LogEntry, Member, MemberKind, ServerRole, StatusReport};
 
-use super::frame::{Frame, Kind, Message};
+use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};
 use crate::codec::{self, DecodeError};
 use crate::store::Reply;
 use bytes::{Bytes, BytesMut};
@@ -48,6 +48,41 @@ impl Response {
             Kind::LOG_ENTRIES => LogEntries::decode_body(body).map(Response::LogEntries),
             Kind::ERROR => ErrorReply::decode_body(body).map(Response::Error),
             Kind(kind) => Err(DecodeError::UnknownKind { kind }),
+        }
+    }
+}
+
+impl Response {
+    /// The kind of frame that carries it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Response::Value(_) => Kind::VALUE,
+            Response::Written(_) => Kind::WRITTEN,
+            Response::ScanChunk(_) => Kind::SCAN_CHUNK,
+            Response::Status(_) => Kind::STATUS_REPORT,
+            Response::LogEntries(_) => Kind::LOG_ENTRIES,
+            Response::Error(_) => Kind::ERROR,
+        }
+    }
+
+    /// Appends the answer as a frame.
+    ///
+    /// # Errors
+    /// The frame would be longer than frames may be.
+    pub fn encode(&self, out: &mut BytesMut, request_id: u64) -> Result<(), FrameError> {
+        match self {
+            Response::Value(message) => frame::encode(out, request_id, message, FRAME_BYTES_MAX),
+            Response::Written(message) => frame::encode(out, request_id, message, FRAME_BYTES_MAX),
+            Response::ScanChunk(message) => {
+                frame::encode(out, request_id, message, FRAME_BYTES_MAX)
+            }
+            Response::Status(message) => {
+                frame::encode(out, request_id, &**message, FRAME_BYTES_MAX)
+            }
+            Response::LogEntries(message) => {
+                frame::encode(out, request_id, message, FRAME_BYTES_MAX)
+            }
+            Response::Error(message) => frame::encode(out, request_id, message, FRAME_BYTES_MAX),
         }
     }
 }
