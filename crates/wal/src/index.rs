@@ -50,10 +50,14 @@ impl Extents {
         self.next = None;
     }
 
-    /// The offset of a batch from which entry `index` is found by walking forward.
-    pub(crate) fn find(&self, index: u64) -> Option<u64> {
+    /// The offset of a batch from which entry `index` is found by walking forward, and the last
+    /// index for which that walk is the right one: what comes after it may have been cut, although
+    /// it still stands there, and been written again further on.
+    pub(crate) fn find(&self, index: u64) -> Option<(u64, u64)> {
         let after = self.extents.partition_point(|extent| extent.first <= index);
-        self.extents.get(after.checked_sub(1)?).map(|extent| extent.offset)
+        let extent = self.extents.get(after.checked_sub(1)?)?;
+        let last = self.extents.get(after).map_or(u64::MAX, |next| next.first.saturating_sub(1));
+        Some((extent.offset, last))
     }
 }
 
@@ -156,15 +160,15 @@ mod tests {
         let mut extents = Extents::default();
         extents.push(1, 10, 100);
         extents.push(11, 10, 200);
-        assert_eq!(extents.find(15), Some(100), "both batches belong to one stretch");
+        assert_eq!(extents.find(15), Some((100, u64::MAX)), "both batches belong to one stretch");
         extents.truncate_after(12);
         extents.push(13, 5, 300);
-        assert_eq!(extents.find(12), Some(100));
-        assert_eq!(extents.find(13), Some(300), "the old entry 13 at 200 no longer counts");
+        assert_eq!(extents.find(12), Some((100, 12)), "the old entry 13 at 200 no longer counts");
+        assert_eq!(extents.find(13), Some((300, u64::MAX)));
         extents.truncate_after(4);
         extents.push(5, 1, 400);
-        assert_eq!(extents.find(5), Some(400));
-        assert_eq!(extents.find(4), Some(100));
+        assert_eq!(extents.find(5), Some((400, u64::MAX)));
+        assert_eq!(extents.find(4), Some((100, 4)));
         assert_eq!(extents.find(0), None);
     }
 
@@ -175,6 +179,7 @@ mod tests {
             extents.push(number, 1, number * 128);
         }
         assert!(extents.extents.len() <= 1 + 10_000 * 128 / EXTENT_BYTES as usize);
-        assert_eq!(extents.find(9_999), extents.extents.last().map(|extent| extent.offset));
+        let newest = extents.extents.last().map(|extent| (extent.offset, u64::MAX));
+        assert_eq!(extents.find(9_999), newest);
     }
 }

@@ -11,6 +11,7 @@ use crate::error::{Damage, Failure, LostRange, OpenError};
 use crate::index::{Extents, Segment, Segments};
 use crate::inventory::settle_medium;
 use crate::options::Options;
+use crate::scan::Source;
 use crate::segment::{segment_name, write_zeros};
 use crate::survey::{Check, Content, Part, corrupt};
 use crate::terms::TermRuns;
@@ -170,39 +171,32 @@ fn build(
     let newest = verdict.parts.pop().ok_or_else(no_log)?;
     let source = newest.source;
     let Content::Scanned(scan) = newest.content else { return Err(no_log()) };
-    let spare = verdict.spare.take().map(|source| Spare {
-        sequence: source.sequence,
-        file: source.file,
-        path: source.path,
-        capacity: source.capacity,
-    });
+    let spare = verdict.spare.take().map(unused);
+    let successor = verdict.successor.take().map(unused);
     let is_closed = scan.closed;
-    let (active, spare) = match (scan.seal_offset, spare) {
-        (Some(seal_offset), Some(spare)) => {
+    let active = match (scan.seal_offset, successor) {
+        (Some(seal_offset), Some(successor)) => {
             let boundary = scan.tally.boundary;
             let seal = (seal_offset, scan.end);
             let log_id = verdict.log_id;
             let crc = scan.last_crc;
-            let active = Active::unlinked(log_id, spare, boundary, seal, crc, Before::Synced);
+            let active = Active::unlinked(log_id, successor, boundary, seal, crc, Before::Synced);
             segments.push(reading_view(&active, Extents::default()));
-            (active, None)
+            active
         }
-        (_, spare) => {
-            let active = Active {
-                sequence: source.sequence,
-                file: source.file,
-                path: source.path,
-                capacity: source.capacity,
-                seed: source.seed,
-                end: scan.end,
-                last_crc: scan.last_crc,
-                tally: scan.tally,
-                unlinked: None,
-                before: Before::Synced,
-                is_closed,
-            };
-            (active, spare)
-        }
+        _ => Active {
+            sequence: source.sequence,
+            file: source.file,
+            path: source.path,
+            capacity: source.capacity,
+            seed: source.seed,
+            end: scan.end,
+            last_crc: scan.last_crc,
+            tally: scan.tally,
+            unlinked: None,
+            before: Before::Synced,
+            is_closed,
+        },
     };
     let lost: BTreeMap<u64, Position> = verdict
         .lost
@@ -231,6 +225,15 @@ fn build(
     wal.lost = lost;
     wal.spare = spare;
     Ok((wal, recovery))
+}
+
+fn unused(source: Source) -> Spare {
+    Spare {
+        sequence: source.sequence,
+        file: source.file,
+        path: source.path,
+        capacity: source.capacity,
+    }
 }
 
 /// The terms of all entries, put together from what each part holds.

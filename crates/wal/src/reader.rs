@@ -92,8 +92,8 @@ impl Wal {
         let segment = self.segments.find(first);
         assert!(segment.is_some(), "entry {first} is held but no segment covers it");
         let Some(segment) = segment else { return Ok(()) };
-        let through = through.min(segment.last);
-        let offset = self.find_offset(segment, first)?;
+        let (offset, last) = self.find_offset(segment, first)?;
+        let through = through.min(segment.last).min(last);
         let mut chunk = Chunk::new(segment, collected.bytes_max);
         let mut cursor = Cursor::new(offset);
         while collected.wants_more() && collected.next <= through {
@@ -141,9 +141,13 @@ impl Wal {
         Ok(())
     }
 
-    /// Where to begin walking to find an entry. Segments that were opened by their seals are
+    /// Where to begin walking to find an entry, and how far that walk is the right one. Segments that were opened by their seals are
     /// scanned for this once.
-    pub(crate) fn find_offset(&self, segment: &Segment, index: u64) -> Result<u64, ReadError> {
+    pub(crate) fn find_offset(
+        &self,
+        segment: &Segment,
+        index: u64,
+    ) -> Result<(u64, u64), ReadError> {
         let extents = match segment.extents.get() {
             Some(extents) => extents,
             None => {

@@ -49,7 +49,7 @@ impl Wal {
             return Err(RepairError::NotLost(position));
         };
         let mut chunk = Chunk::new(segment, 0);
-        let offset = self.find_offset(segment, position.index)?;
+        let (offset, _) = self.find_offset(segment, position.index)?;
         let mut cursor = Cursor::new(offset);
         loop {
             let header = cursor.enter(&mut chunk)?;

@@ -49,8 +49,6 @@ pub(crate) struct Sealed {
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) source: Source,
-    /// How to scan it, should that be needed again.
-    pub(crate) begin: Begin,
     pub(crate) content: Content,
 }
 
@@ -107,6 +105,10 @@ pub(crate) struct Surveyor<'a> {
     pub(crate) mends: Vec<Mend>,
     /// Everything below this place is known to have been durable.
     pub(crate) proof: Location,
+    /// Where the log ends before its bytes do, once that is known.
+    pub(crate) end: Option<Location>,
+    /// The segments behind that end.
+    pub(crate) behind: Vec<Head>,
 }
 
 pub(crate) fn corrupt(source: &Source, offset: u64, damage: Damage, lost: LostRange) -> OpenError {
@@ -131,8 +133,34 @@ impl<'a> Surveyor<'a> {
         let Some(Inventory { log_id, heads }) = take_inventory(disk, window)? else {
             return Ok(None);
         };
-        let mends = Vec::new();
-        Ok(Some(Surveyor { window, check, log_id, heads, mends, proof: (0, 0) }))
+        Ok(Some(Surveyor {
+            window,
+            check,
+            log_id,
+            heads,
+            mends: Vec::new(),
+            proof: (0, 0),
+            end: None,
+            behind: Vec::new(),
+        }))
+    }
+
+    /// Ends the log at a torn place: nothing from there on counts, in later segments neither.
+    pub(crate) fn cut_at(&mut self, end: Location) {
+        let (sequence, offset) = end;
+        self.end = Some(end);
+        self.mends.clear();
+        let behind = self.heads.extract_if(.., |head| head.source.sequence > sequence);
+        self.behind.extend(behind);
+        self.behind.sort_by_key(|head| head.source.sequence);
+        if offset <= SEGMENT_HEADER_BYTES {
+            self.forget_link(sequence);
+        }
+    }
+
+    fn forget_link(&mut self, sequence: u64) {
+        let heads = self.heads.iter_mut();
+        heads.filter(|head| head.source.sequence == sequence).for_each(|head| head.link = None);
     }
 
     pub(crate) fn head(&self, sequence: u64) -> Option<&Head> {
@@ -178,11 +206,7 @@ impl<'a> Surveyor<'a> {
             if !self.is_torn_at_link(&part)? {
                 break part;
             }
-            let sequence = part.source.sequence;
-            self.heads
-                .iter_mut()
-                .filter(|head| head.source.sequence == sequence)
-                .for_each(|head| head.link = None);
+            self.forget_link(part.source.sequence);
         };
         let mut next = self.hidden_successor(&oldest);
         let mut tail = vec![oldest];
@@ -225,13 +249,15 @@ impl<'a> Surveyor<'a> {
     }
 
     fn scan_part(&mut self, source: Source, begin: Begin) -> Result<Part, OpenError> {
-        let scanned = scan(&source, self.window, begin.clone(), None, Depth::Payloads);
+        let end = self.end.filter(|(sequence, _)| *sequence == source.sequence);
+        let until = end.map(|(_, offset)| offset);
+        let scanned = scan(&source, self.window, begin, until, Depth::Payloads);
         let scanned = scanned.map_err(|broken| {
             let loss = unknown_loss(Position::default());
             corrupt(&source, SEGMENT_HEADER_BYTES, broken.damage, loss)
         })?;
         self.note_proof(source.sequence, scanned.proof);
-        Ok(Part { source, begin, content: Content::Scanned(Box::new(scanned)) })
+        Ok(Part { source, content: Content::Scanned(Box::new(scanned)) })
     }
 
     /// No segment has a whole link: not one entry can be placed.
@@ -298,7 +324,7 @@ impl<'a> Surveyor<'a> {
             && let Some(sealed) = self.believe_seal(&source, link, &next)
         {
             self.note_proof(next_sequence(sequence), SEGMENT_HEADER_BYTES);
-            return Ok(Part { source, begin, content: Content::Sealed(Box::new(sealed)) });
+            return Ok(Part { source, content: Content::Sealed(Box::new(sealed)) });
         }
         let mut part = self.scan_part(source, begin)?;
         if let (Some(next), Content::Scanned(scanned)) = (next, &mut part.content) {

@@ -13,9 +13,11 @@ use crate::disk::Disk;
 use crate::entry::Position;
 use crate::error::{Damage, LostRange, OpenError};
 use crate::options::LogId;
-use crate::scan::{Broken, Depth, Found, Scan, Source, Stop, scan, search};
+use crate::scan::{Broken, Found, Scan, Source, Stop, search};
 use crate::segment::SEGMENT_HEADER_BYTES;
-use crate::survey::{Check, Content, Mend, Part, Surveyor, corrupt, loss_up_to, unknown_loss};
+use crate::survey::{
+    Check, Content, Location, Mend, Part, Surveyor, corrupt, loss_up_to, unknown_loss,
+};
 use crate::window::Window;
 
 /// The end of the log, where something stands that is not whole and that nothing proves durable.
@@ -45,7 +47,9 @@ pub(crate) struct Verdict {
     pub(crate) log_id: LogId,
     /// The segments of the log, oldest first.
     pub(crate) parts: Vec<Part>,
-    /// The empty successor, if there is one. A sealed last part always has one.
+    /// Where the log goes on, if the last part is sealed.
+    pub(crate) successor: Option<Source>,
+    /// An empty segment behind that.
     pub(crate) spare: Option<Source>,
     pub(crate) torn: Option<TornTail>,
     pub(crate) wipes: Vec<Wipe>,
@@ -56,9 +60,6 @@ pub(crate) struct Verdict {
     pub(crate) lost: Vec<(u64, Position)>,
 }
 
-/// Where the log ends before its bytes do: the part and the offset in it.
-type Cut = Option<(usize, u64)>;
-
 /// Reads a directory and judges it. `None` if there is no segment at all.
 pub(crate) fn reach_verdict(
     disk: &dyn Disk,
@@ -66,28 +67,22 @@ pub(crate) fn reach_verdict(
     window: &mut Window,
 ) -> Result<Option<Verdict>, OpenError> {
     let Some(mut surveyor) = Surveyor::begin(disk, check, window)? else { return Ok(None) };
-    let parts = surveyor.read()?;
-    let mut verdict = Verdict {
-        log_id: surveyor.log_id,
-        parts,
-        spare: None,
-        torn: None,
-        wipes: Vec::new(),
-        mends: Vec::new(),
-        remove: Vec::new(),
-        lost: Vec::new(),
-    };
-    surveyor.look_behind(&mut verdict)?;
-    let cut = surveyor.judge_parts(&mut verdict)?;
-    if let Some((part, offset)) = cut {
-        surveyor.cut(&mut verdict, part, offset)?;
+    // A torn batch may have said anything, also which segments are needed no more. So when one is
+    // found, everything is read again as if the log ended before it.
+    loop {
+        let mut verdict = surveyor.survey()?;
+        if let Some(cut) = surveyor.judge_parts(&mut verdict)? {
+            surveyor.cut_at(cut);
+            continue;
+        }
+        surveyor.report_cut(&mut verdict)?;
+        surveyor.check_floor(&verdict)?;
+        verdict.mends.append(&mut surveyor.mends);
+        let oldest = verdict.parts.first().map_or(0, |part| part.source.sequence);
+        let sequences = surveyor.heads.iter().map(|head| head.source.sequence);
+        verdict.remove.extend(sequences.filter(|sequence| *sequence < oldest));
+        return Ok(Some(verdict));
     }
-    surveyor.check_floor(&verdict)?;
-    verdict.mends.append(&mut surveyor.mends);
-    let oldest = verdict.parts.first().map_or(0, |part| part.source.sequence);
-    let sequences = surveyor.heads.iter().map(|head| head.source.sequence);
-    verdict.remove.extend(sequences.filter(|sequence| *sequence < oldest));
-    Ok(Some(verdict))
 }
 
 fn last_scan(parts: &[Part]) -> Option<(&Source, &Scan)> {
@@ -98,56 +93,102 @@ fn last_scan(parts: &[Part]) -> Option<(&Source, &Scan)> {
 }
 
 impl Surveyor<'_> {
-    /// Looks at what stands behind the last segment that holds batches: nothing, an empty
-    /// successor, or one that holds something which is not whole.
+    fn survey(&mut self) -> Result<Verdict, OpenError> {
+        let mut verdict = Verdict {
+            log_id: self.log_id,
+            parts: self.read()?,
+            successor: None,
+            spare: None,
+            torn: None,
+            wipes: Vec::new(),
+            mends: Vec::new(),
+            remove: Vec::new(),
+            lost: Vec::new(),
+        };
+        self.look_behind(&mut verdict)?;
+        Ok(verdict)
+    }
+
+    /// Looks at what stands behind the last segment that holds batches: its successor, if it is
+    /// sealed, and an empty spare.
     fn look_behind(&mut self, verdict: &mut Verdict) -> Result<(), OpenError> {
         let Some((last, scanned)) = last_scan(&verdict.parts) else { return Ok(()) };
-        let loss = unknown_loss(scanned.tally.boundary.last);
-        let is_sealed = scanned.seal_offset.is_some();
-        let sequence = last.sequence.saturating_add(1);
-        let newest = self.heads.last().map_or(0, |head| head.source.sequence);
-        let Some(next) = self.head(sequence) else {
-            let is_gap = is_sealed || newest > sequence;
-            return if is_gap { Err(self.missing(sequence, loss)) } else { Ok(()) };
-        };
-        let source = next.source.clone();
-        let problem = next.problem;
-        // Successors are made one at a time: with another one behind it, this one was in use.
-        if newest > sequence {
-            let damage = problem.unwrap_or(Damage::Link);
-            return Err(corrupt(&source, SEGMENT_HEADER_BYTES, damage, loss));
-        }
-        match problem {
-            Some(problem) if is_sealed => return Err(corrupt(&source, 0, problem, loss)),
-            Some(_) => {
-                verdict.remove.push(sequence);
-                return Ok(());
-            }
-            None => {}
-        }
         let after = scanned.tally.boundary.last;
-        let found = self.search_successor(&source);
-        if let (true, Some(_)) = (is_sealed, found.proof) {
+        let is_sealed = scanned.seal_offset.is_some();
+        let mut sequence = last.sequence.saturating_add(1);
+        if is_sealed {
+            self.take_successor(verdict, sequence, after)?;
+            sequence = sequence.saturating_add(1);
+        }
+        self.take_spare(verdict, sequence)?;
+        // Spares are made one at a time: with another segment behind it, this one was in use.
+        let newest = self.heads.last().map_or(0, |head| head.source.sequence);
+        if newest <= sequence {
+            return Ok(());
+        }
+        let loss = unknown_loss(after);
+        Err(match self.head(sequence) {
+            None => self.missing(sequence, loss),
+            Some(head) => {
+                let damage = head.problem.unwrap_or(Damage::Link);
+                corrupt(&head.source, SEGMENT_HEADER_BYTES, damage, loss)
+            }
+        })
+    }
+
+    /// The successor of a sealed segment, which the seal says is there. It holds nothing, or a
+    /// first write that is torn.
+    fn take_successor(
+        &mut self,
+        verdict: &mut Verdict,
+        sequence: u64,
+        after: Position,
+    ) -> Result<(), OpenError> {
+        let loss = unknown_loss(after);
+        let Some(head) = self.head(sequence) else { return Err(self.missing(sequence, loss)) };
+        let source = head.source.clone();
+        if let Some(problem) = head.problem {
+            return Err(corrupt(&source, 0, problem, loss));
+        }
+        let found = self.search_unlinked(&source);
+        if found.proof.is_some() {
             return Err(corrupt(&source, SEGMENT_HEADER_BYTES, Damage::Link, loss));
         }
         if let Some(failure) = found.unreadable {
             return Err(OpenError::Io(failure));
         }
-        if found.dirty_end > SEGMENT_HEADER_BYTES {
-            let (from, to) = (SEGMENT_HEADER_BYTES, found.dirty_end);
+        let (offset, to) = (SEGMENT_HEADER_BYTES, found.dirty_end);
+        if to > offset {
+            let bytes = to.saturating_sub(offset);
+            verdict.torn = Some(TornTail { segment: sequence, offset, bytes, after });
+            verdict.wipes.push(Wipe { source: source.clone(), from: offset, to });
+        }
+        verdict.successor = Some(source);
+        Ok(())
+    }
+
+    /// The segment that was made ahead, if there is one.
+    fn take_spare(&mut self, verdict: &mut Verdict, sequence: u64) -> Result<(), OpenError> {
+        let Some(head) = self.head(sequence) else { return Ok(()) };
+        let source = head.source.clone();
+        if head.problem.is_some() {
+            verdict.remove.push(sequence);
+            return Ok(());
+        }
+        let found = self.search_unlinked(&source);
+        if let (None, Some(failure)) = (found.proof, found.unreadable) {
+            return Err(OpenError::Io(failure));
+        }
+        let (from, to) = (SEGMENT_HEADER_BYTES, found.dirty_end);
+        if to > from {
             verdict.wipes.push(Wipe { source: source.clone(), from, to });
-            if is_sealed {
-                let bytes = to.saturating_sub(from);
-                verdict.torn =
-                    Some(TornTail { segment: source.sequence, offset: from, bytes, after });
-            }
         }
         verdict.spare = Some(source);
         Ok(())
     }
 
-    /// Searches a successor without a whole link for anything that says that bytes were durable.
-    fn search_successor(&mut self, source: &Source) -> Found {
+    /// Searches a segment without a whole link for anything that says that bytes were durable.
+    fn search_unlinked(&mut self, source: &Source) -> Found {
         self.window.clear();
         let found = search(source, self.window, SEGMENT_HEADER_BYTES);
         if let Some(proof) = found.proof {
@@ -166,8 +207,9 @@ impl Surveyor<'_> {
         found
     }
 
-    /// Goes through all broken places in order, up to the first that is not damage.
-    fn judge_parts(&mut self, verdict: &mut Verdict) -> Result<Cut, OpenError> {
+    /// Goes through all broken places in order, up to the first that is not damage: the place
+    /// where the log ends before its bytes do.
+    fn judge_parts(&self, verdict: &mut Verdict) -> Result<Option<Location>, OpenError> {
         let start = verdict.parts.last().map_or(0, |part| part.boundary().start.index);
         let count = verdict.parts.len();
         for (number, part) in verdict.parts.iter().enumerate() {
@@ -177,7 +219,7 @@ impl Surveyor<'_> {
                 if !self.is_proven(sequence, damaged.offset, damaged.last_before, start) {
                     return match &damaged.unreadable {
                         Some(failure) => Err(OpenError::Io(failure.clone())),
-                        None => Ok(Some((number, damaged.offset))),
+                        None => Ok(Some((sequence, damaged.offset))),
                     };
                 }
                 verdict.lost.extend(damaged.lost.iter().map(|lost| (sequence, *lost)));
@@ -209,50 +251,38 @@ impl Surveyor<'_> {
             }
             return match broken.unreadable {
                 Some(failure) => Err(OpenError::Io(failure)),
-                None => Ok(Some((number, scanned.end))),
+                None => Ok(Some((sequence, scanned.end))),
             };
         }
         Ok(None)
     }
 
-    /// Ends the log at a torn place: nothing from there on counts, in later segments neither.
-    fn cut(&mut self, verdict: &mut Verdict, number: usize, offset: u64) -> Result<(), OpenError> {
-        verdict.parts.truncate(number.saturating_add(1));
-        let Some(part) = verdict.parts.last_mut() else { return Ok(()) };
-        let source = part.source.clone();
-        let until = Some(offset);
-        let scanned = scan(&source, self.window, part.begin.clone(), until, Depth::Payloads);
-        let scanned = scanned.map_err(|broken| {
-            let loss = unknown_loss(Position::default());
-            corrupt(&source, SEGMENT_HEADER_BYTES, broken.damage, loss)
-        })?;
-        let after = scanned.tally.boundary.last;
-        part.content = Content::Scanned(Box::new(scanned));
-        let dirty_end = self.dirty_end(&source, offset)?;
-        let bytes = dirty_end.saturating_sub(offset);
-        verdict.torn = Some(TornTail { segment: source.sequence, offset, bytes, after });
-        verdict.wipes.retain(|wipe| wipe.source.sequence <= source.sequence);
-        verdict.wipes.push(Wipe { source: source.clone(), from: offset, to: dirty_end });
-
-        let successor = source.sequence.saturating_add(1);
-        verdict.spare = None;
-        let behind: Vec<(Source, bool)> = self
-            .heads
-            .iter()
-            .filter(|head| head.source.sequence >= successor)
-            .map(|head| (head.source.clone(), head.problem.is_none()))
-            .collect();
-        for (source, is_sound) in behind {
-            if source.sequence == successor && is_sound {
-                let to = self.dirty_end(&source, SEGMENT_HEADER_BYTES)?;
+    /// Says what a cut has left behind, and has it wiped.
+    fn report_cut(&mut self, verdict: &mut Verdict) -> Result<(), OpenError> {
+        let Some((sequence, offset)) = self.end else { return Ok(()) };
+        if let Some(part) = verdict.parts.last().filter(|part| part.source.sequence == sequence) {
+            let source = part.source.clone();
+            let after = part.boundary().last;
+            let to = self.dirty_end(&source, offset)?;
+            let bytes = to.saturating_sub(offset);
+            verdict.torn = Some(TornTail { segment: sequence, offset, bytes, after });
+            verdict.wipes.push(Wipe { source, from: offset, to });
+        }
+        // One of the segments behind the cut may stay as the spare; it must be empty.
+        let in_use = verdict.parts.last().map_or(0, |part| part.source.sequence);
+        let in_use = verdict.successor.as_ref().map_or(in_use, |successor| successor.sequence);
+        for head in std::mem::take(&mut self.behind) {
+            let source = head.source;
+            let is_next = source.sequence == in_use.saturating_add(1);
+            if is_next && head.problem.is_none() {
                 let from = SEGMENT_HEADER_BYTES;
+                let to = self.dirty_end(&source, from)?;
                 verdict.wipes.push(Wipe { source: source.clone(), from, to });
                 verdict.spare = Some(source);
-            } else if !verdict.remove.contains(&source.sequence) {
+            } else {
                 verdict.remove.push(source.sequence);
             }
         }
-        self.mends.retain(|mend| (mend.source.sequence, mend.offset) < (successor, 0));
         Ok(())
     }
 

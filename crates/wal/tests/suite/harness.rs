@@ -1,0 +1,291 @@
+//! A model of the log, a stream of random operations, and the comparison of both with the real
+//! one. The model knows which states a crash may leave: the last acknowledged one, and every one
+//! that was being committed since.
+
+use std::collections::BTreeMap;
+
+use wal::sim_disk::SimDisk;
+use wal::{
+    Append, AppendError, Check, Entry, LogId, Metadata, Options, Position, Recovery, Wal, WalError,
+};
+
+/// A small generator, so that a seed stands for the same story everywhere (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// A number of `0..=last`, with the ends more likely than the middle.
+    pub(crate) fn edge(&mut self, last: u64) -> u64 {
+        match self.below(4) {
+            0 => 0,
+            1 => last,
+            _ => self.below(last + 1),
+        }
+    }
+}
+
+/// What the log should hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Model {
+    pub(crate) start: Position,
+    pub(crate) entries: BTreeMap<u64, Entry>,
+    pub(crate) metadata: Option<Metadata>,
+}
+
+impl Model {
+    pub(crate) fn last(&self) -> Position {
+        self.entries.values().next_back().map_or(self.start, Entry::position)
+    }
+
+    fn apply(&mut self, append: &Append) {
+        if let Some(position) = append.reset {
+            self.start = position;
+            self.entries.clear();
+        }
+        if let Some(metadata) = append.metadata {
+            self.metadata = Some(metadata);
+        }
+        if let Some(index) = append.truncate_after {
+            self.entries.retain(|held, _| *held <= index);
+        }
+        for entry in &append.entries {
+            self.entries.insert(entry.index, entry.clone());
+        }
+    }
+
+    fn term(&self, index: u64) -> Option<u64> {
+        if index == self.start.index {
+            return Some(self.start.term);
+        }
+        self.entries.get(&index).map(|entry| entry.term)
+    }
+
+    fn drop_prefix(&mut self, through: u64) {
+        if through > self.start.index {
+            self.start = Position::new(through, self.term(through).unwrap());
+            self.entries.retain(|held, _| *held > through);
+        }
+    }
+
+    fn runs(&self) -> Vec<Position> {
+        let mut runs: Vec<Position> = Vec::new();
+        for entry in self.entries.values() {
+            if runs.last().is_none_or(|newest| newest.term != entry.term) {
+                runs.push(entry.position());
+            }
+        }
+        runs
+    }
+}
+
+/// Everything that can be asked of a log, as a model.
+pub(crate) fn observe(wal: &Wal) -> Model {
+    let start = wal.log_start();
+    let last = wal.last();
+    let mut entries = BTreeMap::new();
+    let mut next = start.index + 1;
+    while next <= last.index {
+        let read = wal.read(next, last.index, 1500).unwrap();
+        assert!(!read.is_empty(), "a read of held entries returns at least one");
+        for entry in read {
+            assert_eq!(entry.index, next, "entries come in order");
+            assert_eq!(wal.term(next), Some(entry.term), "the index of terms agrees with entries");
+            entries.insert(next, entry);
+            next += 1;
+        }
+    }
+    let model = Model { start, entries, metadata: wal.metadata() };
+    assert_eq!(model.last(), last);
+    assert_eq!(wal.term(start.index), Some(start.term));
+    assert_eq!(wal.terms(), model.runs());
+    model
+}
+
+/// The log under test beside its model.
+pub(crate) struct Harness {
+    pub(crate) medium: SimDisk,
+    pub(crate) options: Options,
+    pub(crate) wal: Option<Wal>,
+    pub(crate) model: Model,
+    /// The last acknowledged state, then every one that a commit since may have made durable.
+    pub(crate) allowed: Vec<Model>,
+    counter: u64,
+}
+
+pub(crate) fn options(segment_bytes: u64) -> Options {
+    let mut options = Options::with_segment_bytes(segment_bytes);
+    options.cache_bytes = 700;
+    options.log_id = Some(LogId(0x77));
+    options
+}
+
+impl Harness {
+    pub(crate) fn create(segment_bytes: u64) -> Harness {
+        let medium = SimDisk::new();
+        let options = options(segment_bytes);
+        let wal = Wal::create(medium.disk(), options.clone()).unwrap();
+        let model = Model::default();
+        let allowed = vec![model.clone()];
+        Harness { medium, options, wal: Some(wal), model, allowed, counter: 0 }
+    }
+
+    fn wal(&mut self) -> &mut Wal {
+        self.wal.as_mut().unwrap()
+    }
+
+    /// Does one random thing; an error means that the disk refused it.
+    pub(crate) fn step(&mut self, random: &mut Random) -> Result<(), String> {
+        match random.below(16) {
+            0..=5 => {
+                let append = self.random_append(random);
+                self.stage(append)
+            }
+            6 => {
+                let through = self.model.start.index + random.edge(self.model.entries.len() as u64);
+                // What was staged before may become durable on its own if space must be made.
+                self.wal().drop_prefix(through).map_err(|error| error.to_string())?;
+                self.model.drop_prefix(through);
+                Ok(())
+            }
+            7..=12 => self.commit(),
+            13 | 14 => self.run_job(),
+            _ => self.reopen(random),
+        }
+    }
+
+    fn random_append(&mut self, random: &mut Random) -> Append {
+        let mut append: Append = Append::default();
+        let last = self.model.last();
+        let mut base = last;
+        let held = self.model.entries.len() as u64;
+        match random.below(12) {
+            0 => {
+                let index = last.index + random.below(30);
+                append.reset = Some(Position::new(index, last.term + random.below(2)));
+                base = append.reset.unwrap();
+            }
+            1 | 2 => {
+                let index = self.model.start.index + random.edge(held);
+                append.truncate_after = Some(index);
+                base = Position::new(index, self.model.term(index).unwrap());
+            }
+            _ => {}
+        }
+        if random.below(3) == 0 {
+            self.counter += 1;
+            append.metadata = Some(Metadata::new(&self.counter.to_le_bytes()).unwrap());
+        }
+        let count = random.below(5);
+        let longest = self.options.batch_bytes_max / 8;
+        for offset in 1..=count {
+            self.counter += 1;
+            let term = base.term + random.below(6) / 5;
+            base.term = term;
+            let length = random.edge(longest) as usize;
+            let mut payload = format!("{}:", self.counter).into_bytes();
+            payload.resize(length, b'x');
+            let tag = self.counter as u8;
+            append.entries.push(Entry::new(base.index + offset, term, tag, payload));
+        }
+        append
+    }
+
+    pub(crate) fn stage(&mut self, append: Append) -> Result<(), String> {
+        // Staging commits what waits if both do not fit into one batch.
+        self.allowed.push(self.model.clone());
+        match self.wal().stage(append.clone()) {
+            Ok(_) => {
+                self.model.apply(&append);
+                Ok(())
+            }
+            Err(error @ (AppendError::Poisoned(_) | AppendError::Successor(_))) => {
+                Err(error.to_string())
+            }
+            Err(error) => panic!("{append:?} was refused: {error}"),
+        }
+    }
+
+    pub(crate) fn commit(&mut self) -> Result<(), String> {
+        self.allowed.push(self.model.clone());
+        let ticket = self.wal().commit().map_err(|error| error.to_string())?;
+        assert_eq!(self.wal().durable_ticket(), ticket);
+        self.allowed = vec![self.model.clone()];
+        assert_eq!(self.wal().durable(), self.model.last());
+        Ok(())
+    }
+
+    pub(crate) fn run_job(&mut self) -> Result<(), String> {
+        let Some(job) = self.wal().take_job() else { return Ok(()) };
+        let done = job.run();
+        self.wal().finish_job(done).map_err(|error: WalError| error.to_string())
+    }
+
+    fn reopen(&mut self, random: &mut Random) -> Result<(), String> {
+        self.commit()?;
+        let wal = self.wal.take().unwrap();
+        if random.below(2) == 0 {
+            wal.close().map_err(|error| error.to_string())?;
+        } else {
+            drop(wal);
+        }
+        let check = self.check(random);
+        self.try_open(check).map(|_| ())
+    }
+
+    /// A legal choice of what `open` is to verify: anything, and a floor that is durable.
+    pub(crate) fn check(&self, random: &mut Random) -> Check {
+        let acknowledged = &self.allowed[0];
+        let last = acknowledged.last().index;
+        // A floor must have been reached in every state that a crash may leave.
+        let floor = self.allowed.iter().map(|model| model.last().index).min().unwrap_or(0);
+        let floor = (random.below(3) == 0).then(|| random.edge(floor));
+        Check { verify_from: random.edge(last + 1), floor }
+    }
+
+    fn try_open(&mut self, check: Check) -> Result<Recovery, String> {
+        let opened = Wal::open(self.medium.disk(), self.options.clone(), check);
+        let (wal, recovery) = opened.map_err(|error| error.to_string())?;
+        self.wal = Some(wal);
+        Ok(recovery)
+    }
+
+    /// Opens after a crash and compares what is there with what may be there.
+    pub(crate) fn recover(&mut self, check: Check, story: &str) -> Recovery {
+        self.wal = None;
+        let recovery = match self.try_open(check) {
+            Ok(recovery) => recovery,
+            Err(error) => panic!("{story}: the log does not open: {error}"),
+        };
+        let found = observe(self.wal.as_ref().unwrap());
+        let acceptable = self.allowed.contains(&found);
+        assert!(
+            acceptable,
+            "{story}: recovered {:?}..={:?} {:?}, allowed {:?}",
+            found.start,
+            found.last(),
+            found.metadata,
+            self.allowed
+                .iter()
+                .map(|model| (model.start, model.last(), model.metadata))
+                .collect::<Vec<_>>(),
+        );
+        assert!(recovery.lost.is_empty(), "{story}: a crash damages nothing");
+        assert!(recovery.mended.is_empty(), "{story}: a crash leaves nothing to mend");
+        assert_eq!(self.wal.as_ref().unwrap().durable(), found.last());
+        self.allowed = vec![found.clone()];
+        self.model = found;
+        recovery
+    }
+}
