@@ -1,3 +1,5 @@
-//! The `kvctl` binary.
+//! The `kvctl` program; everything it does is in the library beside it.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    kvctl::main()
+}

@@ -1,0 +1,38 @@
+//! The commands that talk to a cluster, one file for each kind.
+
+mod get;
+pub(crate) mod log;
+pub(crate) mod serve;
+pub(crate) mod status;
+mod write;
+
+use crate::args::Command;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::{bench, help};
+
+/// Carries out a command of one session. Those that make a session of their own, or need none to
+/// begin with, are carried out before there is one.
+pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Get(args) => get::get(session, args).await,
+        Command::Set(args) => write::set(session, args).await,
+        Command::Del(args) => write::del(session, args).await,
+        Command::Cas(args) => write::cas(session, args).await,
+        Command::Show(args) => get::show(session, args).await,
+        Command::Status => status::run(session).await,
+        Command::Log(args) => log::run(session, args).await,
+        Command::Bench(args) => bench::run(session, args).await,
+        Command::Help(args) => session.print(&help::explain(args.topic.as_deref())?),
+        Command::Version => session.print(&version()),
+        Command::Serve(_) | Command::Demo(_) | Command::Shell | Command::Completions(_) => {
+            Err(Failure::usage("this works on the command line only, not in a shell of kvctl"))
+        }
+    }
+}
+
+/// What `kvctl version` prints.
+pub(crate) fn version() -> String {
+    let protocol = kvstore::wire::handshake::VersionRange::OURS;
+    format!("kvctl {}\nprotocol {protocol}\n", env!("CARGO_PKG_VERSION"))
+}

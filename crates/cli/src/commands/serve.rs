@@ -1,0 +1,121 @@
+//! `serve`: runs a server and tells its story.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kvstore::config::Config;
+use kvstore::server::{self, Event, Exposure, Field, ServeError, ServeOptions};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use serde_json::{Map, Value, json};
+
+use crate::args::{Global, ServeArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::signals::Signals;
+
+/// `kvctl serve`.
+pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
+    if let Some(parent) = args.exit_with {
+        end_with_parent(parent)?;
+    }
+    abort_on_panic();
+    let config = Config::discover(global.config.as_deref())
+        .map_err(|error| Failure::from_text(Exit::Usage, &error.to_string()))?;
+    let options = ServeOptions {
+        id: args.id.clone(),
+        config,
+        data: args.data,
+        exposure: if args.insecure { Exposure::Insecure } else { Exposure::LoopbackOnly },
+    };
+    let story = storyteller(args.id);
+    server::serve(options, story, shutdown()).map_err(Failure::from)
+}
+
+/// Prints events: as text for people, as JSON for programs.
+fn storyteller(id: String) -> Arc<dyn Fn(&Event) + Send + Sync> {
+    if std::io::stderr().is_terminal() {
+        return Arc::new(move |event| {
+            // A server goes on when nobody listens to its story any more.
+            let _ = writeln!(anstream::stderr(), "{id} {event}");
+        });
+    }
+    Arc::new(move |event| {
+        let _ = writeln!(std::io::stderr(), "{}", event_json(&id, event));
+    })
+}
+
+fn event_json(id: &str, event: &Event) -> Value {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let mut object = Map::new();
+    object.insert("time_ms".to_owned(), json!(now_ms));
+    object.insert("server".to_owned(), json!(id));
+    object.insert("event".to_owned(), json!(event.name()));
+    object.insert("story".to_owned(), json!(event.to_string()));
+    for (name, field) in event.fields() {
+        object.insert(name.to_owned(), field_json(field));
+    }
+    Value::Object(object)
+}
+
+fn field_json(field: Field) -> Value {
+    match field {
+        Field::Number(number) => json!(number),
+        Field::Flag(flag) => json!(flag),
+        Field::Text(text) => json!(text),
+        Field::Servers(ids) => ids.iter().map(|id| json!(id.to_string())).collect(),
+    }
+}
+
+/// Completes at the first signal that wants the server to end; a second one ends the process at
+/// once.
+async fn shutdown() {
+    let Ok(mut signals) = Signals::listen() else {
+        // Without signals the server still ends the way that every process can be ended.
+        return std::future::pending().await;
+    };
+    signals.next().await;
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(i32::from(Exit::Interrupted.code()));
+    });
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Failure {
+        let exit = match &error {
+            damage if damage.is_damage() => Exit::Damaged,
+            ServeError::Config(_) | ServeError::Id(_) | ServeError::Exposed { .. } => Exit::Usage,
+            ServeError::Home(_) | ServeError::Restore(_) => Exit::Refused,
+            ServeError::Listen { .. }
+            | ServeError::Data { .. }
+            | ServeError::Fatal(_)
+            | ServeError::Random(_)
+            | ServeError::Runtime(_) => Exit::Unexpected,
+        };
+        Failure::from_text(exit, &error.to_string())
+    }
+}
+
+/// Makes the kernel end this process when its parent ends, however that happens.
+fn end_with_parent(parent: u32) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
+        Failure::new(Exit::Unexpected, format!("cannot follow the parent's life: {error}"))
+    })?;
+    // The parent may have ended before the line above; then this process has another one by now.
+    let actual = getppid().map(Pid::as_raw_nonzero);
+    if actual.and_then(|pid| u32::try_from(pid.get()).ok()) != Some(parent) {
+        return Err(Failure::usage(format!("process {parent} is not the parent of this one")));
+    }
+    Ok(())
+}
+
+/// No thread of a server dies alone: half a server is worse than none.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}

@@ -1,0 +1,133 @@
+//! `kvctl help`: the overview, the help of each command, and topics that need more than a line.
+//! Nothing here needs a server.
+
+use std::fmt::Write as _;
+
+use crate::args;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// A topic: its name, one line about it, and its text.
+struct Topic {
+    name: &'static str,
+    about: &'static str,
+    text: fn() -> String,
+}
+
+/// The topics, in the order in which they are listed.
+const TOPICS: [Topic; 6] = [
+    Topic {
+        name: "consistency",
+        about: "what a read may return, and what an acknowledged write is worth",
+        text: || include_str!("consistency.txt").to_owned(),
+    },
+    Topic { name: "exit-codes", about: "what a script can branch on", text: exit_codes },
+    Topic {
+        name: "retries",
+        about: "done, refused, unknown, and how to repeat a write safely",
+        text: || include_str!("retries.txt").to_owned(),
+    },
+    Topic {
+        name: "output",
+        about: "the formats of -o, and what goes where",
+        text: || include_str!("output.txt").to_owned(),
+    },
+    Topic {
+        name: "config",
+        about: "the configuration file, and what overrides what",
+        text: || include_str!("config.txt").to_owned(),
+    },
+    Topic {
+        name: "recovery",
+        about: "what a server does when it starts, stops, or finds damage",
+        text: || include_str!("recovery.txt").to_owned(),
+    },
+];
+
+/// The names of all topics and commands, for completion.
+pub(crate) fn names() -> Vec<&'static str> {
+    let commands = args::GROUPS.into_iter().flat_map(|(_, names)| names.iter().copied());
+    TOPICS.iter().map(|topic| topic.name).chain(["topics"]).chain(commands).collect()
+}
+
+/// What `kvctl help TOPIC` prints.
+pub(crate) fn explain(topic: Option<&str>) -> Result<String, Failure> {
+    let mut command = args::command();
+    let Some(name) = topic else {
+        return Ok(command.render_long_help().to_string());
+    };
+    if name == "topics" {
+        return Ok(list());
+    }
+    if let Some(topic) = TOPICS.iter().find(|topic| topic.name == name) {
+        return Ok((topic.text)());
+    }
+    command.build();
+    if let Some(found) = command.find_subcommand_mut(name) {
+        return Ok(found.render_long_help().to_string());
+    }
+    Err(Failure::usage(format!("there is no help on `{name}`"))
+        .detail("commands: kvctl help")
+        .detail("topics:   kvctl help topics"))
+}
+
+fn list() -> String {
+    let mut text = "Topics:\n".to_owned();
+    for topic in &TOPICS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:<12} {}", topic.name, topic.about);
+    }
+    text.push_str("\nRead one with: kvctl help TOPIC\n");
+    text
+}
+
+fn exit_codes() -> String {
+    let mut text = "EXIT CODES\n\n".to_owned();
+    for exit in Exit::ALL {
+        let _ = writeln!(text, "  {:>3}  {:<16} {}", exit.code(), exit.name(), exit.meaning());
+    }
+    text.push_str(
+        "\nThe name is what `-o json` prints as error.kind. 3, 6 and 7 are definite:\n\
+         nothing has happened and nothing will. 8 is not: see kvctl help retries.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TOPICS, explain, names};
+    use crate::exit::Exit;
+
+    #[test]
+    fn everything_that_has_a_name_can_be_explained() {
+        for name in names() {
+            let text = explain(Some(name)).unwrap();
+            assert!(text.lines().count() > 2, "the help on {name} says next to nothing");
+        }
+    }
+
+    #[test]
+    fn topics_fit_a_terminal() {
+        for topic in &TOPICS {
+            let text = (topic.text)();
+            let long = text.lines().find(|line| line.chars().count() > 80);
+            assert!(long.is_none(), "{}: {long:?} is longer than 80", topic.name);
+            assert!(text.ends_with('\n'), "{} does not end its last line", topic.name);
+        }
+    }
+
+    #[test]
+    fn the_topic_on_exit_codes_lists_every_code() {
+        let text = explain(Some("exit-codes")).unwrap();
+        for exit in Exit::ALL {
+            assert!(text.contains(exit.meaning()), "{exit:?} is missing");
+        }
+    }
+
+    #[test]
+    fn an_unknown_topic_says_where_to_look() {
+        let failure = explain(Some("nothing")).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("kvctl help topics"), "{failure}");
+    }
+}

@@ -1,0 +1,161 @@
+//! `shell`: the commands of the command line without `kvctl` in front, one a line.
+
+mod completer;
+mod input;
+mod terminal;
+mod words;
+
+use clap::Parser;
+use tokio::runtime::Handle;
+
+use crate::args::Line;
+use crate::commands;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::signals::{Signals, Wish};
+use completer::Completer;
+use input::{Input, Lines};
+use terminal::TerminalState;
+
+pub(crate) use input::{Interaction, PrintAbove};
+
+/// Whether a shell reads another line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    GoOn,
+    End,
+}
+
+/// The commands that begin with a dot; a demo has some.
+pub(crate) trait DotCommands {
+    /// Does what the words say. The first begins with a dot.
+    async fn run(&mut self, session: &Session, words: &[String]) -> Result<Flow, Failure>;
+
+    /// What an empty line does at a prompt. In a script it does nothing.
+    fn at_empty_line(&self) -> Flow {
+        Flow::GoOn
+    }
+}
+
+/// No such commands.
+struct NoDotCommands;
+
+impl DotCommands for NoDotCommands {
+    async fn run(&mut self, _: &Session, _: &[String]) -> Result<Flow, Failure> {
+        Err(Failure::usage("commands that begin with a dot exist in kvctl demo only"))
+    }
+
+    fn at_empty_line(&self) -> Flow {
+        Flow::End
+    }
+}
+
+/// An open input, and on a terminal a way to print above its prompt.
+pub(crate) struct Opened {
+    pub(crate) lines: Lines,
+    pub(crate) above: Option<PrintAbove>,
+}
+
+/// Opens standard input for a shell.
+pub(crate) fn open(
+    session: &Session,
+    interaction: Interaction,
+    prompt: &str,
+    dot_commands: &'static [&'static str],
+) -> Opened {
+    let completer = Completer::new(Handle::current(), session.clone(), dot_commands);
+    let (lines, above) = Lines::open(interaction, prompt, completer);
+    Opened { lines, above }
+}
+
+/// `kvctl shell`.
+pub(crate) async fn shell(session: Session) -> Result<(), Failure> {
+    let session = session.for_shell();
+    let interaction = Interaction::of_stdin();
+    let opened = open(&session, interaction, "kvctl> ", &[]);
+    run(&session, interaction, opened.lines, &mut NoDotCommands).await
+}
+
+/// Carries out lines until they end. At a prompt an error is told and the next line is read; in a
+/// script the first error ends it.
+pub(crate) async fn run(
+    session: &Session,
+    interaction: Interaction,
+    mut lines: Lines,
+    dot_commands: &mut impl DotCommands,
+) -> Result<(), Failure> {
+    let _terminal = TerminalState::keep();
+    let mut signals = Signals::listen()?;
+    let mut number = 0;
+    loop {
+        number += 1;
+        let input = tokio::select! {
+            input = lines.next() => input,
+            _ = signals.next() => return Err(Failure::interrupted()),
+        };
+        let line = match input {
+            Input::Line(line) => line,
+            Input::GivenUp => continue,
+            Input::End => return Ok(()),
+            Input::Failed(reason) => {
+                let what = format!("cannot read standard input: {reason}");
+                return Err(Failure::new(Exit::Unexpected, what));
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = carry_out(session, interaction, &line, dot_commands) => outcome,
+            wish = signals.next() => match (wish, interaction) {
+                // At a prompt Ctrl-C leaves the command and not the shell.
+                (Wish::Interrupt, Interaction::Terminal) => Err(Failure::interrupted()),
+                _ => return Err(Failure::interrupted()),
+            },
+        };
+        match (outcome, interaction) {
+            (Ok(Flow::GoOn), _) => {}
+            (Ok(Flow::End), _) => return Ok(()),
+            (Err(failure), Interaction::Terminal) => crate::report(&failure, session.format()),
+            (Err(failure), Interaction::Script) => return Err(failure.in_line(number, &line)),
+        }
+    }
+}
+
+async fn carry_out(
+    session: &Session,
+    interaction: Interaction,
+    line: &str,
+    dot_commands: &mut impl DotCommands,
+) -> Result<Flow, Failure> {
+    let words = words::words(line).map_err(|error| Failure::usage(error.to_string()))?;
+    let Some(first) = words.first() else {
+        return Ok(match interaction {
+            Interaction::Terminal => dot_commands.at_empty_line(),
+            Interaction::Script => Flow::GoOn,
+        });
+    };
+    if first == "quit" || first == "exit" {
+        return Ok(Flow::End);
+    }
+    if first.starts_with('#') {
+        return Ok(Flow::GoOn);
+    }
+    if first.starts_with('.') {
+        return dot_commands.run(session, &words).await;
+    }
+    let line = match Line::try_parse_from(&words) {
+        Ok(line) => line,
+        Err(error) if error.use_stderr() => return Err(crate::usage_failure(&error)),
+        Err(help) => {
+            session.print(&help.render().to_string())?;
+            return Ok(Flow::GoOn);
+        }
+    };
+    let session = match line.output {
+        Some(format) => session.clone().printing(format),
+        None => session.clone(),
+    };
+    match commands::run(&session, line.command).await {
+        Ok(()) => Ok(Flow::GoOn),
+        Err(failure) => Err(failure.repeated_by(&words)),
+    }
+}
