@@ -175,7 +175,8 @@ pub(crate) fn command() -> clap::Command {
     let command = <Cli as clap::CommandFactory>::command();
     let overview = overview(&command);
     command.help_template(format!(
-        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{overview}Options of every command:\n{{options}}\n\n\
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n\
+         {overview}Options of every command:\n{{options}}\n\n\
          Every command explains itself: kvctl help COMMAND. Topics: kvctl help topics."
     ))
 }

@@ -1,6 +1,7 @@
 //! `serve`: runs a server and tells its story.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,8 +29,20 @@ pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
         data: args.data,
         exposure: if args.insecure { Exposure::Insecure } else { Exposure::LoopbackOnly },
     };
+    let data = options.data.clone().unwrap_or_else(|| options.config.data.directory(&args.id));
     let story = storyteller(args.id);
-    server::serve(options, story, shutdown()).map_err(Failure::from)
+    server::serve(options, story, shutdown()).map_err(|error| {
+        let failure = Failure::from(error);
+        if failure.exit() == Exit::Damaged { what_to_do(failure, &data) } else { failure }
+    })
+}
+
+/// Damage is not the end of the world, but somebody has to look at it.
+fn what_to_do(damage: Failure, data: &Path) -> Failure {
+    damage
+        .detail(format!("data directory: {}; nothing in it was changed", data.display()))
+        .detail("the other servers go on without this one for as long as a majority of them runs")
+        .detail("more: kvctl help recovery")
 }
 
 /// Prints events: as text for people, as JSON for programs.

@@ -19,7 +19,9 @@ use story::Stories;
 
 /// How long the first election may take on a busy machine.
 const ELECTION_PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks for a leader.
+/// How long a server may take to read its log.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 const DOT_COMMANDS: [&str; 8] =
@@ -95,6 +97,7 @@ impl DotCommands for Demo {
             }
             [".start", name] => {
                 self.servers.start(name)?;
+                wait_for_recovery(session, name).await?;
                 session.print(&format!("{name} started\n"))?;
             }
             [".pause", name] => {
@@ -117,6 +120,23 @@ impl DotCommands for Demo {
         }
         Ok(Flow::GoOn)
     }
+}
+
+/// Waits until a server that was started has read its log and answers.
+async fn wait_for_recovery(session: &Session, id: &str) -> Result<(), Failure> {
+    let start = Instant::now();
+    let mut servers = session.servers().iter();
+    let Some(server) = servers.find(|server| server.id.as_deref() == Some(id)) else {
+        return Ok(());
+    };
+    while let Err(reason) = session.status_of(server).await {
+        if start.elapsed() > RECOVERY_PATIENCE {
+            let what = format!("{id} was started and does not answer: {reason}");
+            return Err(Failure::new(Exit::Unreachable, what));
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// The id that a name stands for.
