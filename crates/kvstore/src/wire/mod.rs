@@ -19,6 +19,8 @@ pub mod handshake;
 pub mod peer;
 pub mod request;
 pub mod response;
+#[cfg(test)]
+mod tests;
 
 pub use crate::codec::DecodeError;
 pub use frame::{Frame, FrameError, Kind, Message};
