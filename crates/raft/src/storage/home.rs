@@ -120,7 +120,9 @@ impl Home {
         let identity = if IdentityFile::exists(disk.as_ref()).map_err(io)? {
             IdentityFile::open(disk.as_ref())?
         } else {
-            if disk.list().map_err(io)?.iter().any(|name| name == LOG || name == CHARTER) {
+            let log = disk.subdirectory(LOG).map_err(io)?;
+            let has_charter = disk.list().map_err(io)?.iter().any(|name| name == CHARTER);
+            if has_charter || wal::Wal::exists(log.as_ref()).map_err(io)? {
                 let what = "there is a log but no identity file".to_string();
                 return Err(HomeError::Damaged { path: disk.path(""), what });
             }
@@ -205,11 +207,6 @@ impl Home {
         &self,
         options: &LogOptions,
     ) -> Result<(LogStore, DurableState, Opened), HomeError> {
-        let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
-        if !self.disk.list().map_err(io)?.iter().any(|name| name == LOG) {
-            let what = "the log is missing".to_string();
-            return Err(HomeError::Damaged { path: self.disk.path(LOG), what });
-        }
         Ok(LogStore::open(self.log_disk()?, options)?)
     }
 

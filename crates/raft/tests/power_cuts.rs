@@ -1,0 +1,436 @@
+//! Whole replicas, with their logs on simulated disks, on a network that loses, repeats and
+//! reorders, while the power of one or all is cut at any disk operation. After every run nothing
+//! acknowledged is missing, all state machines agree, and no read was stale.
+//!
+//! `POWER_CUTS_SEEDS=1000 cargo test -p raft --test power_cuts` runs more; `POWER_CUTS_SEED=7` runs
+//! one.
+
+#![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
+#![allow(clippy::indexing_slicing, reason = "servers are counted from zero")]
+#![allow(clippy::panic, reason = "a broken invariant ends the run with its seed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use raft::founding::Charter;
+use raft::node::{
+    Config, Configuration, Envelope, Event, Incarnation, Index, Member, NodeId, Payload, ReadId,
+    RoleName, Term, Voter,
+};
+use raft::replica::{Completion, Replica, Token, Transport, Work};
+use raft::storage::{Home, LogOptions, Successors};
+use raft::{StateMachine, Undecodable};
+use wal::sim_disk::{Fault, SimDisk};
+
+/// Remembers every command with its index.
+#[derive(Default)]
+struct List {
+    commands: Vec<(Index, Bytes)>,
+    applied: Index,
+}
+
+impl StateMachine for List {
+    type Reply = Index;
+
+    fn apply(&mut self, index: Index, command: &Bytes) -> Result<Index, Undecodable> {
+        self.commands.push((index, command.clone()));
+        self.applied = index;
+        Ok(index)
+    }
+
+    fn advance(&mut self, index: Index) {
+        self.applied = index;
+    }
+}
+
+struct Server {
+    disk: SimDisk,
+    running: Option<(Home, Replica<List>)>,
+}
+
+#[derive(Default)]
+struct Outbox(Vec<Envelope>);
+
+impl Transport for Outbox {
+    fn send(&mut self, envelope: Envelope) {
+        self.0.push(envelope);
+    }
+
+    fn flush(&mut self) {}
+}
+
+/// Where chance comes from; everything in a run follows from the seed.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mixed = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mixed ^ (mixed >> 33)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit.max(1) as u64).expect("it is below a usize")
+    }
+
+    fn percent(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// How often things go wrong in one run, in percent; every seed draws its own mix.
+struct Mix {
+    crashes: usize,
+    cuts: usize,
+    losses: usize,
+    repeats: usize,
+    order: usize,
+    /// How much of the time that passes each server notices.
+    clocks: [usize; 5],
+}
+
+impl Mix {
+    fn draw(chance: &mut Chance) -> Self {
+        Self {
+            crashes: [0, 20, 50, 100][chance.below(4)],
+            cuts: [0, 30, 60, 100][chance.below(4)],
+            losses: [0, 2, 10, 30][chance.below(4)],
+            repeats: [0, 5, 20][chance.below(3)],
+            order: [100, 80, 40][chance.below(3)],
+            clocks: std::array::from_fn(|_| [100, 100, 50, 10][chance.below(4)]),
+        }
+    }
+}
+
+struct World {
+    chance: Chance,
+    mix: Mix,
+    charter: Charter,
+    options: LogOptions,
+    servers: Vec<Server>,
+    flight: Vec<Envelope>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    next: u64,
+    /// What each token proposed.
+    proposed: BTreeMap<Token, Bytes>,
+    /// What was acknowledged, by index.
+    acknowledged: BTreeMap<Index, Bytes>,
+    /// The highest acknowledged index when each read began.
+    reads: BTreeMap<(usize, ReadId), Index>,
+    /// What was applied anywhere, by index.
+    applied: BTreeMap<Index, Bytes>,
+    leaders: BTreeMap<Term, NodeId>,
+    crashes: u64,
+    reads_answered: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let count = [1, 2, 3, 3, 3, 4, 5][chance.below(7)];
+        let voter = |n: usize| Voter { member: member(n), address: format!("127.0.0.1:{n}") };
+        let configuration = Configuration::new((0..count).map(voter).collect());
+        let name = "simulated".to_string();
+        let charter = Charter { name, configuration: configuration.expect("names differ") };
+        let mut wal = wal::Options::with_segment_bytes(16 << 10);
+        wal.log_id = Some(wal::LogId(7));
+        let options = LogOptions { wal, recent_bytes_max: 500, successors: Successors::Inline };
+        let mut world = Self {
+            mix: Mix::draw(&mut chance),
+            chance,
+            charter,
+            options,
+            servers: Vec::new(),
+            flight: Vec::new(),
+            cut: BTreeSet::new(),
+            next: 0,
+            proposed: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            crashes: 0,
+            reads_answered: 0,
+        };
+        for n in 0..count {
+            world.servers.push(Server { disk: SimDisk::new(), running: None });
+            world.start(n);
+        }
+        world
+    }
+
+    fn start(&mut self, n: usize) {
+        let disk = self.servers[n].disk.disk();
+        let id = member(n).id;
+        let incarnation = member(n).incarnation;
+        let mut home =
+            Home::open(disk, id, &self.charter.name, || incarnation).expect("a disk that works");
+        if home.charter().is_none() {
+            home.agree(self.charter.clone()).expect("a disk that works");
+            home.found(self.charter.clone(), &self.options).expect("a disk that works");
+        }
+        let (log, state, _) = home.open_log(&self.options).expect("what was durable is whole");
+        let mut config = Config::new(home.identity().member, home.identity().boot);
+        config.window_bytes_max = 300;
+        config.message_bytes_max = 200;
+        config.in_flight_bytes_max = 400;
+        config.apply_bytes_max = 300;
+        let seed = self.chance.next();
+        let replica = Replica::new(config, log, state, List::default(), seed);
+        self.servers[n].running = Some((home, replica.expect("what was written can be read")));
+    }
+
+    fn crash(&mut self, n: usize) {
+        self.crashes += 1;
+        self.servers[n].running = None;
+        self.servers[n].disk.clear_faults();
+        let seed = self.chance.next();
+        self.servers[n].disk.crash(seed);
+        self.reads.retain(|(server, _), _| *server != n);
+    }
+
+    /// One thing happens, then the server concerned does what follows from it.
+    fn step(&mut self) {
+        let n = self.chance.below(self.servers.len());
+        match self.chance.below(100) {
+            0 if self.chance.percent(self.mix.crashes) => self.crash(n),
+            0..=1 if self.chance.percent(self.mix.crashes) => self.power_will_fail(n),
+            2..=9 if self.servers[n].running.is_none() => self.start(n),
+            2 if self.chance.percent(20) => {
+                (0..self.servers.len()).for_each(|n| self.crash(n));
+            }
+            3 if self.chance.percent(self.mix.cuts) => self.cut_or_heal(),
+            10..=24 => self.propose(n),
+            25..=34 => self.read(n),
+            35..=54 => self.tick(n),
+            _ => self.deliver(),
+        }
+        self.advance(n);
+    }
+
+    fn tick(&mut self, n: usize) {
+        let count = 1 + self.chance.below(12);
+        if !self.chance.percent(self.mix.clocks[n]) {
+            return;
+        }
+        if let Some((_, replica)) = &mut self.servers[n].running {
+            (0..count).for_each(|_| replica.tick());
+        }
+    }
+
+    /// The power goes at one of the next disk operations.
+    fn power_will_fail(&mut self, n: usize) {
+        let after = self.chance.below(8) as u64;
+        if self.servers[n].running.is_some() {
+            self.servers[n].disk.inject(after, None, Fault::PowerOff);
+        }
+    }
+
+    /// The network heals, loses one path in one direction, or cuts a server off.
+    fn cut_or_heal(&mut self) {
+        let count = self.servers.len();
+        let (from, to) = (self.chance.below(count), self.chance.below(count));
+        match self.chance.below(3) {
+            0 => self.cut.clear(),
+            1 => drop(self.cut.insert((member(from).id, member(to).id))),
+            _ => {
+                for other in 0..count {
+                    self.cut.insert((member(from).id, member(other).id));
+                    self.cut.insert((member(other).id, member(from).id));
+                }
+            }
+        }
+    }
+
+    fn propose(&mut self, n: usize) {
+        self.next += 1;
+        let token = Token(self.next);
+        let command = Bytes::from(format!("command {}", self.next));
+        if let Some((_, replica)) = &mut self.servers[n].running {
+            self.proposed.insert(token, command.clone());
+            replica.propose(token, Payload::new(command));
+        }
+    }
+
+    fn read(&mut self, n: usize) {
+        self.next += 1;
+        let id = ReadId(self.next);
+        if let Some((_, replica)) = &mut self.servers[n].running {
+            let last = self.acknowledged.keys().next_back().copied().unwrap_or_default();
+            self.reads.insert((n, id), last);
+            replica.read(id);
+        }
+    }
+
+    fn deliver(&mut self) {
+        if self.flight.is_empty() {
+            return;
+        }
+        // Mostly in order, sometimes not.
+        let limit = if self.chance.percent(self.mix.order) { 1 } else { self.flight.len() };
+        let at = self.chance.below(limit);
+        let envelope = if self.chance.percent(self.mix.repeats) {
+            self.flight[at].clone()
+        } else {
+            self.flight.remove(at)
+        };
+        if self.chance.percent(self.mix.losses)
+            || self.cut.contains(&(envelope.from.id, envelope.to.id))
+        {
+            return;
+        }
+        let to = number(envelope.to.id);
+        if let Some((_, replica)) = &mut self.servers[to].running {
+            replica.step(envelope);
+        }
+        self.advance(to);
+    }
+
+    /// Lets a server do what follows, and checks what came of it.
+    fn advance(&mut self, n: usize) {
+        let Some((_, replica)) = &mut self.servers[n].running else { return };
+        let mut outbox = Outbox::default();
+        let result = loop {
+            match replica.advance(&mut outbox) {
+                Ok(Work::More) => {}
+                other => break other,
+            }
+        };
+        let completions = replica.take_completions();
+        let events = replica.take_events();
+        let machine_applied = replica.machine().applied;
+        for (index, command) in &replica.machine().commands {
+            let first = self.applied.entry(*index).or_insert_with(|| command.clone());
+            assert_eq!(first, command, "two servers applied different commands at {index}");
+        }
+        // What left before the power went is on its way all the same.
+        self.flight.extend(outbox.0);
+        for event in events {
+            if let Event::BecameLeader { term, .. } = event {
+                let leader = *self.leaders.entry(term).or_insert(member(n).id);
+                assert_eq!(leader, member(n).id, "term {term} has two leaders");
+            }
+        }
+        for completion in completions {
+            match completion {
+                Completion::Applied(token, index, reply) => {
+                    assert_eq!(index, reply);
+                    let command = self.proposed.remove(&token).expect("a token ends once");
+                    assert_eq!(self.applied[&index], command, "the answer to another command");
+                    self.acknowledged.insert(index, command);
+                }
+                Completion::Refused(token, _) => {
+                    let command = self.proposed.remove(&token).expect("a token ends once");
+                    assert!(
+                        self.applied.values().all(|applied| *applied != command),
+                        "a refused command was applied"
+                    );
+                }
+                Completion::Unknown(token) => {
+                    self.proposed.remove(&token).expect("a token ends once");
+                }
+                Completion::ReadReady(id) => {
+                    self.reads_answered += 1;
+                    let begun = self.reads.remove(&(n, id)).expect("a read ends once");
+                    assert!(
+                        machine_applied >= begun,
+                        "a stale read: it saw {machine_applied}, {begun} was acknowledged before"
+                    );
+                }
+                Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
+                    self.reads.remove(&(n, id)).expect("a read ends once");
+                }
+            }
+        }
+        if result.is_err() {
+            self.crash(n);
+        }
+        if self.flight.len() > 2000 {
+            self.flight.drain(..1000);
+        }
+    }
+
+    /// Faults stop. Within a bound there is a leader, everything is applied everywhere, and
+    /// nothing acknowledged is missing.
+    fn settle(&mut self) {
+        self.cut.clear();
+        for n in 0..self.servers.len() {
+            self.servers[n].disk.clear_faults();
+            if self.servers[n].running.is_none() {
+                self.start(n);
+            }
+        }
+        for _ in 0..4000 {
+            for n in 0..self.servers.len() {
+                if let Some((_, replica)) = &mut self.servers[n].running {
+                    replica.tick();
+                }
+                self.advance(n);
+            }
+            for envelope in std::mem::take(&mut self.flight) {
+                let to = number(envelope.to.id);
+                if let Some((_, replica)) = &mut self.servers[to].running {
+                    replica.step(envelope);
+                }
+                self.advance(to);
+            }
+            if self.is_settled() {
+                break;
+            }
+        }
+        assert!(self.is_settled(), "no agreement within the bound: {:#?}", self.statuses());
+        for (n, server) in self.servers.iter().enumerate() {
+            let (_, replica) = server.running.as_ref().expect("all run");
+            let commands: BTreeMap<_, _> = replica.machine().commands.iter().cloned().collect();
+            for (index, command) in &self.acknowledged {
+                assert_eq!(commands.get(index), Some(command), "server {n} lost {index}");
+            }
+        }
+    }
+
+    fn statuses(&self) -> Vec<raft::node::Status> {
+        self.servers.iter().filter_map(|it| Some(it.running.as_ref()?.1.status())).collect()
+    }
+
+    fn is_settled(&self) -> bool {
+        let statuses = self.statuses();
+        let last = statuses.iter().map(|status| status.last).max();
+        statuses.iter().any(|status| status.role == RoleName::Leader)
+            && statuses.iter().all(|status| Some(status.applied) == last)
+    }
+}
+
+fn member(n: usize) -> Member {
+    let id = NodeId::new(&format!("s{n}")).expect("a letter and a number");
+    Member { id, incarnation: Incarnation(n as u64 + 1) }
+}
+
+fn number(id: NodeId) -> usize {
+    id.as_str()[1..].parse().expect("a name that member() made")
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_no_read_is_stale() {
+    let number_from = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let one = number_from("POWER_CUTS_SEED");
+    let count = number_from("POWER_CUTS_SEEDS").unwrap_or(60);
+    let seeds = one.map_or(1..count + 1, |seed| seed..seed + 1);
+    let (mut acknowledged, mut crashes, mut reads) = (0, 0, 0);
+    for seed in seeds {
+        // Shown when the run fails.
+        println!("POWER_CUTS_SEED={seed}");
+        let mut world = World::new(seed);
+        for _ in 0..3000 {
+            world.step();
+        }
+        world.settle();
+        acknowledged += world.acknowledged.len() as u64;
+        crashes += world.crashes;
+        reads += world.reads_answered;
+    }
+    println!("{acknowledged} acknowledged, {reads} reads answered, {crashes} power cuts");
+    assert!(
+        one.is_some() || acknowledged > 20 * count && crashes > 3 * count && reads > 10 * count
+    );
+}
