@@ -1,5 +1,5 @@
-//! `kvctl demo`: the session that a newcomer runs first, and the promise that nothing is left behind
-//! whichever way it ends.
+//! `kvctl demo`: the session that a newcomer runs first, and the promise that nothing is left
+//! behind whichever way it ends.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};

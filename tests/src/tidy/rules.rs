@@ -78,7 +78,9 @@ pub fn docs_on_public_items(source: &Source) -> Vec<Violation> {
         let block = lines[..at - 1].iter().rev().take_while(|line| {
             !line.trim().is_empty() && !line.ends_with('}') && !line.ends_with('{')
         });
-        if !block.map(|line| line.trim_start()).any(|line| line.starts_with("///")) {
+        // A macro that is handed its docs writes them as `$(#[$doc])*`.
+        let docs = |line: &str| line.starts_with("///") || line.starts_with("$(#[$doc");
+        if !block.map(|line| line.trim_start()).any(docs) {
             violations.push(source.violation(at, "public, and not documented"));
         }
     }
