@@ -144,7 +144,10 @@ pub struct Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}; name another with --config", path.display())]
+    #[error(
+        "cannot read the configuration {}: {source}; name another with --config",
+        path.display()
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -276,7 +276,8 @@ impl<'a> Table<'a> {
         }
         let problem = format!("\"{name}\" cannot be the {key} of anything");
         let remedy = format!(
-            "use 1 to {bytes_max} letters, digits, '-', '_' and '.', and begin with a letter or digit"
+            "use 1 to {bytes_max} letters, digits, '-', '_' and '.', \
+             and begin with a letter or digit"
         );
         Err(self.error(key, problem, remedy))
     }

@@ -229,6 +229,10 @@ impl Store {
     fn check_room(&self, key: &[u8], value: &[u8]) -> Result<(), Outcome> {
         let live_bytes = self.keyspace.live_bytes();
         let live_bytes_max = self.limits.live_bytes_max;
+        if live_bytes + (key.len() + value.len()) as u64 <= live_bytes_max {
+            // There is room even if the key is new, so it need not be looked up.
+            return Ok(());
+        }
         let growth = self.keyspace.growth(key, value);
         match growth > 0 && live_bytes.saturating_add_signed(growth) > live_bytes_max {
             true => Err(Outcome::Refused(Refusal::Full { live_bytes, live_bytes_max })),

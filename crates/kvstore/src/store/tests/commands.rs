@@ -108,7 +108,9 @@ fn a_command_reads_like_the_line_that_made_it() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_command_or_a_typed_error(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+    fn any_bytes_are_a_command_or_a_typed_error(
+        bytes in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
         let limits = CommandLimits::default();
         if validate(&bytes, &limits).is_ok() {
             let mut store = Store::new(StoreLimits::default());
@@ -118,7 +120,8 @@ proptest! {
 
     #[test]
     fn a_damaged_command_is_a_command_or_a_typed_error(at in 0usize..20, byte in any::<u8>()) {
-        let mut bytes = Command { session: Some(TAG), operation: set("ana", "4") }.to_bytes().to_vec();
+        let command = Command { session: Some(TAG), operation: set("ana", "4") };
+        let mut bytes = command.to_bytes().to_vec();
         let at = at % bytes.len();
         bytes[at] = byte;
         let _ = describe(&bytes);

@@ -53,7 +53,9 @@ proptest! {
         let mut input = BytesMut::from(&bytes[..]);
         let before = input.len();
         match frame::decode(&mut input, HANDSHAKE_FRAME_BYTES_MAX) {
-            Ok(Some(frame)) => prop_assert_eq!(frame.body.len() + HEADER_BYTES + input.len(), before),
+            Ok(Some(frame)) => {
+                prop_assert_eq!(frame.body.len() + HEADER_BYTES + input.len(), before);
+            }
             Ok(None) | Err(_) => prop_assert_eq!(input.len(), before, "nothing is consumed"),
         }
     }
