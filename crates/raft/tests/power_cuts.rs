@@ -86,6 +86,10 @@ struct Mix {
     losses: usize,
     repeats: usize,
     order: usize,
+    /// How many messages arrive at once, at most.
+    deliveries: usize,
+    /// How many ticks pass at once, at most.
+    pace: usize,
     /// How much of the time that passes each server notices.
     clocks: [usize; 5],
 }
@@ -94,11 +98,13 @@ impl Mix {
     fn draw(chance: &mut Chance) -> Self {
         Self {
             crashes: [0, 20, 50, 100][chance.below(4)],
-            cuts: [0, 30, 60, 100][chance.below(4)],
+            cuts: [0, 10, 30, 100][chance.below(4)],
             losses: [0, 2, 10, 30][chance.below(4)],
             repeats: [0, 5, 20][chance.below(3)],
             order: [100, 80, 40][chance.below(3)],
-            clocks: std::array::from_fn(|_| [100, 100, 50, 10][chance.below(4)]),
+            deliveries: [5, 20, 60][chance.below(3)],
+            pace: [4, 12, 40][chance.below(3)],
+            clocks: std::array::from_fn(|_| [100, 100, 50, 2][chance.below(4)]),
         }
     }
 }
@@ -204,13 +210,17 @@ impl World {
             10..=24 => self.propose(n),
             25..=34 => self.read(n),
             35..=54 => self.tick(n),
-            _ => self.deliver(),
+            _ => {
+                for _ in 0..=self.chance.below(self.mix.deliveries) {
+                    self.deliver();
+                }
+            }
         }
         self.advance(n);
     }
 
     fn tick(&mut self, n: usize) {
-        let count = 1 + self.chance.below(12);
+        let count = 1 + self.chance.below(self.mix.pace);
         if !self.chance.percent(self.mix.clocks[n]) {
             return;
         }
@@ -227,9 +237,12 @@ impl World {
         }
     }
 
-    /// The network heals, loses one path in one direction, or cuts a server off.
+    /// The network heals, loses one path in one direction, or cuts a server off; and some clock
+    /// goes at another pace from now on.
     fn cut_or_heal(&mut self) {
         let count = self.servers.len();
+        let slow = self.chance.below(count);
+        self.mix.clocks[slow] = [100, 100, 50, 2][self.chance.below(4)];
         let (from, to) = (self.chance.below(count), self.chance.below(count));
         match self.chance.below(3) {
             0 => self.cut.clear(),
