@@ -91,8 +91,7 @@ fn a_port_in_use_is_named_and_costs_nothing() {
     let mut cluster = stopped_cluster();
     let address = cluster.server("s1").address();
     let taken = TcpListener::bind(address).unwrap();
-    let run = serve("s1", cluster.config(), &[]);
-    assert_ne!(run.code, Some(0));
+    let run = serve("s1", cluster.config(), &[]).expect_code(1);
     assert!(run.stderr.contains(&address.to_string()), "{}", run.stderr);
     assert!(run.stderr.to_lowercase().contains("in use"), "{}", run.stderr);
     drop(taken);
