@@ -443,6 +443,7 @@ pub(crate) struct Found {
 }
 
 const SEARCH_BLOCK_BYTES: u64 = 4096;
+const SECTOR_BYTES: u64 = 512;
 
 /// Searches a segment from `from` on for whole batch headers and for anything but zeros. A header
 /// at `from` itself proves nothing about the bytes at `from`, and is passed over.
@@ -456,11 +457,40 @@ pub(crate) fn search(source: &Source, window: &mut Window, from: u64) -> Found {
         let length = own.saturating_add(BATCH_HEADER_BYTES).min(left);
         match source.view(window, block, length) {
             Ok(bytes) => search_block(source, bytes, block, own, from, &mut found),
-            Err(failure) => found.unreadable = Some(failure),
+            Err(_) => search_sectors(source, window, block, own, from, &mut found),
         }
         block = block.saturating_add(own);
     }
     found
+}
+
+/// Searches a block that cannot be read as a whole, sector by sector.
+fn search_sectors(
+    source: &Source,
+    window: &mut Window,
+    block: u64,
+    own: u64,
+    from: u64,
+    found: &mut Found,
+) {
+    let end = block.saturating_add(own);
+    let mut at = block;
+    while at < end {
+        let next = at.saturating_add(1).next_multiple_of(SECTOR_BYTES).min(end);
+        let sector = next.saturating_sub(at);
+        let left = source.capacity.saturating_sub(at);
+        let overlapping = sector.saturating_add(BATCH_HEADER_BYTES).min(left);
+        for length in [overlapping, sector] {
+            match source.view(window, at, length) {
+                Ok(bytes) => {
+                    search_block(source, bytes, at, sector, from, found);
+                    break;
+                }
+                Err(failure) => found.unreadable = Some(failure),
+            }
+        }
+        at = next;
+    }
 }
 
 fn search_block(source: &Source, bytes: &[u8], block: u64, own: u64, from: u64, found: &mut Found) {

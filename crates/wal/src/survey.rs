@@ -265,8 +265,13 @@ impl<'a> Surveyor<'a> {
         let Some(oldest) = self.heads.first() else {
             return OpenError::NoLog { path: String::new() };
         };
-        let damage = oldest.problem.unwrap_or(Damage::Link);
         let loss = unknown_loss(Position::default());
+        // The first segment of a log is made with its link; one without is the spare of another.
+        let sequence = oldest.source.sequence;
+        if oldest.problem.is_none() && sequence > 1 {
+            return self.missing(sequence.saturating_sub(1), loss);
+        }
+        let damage = oldest.problem.unwrap_or(Damage::Link);
         corrupt(&oldest.source, SEGMENT_HEADER_BYTES, damage, loss)
     }
 

@@ -223,9 +223,9 @@ impl Surveyor<'_> {
                     };
                 }
                 verdict.lost.extend(damaged.lost.iter().map(|lost| (sequence, *lost)));
-                if let Some((from, to)) = damaged.padding {
-                    let source = part.source.clone();
-                    verdict.wipes.push(Wipe { source, from, to });
+                if let Some((offset, end)) = damaged.padding {
+                    let bytes = vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(0)];
+                    verdict.mends.push(Mend { source: part.source.clone(), offset, bytes });
                 }
             }
             let is_last = number.saturating_add(1) == count;

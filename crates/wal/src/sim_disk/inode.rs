@@ -19,10 +19,20 @@ enum State {
     Abandoned,
 }
 
+/// Whether a sector holds anything. Bytes that were written are held even if they are zeros, as
+/// long as the write as a whole was more than zeros; a sector that was zeroed in full is blank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    Data,
+    Blank,
+    AsBefore,
+}
+
 #[derive(Clone, Debug)]
 struct PendingSector {
     before: Sector,
     state: State,
+    holding: Holding,
 }
 
 /// A file.
@@ -31,7 +41,18 @@ pub(super) struct Inode {
     data: Vec<u8>,
     durable_len: u64,
     pending: BTreeMap<u64, PendingSector>,
+    /// Sectors whose durable bytes mean something.
+    held: BTreeSet<u64>,
     spoiled: BTreeSet<u64>,
+}
+
+/// Copies as much as both hold.
+fn copy(target: &mut [u8], source: &[u8]) -> usize {
+    let count = target.len().min(source.len());
+    if let (Some(target), Some(source)) = (target.get_mut(..count), source.get(..count)) {
+        target.copy_from_slice(source);
+    }
+    count
 }
 
 fn position(offset: u64) -> usize {
@@ -59,36 +80,54 @@ impl Inode {
         if count > 0 && self.spoiled.range(sectors).next().is_some() {
             return Err(unreadable());
         }
-        for (target, byte) in buffer.iter_mut().zip(source) {
-            *target = *byte;
-        }
-        Ok(count)
+        Ok(copy(buffer, source))
     }
 
     fn sector(&self, number: u64) -> Sector {
         let mut sector = [0; SECTOR_BYTES as usize];
         let begin = position(number.saturating_mul(SECTOR_BYTES));
-        for (target, byte) in sector.iter_mut().zip(self.data.get(begin..).unwrap_or_default()) {
-            *target = *byte;
-        }
+        copy(&mut sector, self.data.get(begin..).unwrap_or_default());
         sector
     }
 
     /// Remembers what the medium holds of the sectors of a stretch that is about to change.
-    fn touch(&mut self, begin: u64, end: u64) {
+    fn touch(&mut self, begin: u64, end: u64, is_zeros: bool) {
         for number in begin / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            let from = number.saturating_mul(SECTOR_BYTES);
+            let is_whole = begin <= from && from.saturating_add(SECTOR_BYTES) <= end;
             let before = self.sector(number);
-            let pending = self.pending.entry(number);
-            pending
-                .and_modify(|pending| pending.state = State::Dirty)
-                .or_insert(PendingSector { before, state: State::Dirty });
+            let pending = self.pending.entry(number).or_insert(PendingSector {
+                before,
+                state: State::Dirty,
+                holding: Holding::AsBefore,
+            });
+            pending.state = State::Dirty;
+            pending.holding = match (is_zeros, is_whole) {
+                (false, _) => Holding::Data,
+                (true, true) => Holding::Blank,
+                (true, false) => pending.holding,
+            };
             self.spoiled.remove(&number);
+        }
+    }
+
+    /// Notes that a pending sector is durable as it was written.
+    fn hold(&mut self, number: u64, holding: Holding) {
+        match holding {
+            Holding::Data => {
+                self.held.insert(number);
+            }
+            Holding::Blank => {
+                self.held.remove(&number);
+            }
+            Holding::AsBefore => {}
         }
     }
 
     pub(super) fn write(&mut self, buffer: &[u8], offset: u64) {
         let end = offset.saturating_add(buffer.len() as u64);
-        self.touch(offset, end);
+        let is_zeros = buffer.iter().all(|byte| *byte == 0);
+        self.touch(offset, end, is_zeros);
         if self.len() < end {
             self.data.resize(position(end), 0);
         }
@@ -99,13 +138,20 @@ impl Inode {
 
     pub(super) fn set_len(&mut self, len: u64) {
         if len < self.len() {
-            self.touch(len, self.len());
+            self.touch(len, self.len(), true);
         }
         self.data.resize(position(len), 0);
     }
 
     pub(super) fn sync(&mut self) {
-        self.pending.retain(|_, pending| pending.state == State::Abandoned);
+        for (number, sector) in std::mem::take(&mut self.pending) {
+            match sector.state {
+                State::Dirty => self.hold(number, sector.holding),
+                State::Abandoned => {
+                    self.pending.insert(number, sector);
+                }
+            }
+        }
         self.durable_len = self.len();
     }
 
@@ -128,9 +174,7 @@ impl Inode {
 
     fn put_sector(&mut self, number: u64, content: &Sector) {
         let begin = position(number.saturating_mul(SECTOR_BYTES));
-        for (target, byte) in self.data.iter_mut().skip(begin).zip(content) {
-            *target = *byte;
-        }
+        copy(self.data.get_mut(begin..).unwrap_or_default(), content);
     }
 
     /// Decides for the length and for every pending sector what the medium has of them.
@@ -149,16 +193,20 @@ impl Inode {
         let longest = self.len().max(len);
         self.data.resize(position(longest), 0);
         for (number, sector) in std::mem::take(&mut self.pending) {
-            let is_blank = sector.before.iter().all(|byte| *byte == 0);
+            let is_blank = !self.held.contains(&number);
             let pending = Pending::Sector { path: path.to_owned(), number, is_blank };
             let fate = choose(&pending);
             let mut content = self.sector(number);
             match fate {
-                Fate::Keep => {}
+                Fate::Keep => self.hold(number, sector.holding),
                 Fate::Tear { bytes } if is_blank => {
                     content.iter_mut().skip(usize::from(bytes)).for_each(|byte| *byte = 0);
+                    self.hold(number, sector.holding);
                 }
-                Fate::Garble { seed } if is_blank => content = garbage(seed),
+                Fate::Garble { seed } if is_blank => {
+                    content = garbage(seed);
+                    self.held.insert(number);
+                }
                 _ => content = sector.before,
             }
             self.put_sector(number, &content);
@@ -168,8 +216,9 @@ impl Inode {
     }
 
     pub(super) fn corrupt(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
-        change(&mut self.data);
+        self.sync();
         self.pending.clear();
+        change(&mut self.data);
         self.durable_len = self.len();
     }
 

@@ -36,6 +36,12 @@ impl Random {
     }
 }
 
+/// The seeds of a random test: `default` of them, or as many as `WAL_TEST_SEEDS` asks for.
+pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("WAL_TEST_SEEDS").ok().and_then(|text| text.parse().ok());
+    0..asked.unwrap_or(default)
+}
+
 /// What the log should hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Model {
@@ -210,9 +216,11 @@ impl Harness {
                 self.model.apply(&append);
                 Ok(())
             }
-            Err(error @ (AppendError::Poisoned(_) | AppendError::Successor(_))) => {
-                Err(error.to_string())
-            }
+            Err(
+                error @ (AppendError::Poisoned(_)
+                | AppendError::Successor(_)
+                | AppendError::NoSpace { .. }),
+            ) => Err(error.to_string()),
             Err(error) => panic!("{append:?} was refused: {error}"),
         }
     }

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod crash_points;
+mod damage;
+mod faults;
 mod harness;
+mod operations;
 mod random_walk;
 mod smoke;
+mod space;

@@ -4,7 +4,7 @@
 use wal::Check;
 use wal::sim_disk::{Fault, OperationKind};
 
-use crate::harness::{Harness, Random, observe};
+use crate::harness::{Harness, Random, observe, seeds};
 
 const SEGMENT_SIZES: [u64; 3] = [4096, 6144, 16384];
 
@@ -52,14 +52,14 @@ fn cut_the_power(harness: &mut Harness, random: &mut Random, story: &str) {
 
 #[test]
 fn a_log_survives_power_cuts_at_any_moment_of_any_life() {
-    for seed in 0..200 {
+    for seed in seeds(200) {
         live(seed, 200);
     }
 }
 
 #[test]
 fn interrupted_and_short_calls_change_nothing() {
-    for seed in 0..60 {
+    for seed in seeds(60) {
         let mut random = Random(seed);
         let mut harness = Harness::create(SEGMENT_SIZES[random.below(3) as usize]);
         for _ in 0..150 {

@@ -1,0 +1,98 @@
+//! A full disk: refused before a byte is written, with room left for what must go on.
+
+use wal::sim_disk::SimDisk;
+use wal::{Append, AppendError, Check, Entry, Metadata, Options, Wal};
+
+use crate::harness::{observe, options};
+
+fn entry(index: u64) -> Append {
+    let entries = vec![Entry::new(index, 1, 0, vec![b'x'; 200])];
+    Append { entries, ..Append::default() }
+}
+
+fn vote(number: u64) -> Append {
+    let metadata = Some(Metadata::new(&number.to_le_bytes()).unwrap());
+    Append { metadata, ..Append::default() }
+}
+
+/// Fills a log on a disk that has no room for a third segment.
+fn fill() -> (SimDisk, Options, Wal, u64) {
+    let medium = SimDisk::new();
+    let options = options(4096);
+    medium.set_room(Some(2 * 4096 + 100));
+    let mut wal = Wal::create(medium.disk(), options.clone()).unwrap();
+    let mut index = 0;
+    loop {
+        let room = wal.room();
+        match wal.stage(entry(index + 1)) {
+            Ok(_) => index += 1,
+            Err(AppendError::NoSpace { bytes, .. }) => {
+                assert!(room < bytes, "room for {room} was announced, {bytes} were refused");
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        wal.commit().unwrap();
+        if let Some(job) = wal.take_job() {
+            wal.finish_job(job.run()).unwrap();
+        }
+    }
+    assert!(index > 15, "two segments were filled, not {index} entries");
+    (medium, options, wal, index)
+}
+
+#[test]
+fn on_a_full_disk_entries_are_refused_and_votes_are_not() {
+    let (medium, _, mut wal, index) = fill();
+    let model = observe(&wal);
+    assert_eq!(model.last().index, index);
+    for number in 0..3 {
+        wal.stage(vote(number)).unwrap();
+        wal.commit().unwrap();
+    }
+    assert!(medium.used() <= 2 * 4096 + 100);
+}
+
+#[test]
+fn dropping_a_prefix_makes_room_on_a_full_disk() {
+    let (_, _, mut wal, index) = fill();
+    wal.drop_prefix(index).unwrap();
+    wal.commit().unwrap();
+    let job = wal.take_job().unwrap();
+    wal.finish_job(job.run()).unwrap();
+    for more in 1..=20 {
+        wal.stage(entry(index + more)).unwrap();
+        wal.commit().unwrap();
+        wal.drop_prefix(index + more).unwrap();
+    }
+}
+
+#[test]
+fn a_log_opens_on_a_disk_without_a_free_byte() {
+    let (medium, options, wal, _) = fill();
+    let model = observe(&wal);
+    drop(wal);
+    medium.set_room(Some(0));
+    medium.crash(3);
+    let (mut wal, _) = Wal::open(medium.disk(), options, Check::default()).unwrap();
+    assert!(observe(&wal) == model);
+    wal.stage(vote(9)).unwrap();
+    wal.commit().unwrap();
+}
+
+#[test]
+fn a_job_without_space_is_no_error_and_is_offered_again() {
+    let medium = SimDisk::new();
+    medium.set_room(Some(4096 + 100));
+    let mut wal = Wal::create(medium.disk(), options(4096)).unwrap();
+    let job = wal.take_job().unwrap();
+    wal.finish_job(job.run()).unwrap();
+    assert!(wal.take_job().is_none(), "not again at once");
+    assert_eq!(medium.files(), ["0000000000000001.wal"]);
+    wal.stage(entry(1)).unwrap();
+    wal.commit().unwrap();
+    medium.set_room(None);
+    let job = wal.take_job().unwrap();
+    wal.finish_job(job.run()).unwrap();
+    assert_eq!(medium.files().len(), 2);
+}
