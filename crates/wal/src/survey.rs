@@ -96,6 +96,24 @@ impl Part {
 /// A place in the log (sequence, offset), for comparing what proves with what is broken.
 pub(crate) type Location = (u64, u64);
 
+/// Why the segments of a log could not all be read.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    Fatal(OpenError),
+    /// The link of a segment in the middle is rotten. That is damage if anything proves that it
+    /// was durable, and then `error` says so.
+    BrokenLink {
+        sequence: u64,
+        error: OpenError,
+    },
+}
+
+impl From<OpenError> for Trouble {
+    fn from(error: OpenError) -> Trouble {
+        Trouble::Fatal(error)
+    }
+}
+
 /// Reads the segments of a log and collects what they prove.
 pub(crate) struct Surveyor<'a> {
     pub(crate) window: &'a mut Window,
@@ -174,10 +192,10 @@ impl<'a> Surveyor<'a> {
     }
 
     /// All segments that the log still needs, oldest first, the last one scanned.
-    pub(crate) fn read(&mut self) -> Result<Vec<Part>, OpenError> {
+    pub(crate) fn read(&mut self) -> Result<Vec<Part>, Trouble> {
         let tail = self.read_tail()?;
         let (Some(oldest), Some(newest)) = (tail.first(), tail.last()) else {
-            return Err(self.no_link());
+            return Err(self.no_link().into());
         };
         let first = newest.boundary().first_sequence;
         let mut parts: Vec<Part> = Vec::new();
@@ -303,18 +321,18 @@ impl<'a> Surveyor<'a> {
     }
 
     /// One segment before the tail.
-    fn read_part(&mut self, sequence: u64, previous: Option<&Part>) -> Result<Part, OpenError> {
+    fn read_part(&mut self, sequence: u64, previous: Option<&Part>) -> Result<Part, Trouble> {
         let after = previous.map_or(Position::default(), |part| part.boundary().last);
         let next = self.head(sequence.saturating_add(1)).and_then(|head| head.link);
         let loss =
             next.map_or(unknown_loss(after), |next| loss_up_to(after, next.link.boundary.last));
         let Some(head) = self.head(sequence) else {
-            return Err(self.missing(sequence, loss));
+            return Err(self.missing(sequence, loss).into());
         };
         let source = head.source.clone();
         let link = head.link;
         if let Some(problem) = head.problem {
-            return Err(corrupt(&source, 0, problem, loss));
+            return Err(corrupt(&source, 0, problem, loss).into());
         }
         let begin = match link {
             Some(_) => Some(Begin::Link),
@@ -323,7 +341,8 @@ impl<'a> Surveyor<'a> {
                 .and_then(|(link, crc)| self.mend_link(&source, link, crc)),
         };
         let Some(begin) = begin else {
-            return Err(corrupt(&source, SEGMENT_HEADER_BYTES, Damage::Link, loss));
+            let error = corrupt(&source, SEGMENT_HEADER_BYTES, Damage::Link, loss);
+            return Err(Trouble::BrokenLink { sequence, error });
         };
         if let (Some(link), Some(next)) = (link, next)
             && let Some(sealed) = self.believe_seal(&source, link, &next)

@@ -13,10 +13,10 @@ use crate::disk::Disk;
 use crate::entry::Position;
 use crate::error::{Damage, LostRange, OpenError};
 use crate::options::LogId;
-use crate::scan::{Broken, Found, Scan, Source, Stop, search};
+use crate::scan::{Broken, Scan, Source, Stop, search};
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::survey::{
-    Check, Content, Location, Mend, Part, Surveyor, corrupt, loss_up_to, unknown_loss,
+    Check, Content, Location, Mend, Part, Surveyor, Trouble, corrupt, loss_up_to, unknown_loss,
 };
 use crate::window::Window;
 
@@ -70,7 +70,18 @@ pub(crate) fn reach_verdict(
     // A torn batch may have said anything, also which segments are needed no more. So when one is
     // found, everything is read again as if the log ended before it.
     loop {
-        let mut verdict = surveyor.survey()?;
+        let mut verdict = match surveyor.survey() {
+            Ok(verdict) => verdict,
+            Err(Trouble::Fatal(error)) => return Err(error),
+            Err(Trouble::BrokenLink { sequence, error }) => {
+                surveyor.search_behind(sequence)?;
+                if surveyor.proof > (sequence, SEGMENT_HEADER_BYTES) {
+                    return Err(error);
+                }
+                surveyor.cut_at((sequence, SEGMENT_HEADER_BYTES));
+                continue;
+            }
+        };
         if let Some(cut) = surveyor.judge_parts(&mut verdict)? {
             surveyor.cut_at(cut);
             continue;
@@ -93,7 +104,7 @@ fn last_scan(parts: &[Part]) -> Option<(&Source, &Scan)> {
 }
 
 impl Surveyor<'_> {
-    fn survey(&mut self) -> Result<Verdict, OpenError> {
+    fn survey(&mut self) -> Result<Verdict, Trouble> {
         let mut verdict = Verdict {
             log_id: self.log_id,
             parts: self.read()?,
@@ -110,85 +121,67 @@ impl Surveyor<'_> {
     }
 
     /// Looks at what stands behind the last segment that holds batches: its successor, if it is
-    /// sealed, and an empty spare.
+    /// sealed, and an empty spare. Without syncs there may be more, of which nothing is whole.
     fn look_behind(&mut self, verdict: &mut Verdict) -> Result<(), OpenError> {
         let Some((last, scanned)) = last_scan(&verdict.parts) else { return Ok(()) };
         let after = scanned.tally.boundary.last;
         let is_sealed = scanned.seal_offset.is_some();
-        let mut sequence = last.sequence.saturating_add(1);
-        if is_sealed {
-            self.take_successor(verdict, sequence, after)?;
-            sequence = sequence.saturating_add(1);
+        let last = last.sequence;
+        let mut next = last.saturating_add(1);
+        let behind: Vec<(Source, Option<Damage>)> = self
+            .heads
+            .iter()
+            .filter(|head| head.source.sequence > last)
+            .map(|head| (head.source.clone(), head.problem))
+            .collect();
+        let is_missing = match behind.first() {
+            Some((source, _)) => source.sequence > next,
+            None => is_sealed,
+        };
+        if is_missing {
+            return Err(self.missing(next, unknown_loss(after)));
         }
-        self.take_spare(verdict, sequence)?;
-        // Spares are made one at a time: with another segment behind it, this one was in use.
-        let newest = self.heads.last().map_or(0, |head| head.source.sequence);
-        if newest <= sequence {
-            return Ok(());
-        }
-        let loss = unknown_loss(after);
-        Err(match self.head(sequence) {
-            None => self.missing(sequence, loss),
-            Some(head) => {
-                let damage = head.problem.unwrap_or(Damage::Link);
-                corrupt(&head.source, SEGMENT_HEADER_BYTES, damage, loss)
+        for (source, problem) in behind {
+            let sequence = source.sequence;
+            let is_successor = is_sealed && sequence == next && verdict.successor.is_none();
+            if let Some(problem) = problem {
+                if is_successor {
+                    return Err(corrupt(&source, 0, problem, unknown_loss(after)));
+                }
+                verdict.remove.push(sequence);
+                continue;
             }
-        })
-    }
-
-    /// The successor of a sealed segment, which the seal says is there. It holds nothing, or a
-    /// first write that is torn.
-    fn take_successor(
-        &mut self,
-        verdict: &mut Verdict,
-        sequence: u64,
-        after: Position,
-    ) -> Result<(), OpenError> {
-        let loss = unknown_loss(after);
-        let Some(head) = self.head(sequence) else { return Err(self.missing(sequence, loss)) };
-        let source = head.source.clone();
-        if let Some(problem) = head.problem {
-            return Err(corrupt(&source, 0, problem, loss));
+            let to = self.search_unlinked(&source)?;
+            let from = SEGMENT_HEADER_BYTES;
+            if is_successor {
+                next = next.saturating_add(1);
+                if to > from {
+                    let bytes = to.saturating_sub(from);
+                    verdict.torn = Some(TornTail { segment: sequence, offset: from, bytes, after });
+                }
+                verdict.successor = Some(source.clone());
+            } else if sequence == next {
+                verdict.spare = Some(source.clone());
+            } else {
+                verdict.remove.push(sequence);
+                continue;
+            }
+            if to > from {
+                verdict.wipes.push(Wipe { source, from, to });
+            }
         }
-        let found = self.search_unlinked(&source);
-        if found.proof.is_some() {
-            return Err(corrupt(&source, SEGMENT_HEADER_BYTES, Damage::Link, loss));
+        match &verdict.successor {
+            Some(successor) if self.proof > (successor.sequence, SEGMENT_HEADER_BYTES) => {
+                let lost = unknown_loss(after);
+                Err(corrupt(successor, SEGMENT_HEADER_BYTES, Damage::Link, lost))
+            }
+            _ => Ok(()),
         }
-        if let Some(failure) = found.unreadable {
-            return Err(OpenError::Io(failure));
-        }
-        let (offset, to) = (SEGMENT_HEADER_BYTES, found.dirty_end);
-        if to > offset {
-            let bytes = to.saturating_sub(offset);
-            verdict.torn = Some(TornTail { segment: sequence, offset, bytes, after });
-            verdict.wipes.push(Wipe { source: source.clone(), from: offset, to });
-        }
-        verdict.successor = Some(source);
-        Ok(())
-    }
-
-    /// The segment that was made ahead, if there is one.
-    fn take_spare(&mut self, verdict: &mut Verdict, sequence: u64) -> Result<(), OpenError> {
-        let Some(head) = self.head(sequence) else { return Ok(()) };
-        let source = head.source.clone();
-        if head.problem.is_some() {
-            verdict.remove.push(sequence);
-            return Ok(());
-        }
-        let found = self.search_unlinked(&source);
-        if let (None, Some(failure)) = (found.proof, found.unreadable) {
-            return Err(OpenError::Io(failure));
-        }
-        let (from, to) = (SEGMENT_HEADER_BYTES, found.dirty_end);
-        if to > from {
-            verdict.wipes.push(Wipe { source: source.clone(), from, to });
-        }
-        verdict.spare = Some(source);
-        Ok(())
     }
 
     /// Searches a segment without a whole link for anything that says that bytes were durable.
-    fn search_unlinked(&mut self, source: &Source) -> Found {
+    /// Returns where its last byte that is not zero ends, if nothing says so.
+    fn search_unlinked(&mut self, source: &Source) -> Result<u64, OpenError> {
         self.window.clear();
         let found = search(source, self.window, SEGMENT_HEADER_BYTES);
         if let Some(proof) = found.proof {
@@ -204,7 +197,23 @@ impl Surveyor<'_> {
         if header.is_some_and(|header| header.before == Before::Synced) {
             self.note_proof(source.sequence, SEGMENT_HEADER_BYTES);
         }
-        found
+        match (found.proof, found.unreadable) {
+            (None, Some(failure)) => Err(OpenError::Io(failure)),
+            _ => Ok(found.dirty_end),
+        }
+    }
+
+    /// Notes everything that segments behind one say about what was durable.
+    fn search_behind(&mut self, sequence: u64) -> Result<(), OpenError> {
+        let behind = self
+            .heads
+            .iter()
+            .filter(|head| head.source.sequence > sequence && head.problem.is_none());
+        let behind: Vec<Source> = behind.map(|head| head.source.clone()).collect();
+        for source in behind {
+            self.search_unlinked(&source)?;
+        }
+        Ok(())
     }
 
     /// Goes through all broken places in order, up to the first that is not damage: the place

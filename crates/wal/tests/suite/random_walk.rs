@@ -1,18 +1,19 @@
 //! Long random lives of a log: appends, truncations, resets, prefix removals, restarts, and power
 //! cuts at any moment.
 
-use wal::Check;
 use wal::sim_disk::{Fault, OperationKind};
+use wal::{Check, Fsync};
 
-use crate::harness::{Harness, Random, observe, seeds};
+use crate::harness::{Harness, Random, observe, options, seeds};
 
 const SEGMENT_SIZES: [u64; 3] = [4096, 6144, 16384];
 
 /// Lives through `steps` operations with a power cut now and then.
-fn live(seed: u64, steps: u64) {
+fn live(seed: u64, steps: u64, fsync: Fsync) {
     let mut random = Random(seed);
-    let segment_bytes = SEGMENT_SIZES[random.below(3) as usize];
-    let mut harness = Harness::create(segment_bytes);
+    let mut options = options(SEGMENT_SIZES[random.below(3) as usize]);
+    options.fsync = fsync;
+    let mut harness = Harness::with(options);
     let mut cuts = 0;
     let mut is_armed = false;
     for step in 0..steps {
@@ -53,7 +54,14 @@ fn cut_the_power(harness: &mut Harness, random: &mut Random, story: &str) {
 #[test]
 fn a_log_survives_power_cuts_at_any_moment_of_any_life() {
     for seed in seeds(200) {
-        live(seed, 200);
+        live(seed, 200, Fsync::Always);
+    }
+}
+
+#[test]
+fn without_syncs_a_power_cut_leaves_an_earlier_state_and_never_looks_like_damage() {
+    for seed in seeds(150) {
+        live(seed, 200, Fsync::UnsafeNever);
     }
 }
 
