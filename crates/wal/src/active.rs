@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use crate::batch::{Before, Place, encode_batch, encode_control};
-use crate::disk::{File, uninterrupted, write_all_at};
+use crate::disk::File;
 use crate::entry::Entry;
-use crate::error::Failure;
 use crate::inventory::encode_link;
-use crate::options::{Fsync, LogId};
+use crate::options::LogId;
 use crate::record::{Boundary, Link, Row};
 use crate::segment::{SEGMENT_HEADER_BYTES, Seed};
 use crate::staged::Staged;
@@ -24,7 +23,7 @@ pub(crate) const LINK_BYTES_MAX: u64 = 192;
 pub(crate) struct Active {
     pub(crate) sequence: u64,
     pub(crate) file: Arc<dyn File>,
-    pub(crate) path: String,
+    pub(crate) path: Arc<str>,
     pub(crate) capacity: u64,
     pub(crate) seed: Seed,
     /// Where the next batch goes.
@@ -88,14 +87,19 @@ impl Active {
         self.before = Before::Unsynced;
     }
 
-    /// Encodes a batch without entries.
-    pub(crate) fn encode_control(&mut self, row: &Row, buffer: &mut Vec<u8>) {
+    /// Encodes a batch without entries, behind what the buffer holds from `begin` on.
+    pub(crate) fn encode_control(&mut self, row: &Row, buffer: &mut Vec<u8>, begin: usize) {
         let next_index = self.tally.boundary.last.index.saturating_add(1);
-        let offset = self.end.saturating_add(buffer.len() as u64);
+        let offset = self.offset_in(buffer, begin);
         self.last_crc = encode_control(buffer, self.place(offset), row, next_index);
     }
 
-    /// Encodes what is staged and counts it in. Returns the first index and the offset.
+    /// Where in the file the end of the buffer will stand, if it is written from `begin` on.
+    pub(crate) fn offset_in(&self, buffer: &[u8], begin: usize) -> u64 {
+        self.end.saturating_add(buffer.len().saturating_sub(begin) as u64)
+    }
+
+    /// Encodes what is staged and counts it in. Returns the offset of the batch.
     pub(crate) fn encode_staged<'e>(
         &mut self,
         staged: &Staged,
@@ -103,6 +107,7 @@ impl Active {
         entries: impl Iterator<Item = &'e Entry> + Clone,
         buffer: &mut Vec<u8>,
     ) -> u64 {
+        let begin = buffer.len();
         let mut rows = Vec::with_capacity(3);
         if let (Some(reset), Some((seal_offset, seal_end))) = (staged.reset, self.unlinked) {
             self.unlinked = None;
@@ -133,7 +138,7 @@ impl Active {
             Row::Prefix { start, first_sequence }
         });
         assert!(counted.is_some(), "a staged batch does not continue the log it was staged for");
-        let offset = self.end.saturating_add(buffer.len() as u64);
+        let offset = self.offset_in(buffer, begin);
         let next_index = if entries.clone().next().is_some() {
             first_index
         } else {
@@ -145,23 +150,10 @@ impl Active {
         offset
     }
 
-    /// Writes encoded batches and makes them durable. After a failure nothing is known.
-    pub(crate) fn write(&mut self, buffer: &[u8], fsync: Fsync) -> Result<(), Failure> {
-        let failed = |operation, error| Failure::new(operation, self.path.clone(), error);
-        write_all_at(&*self.file, buffer, self.end).map_err(|error| failed("write", error))?;
-        self.end = self.end.saturating_add(buffer.len() as u64);
-        self.before = Before::Unsynced;
-        if fsync == Fsync::Always {
-            self.sync()?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn sync(&mut self) -> Result<(), Failure> {
-        uninterrupted(|| self.file.sync_data())
-            .map_err(|error| Failure::new("sync", self.path.clone(), error))?;
-        self.before = Before::Synced;
-        Ok(())
+    /// Counts `bytes` of encoded batches as written, and as durable if a sync follows.
+    pub(crate) fn advance(&mut self, bytes: usize, before: Before) {
+        self.end = self.end.saturating_add(bytes as u64);
+        self.before = before;
     }
 }
 
@@ -170,6 +162,6 @@ impl Active {
 pub(crate) struct Spare {
     pub(crate) sequence: u64,
     pub(crate) file: Arc<dyn File>,
-    pub(crate) path: String,
+    pub(crate) path: Arc<str>,
     pub(crate) capacity: u64,
 }

@@ -1,18 +1,12 @@
-//! Appending: appends are checked and merged in memory, and committed with one write and one sync.
+//! Staging: appends are checked and merged in memory into the next batch.
 //!
 //! Everything that can be refused is refused while staging, before a byte is written and before
 //! anything is changed. Once staged, an append is carried out or the log is poisoned.
 
-use std::sync::Arc;
-
-use crate::active::Active;
 use crate::entry::{Append, Entry, Position, Ticket};
-use crate::error::{AppendError, Failure, WalError};
-use crate::index::Extents;
-use crate::options::Fsync;
-use crate::record::Row;
+use crate::error::{AppendError, WalError};
 use crate::staged::{Staged, bytes_max};
-use crate::wal::{Wal, reading_view};
+use crate::wal::Wal;
 
 /// Whether an append brings entries, which may not take what is reserved for records without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +20,9 @@ impl Wal {
     /// [`commit`](Wal::commit).
     ///
     /// An append of nothing takes the ticket of the one before it. If this append and the queued
-    /// ones together are more than one batch, the queued ones are committed first, here.
+    /// ones together are more than one batch, the queued ones are committed first, here; if a
+    /// commit is running elsewhere at that time, the append is refused with
+    /// [`AppendError::InFlight`].
     pub fn stage<E>(&mut self, append: Append<E>) -> Result<Ticket, AppendError>
     where
         E: IntoIterator<Item = Entry>,
@@ -141,11 +137,10 @@ impl Wal {
         if merged <= max {
             return self.ensure_room(merged, weight, is_reset);
         }
-        self.commit().map_err(|error| match error {
-            WalError::Poisoned(failure) | WalError::Job(failure) => AppendError::Poisoned(failure),
-            WalError::NoSpace { bytes } => AppendError::NoSpace { bytes, room: 0 },
-            WalError::PrefixOutOfRange { .. } => unreachable!("a commit drops no prefix itself"),
-        })?;
+        if self.in_flight.is_some() {
+            return Err(AppendError::InFlight { bytes: alone });
+        }
+        self.flush().map_err(AppendError::Poisoned)?;
         self.ensure_room(alone, weight, reset.is_some())
     }
 
@@ -156,9 +151,7 @@ impl Wal {
         self.lost.clear();
         self.start = position;
         self.last = position;
-        if self.durable.index > position.index {
-            self.durable = position;
-        }
+        self.lower_durable(position);
         self.staged = Staged {
             reset: Some(position),
             metadata: self.staged.metadata,
@@ -186,8 +179,16 @@ impl Wal {
             self.staged.first = keep.index.saturating_add(1);
             self.staged.truncate = Some(keep);
         }
-        if self.durable.index > keep.index {
-            self.durable = keep;
+        self.lower_durable(keep);
+    }
+
+    /// What is cut counts as durable no more, also not when a batch in flight completes.
+    fn lower_durable(&mut self, keep: Position) {
+        let in_flight = self.in_flight.as_mut().map(|in_flight| &mut in_flight.durable);
+        for durable in std::iter::once(&mut self.durable).chain(in_flight) {
+            if durable.index > keep.index {
+                *durable = keep;
+            }
         }
     }
 
@@ -234,147 +235,5 @@ impl Wal {
             self.recent_bytes = self.recent_bytes.saturating_sub(gone.payload_bytes());
         }
         Ok(())
-    }
-
-    /// Makes everything staged durable, as one batch, with one write and one fdatasync.
-    ///
-    /// With nothing staged it makes no system call. After a failure the log is poisoned: nothing
-    /// is retried, and whether the batch is durable is not known before the log is opened again.
-    pub fn commit(&mut self) -> Result<Ticket, WalError> {
-        self.check_poison()?;
-        if !self.staged.is_empty(self.last.index) {
-            self.write_staged().map_err(|failure| self.poisoned(failure))?;
-            self.staged = Staged::nothing_after(self.last.index);
-            self.durable = self.last;
-            self.is_making_paused = false;
-            self.evict();
-        }
-        self.durable_ticket = self.ticket;
-        Ok(self.ticket)
-    }
-
-    fn write_staged(&mut self) -> Result<(), Failure> {
-        let last = self.last.index;
-        let needs_fresh = self.staged.reset.is_some() && self.active.unlinked.is_none();
-        if needs_fresh || self.staged.bytes_max(last) > self.active.left() {
-            self.rotate()?;
-        }
-        let count = self.staged.count(last);
-        let first_needed =
-            self.staged.prefix.and_then(|start| self.segments.first_needed(start.index));
-        let skipped = self.recent.len().saturating_sub(usize::try_from(count).unwrap_or(0));
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        let offset = self.active.encode_staged(
-            &self.staged,
-            first_needed.unwrap_or(0),
-            self.recent.range(skipped..),
-            &mut buffer,
-        );
-        let written = self.active.write(&buffer, self.options.fsync);
-        self.buffer = buffer;
-        written?;
-        self.active.is_closed = false;
-        if self.staged.prefix.is_some() || self.staged.reset.is_some() {
-            self.sync_everything()?;
-        }
-        self.note_written(offset, count);
-        Ok(())
-    }
-
-    /// Before files may be removed, what makes them dispensable must be durable, whatever the
-    /// options say.
-    fn sync_everything(&mut self) -> Result<(), Failure> {
-        if self.options.fsync == Fsync::Always {
-            return Ok(());
-        }
-        for file in self.unsynced.drain(..) {
-            crate::disk::uninterrupted(|| file.sync_data())
-                .map_err(|error| Failure::new("sync", self.active.path.clone(), error))?;
-        }
-        self.active.sync()
-    }
-
-    /// Brings what readers see up to what was written.
-    fn note_written(&mut self, offset: u64, count: u64) {
-        let tally = &self.active.tally;
-        if self.staged.reset.is_some() {
-            self.garbage.extend(self.segments.drop_below(self.active.sequence));
-        }
-        if let Some(keep) = self.staged.truncate {
-            self.segments.truncate_after(keep.index);
-        }
-        if let Some(newest) = self.segments.newest_mut() {
-            newest.first = tally.low;
-            newest.last = tally.boundary.last.index;
-            newest.end = self.active.end;
-            if let Some(extents) = newest.extents.get_mut() {
-                extents.push(self.staged.first, count, offset);
-            }
-        }
-        if self.staged.prefix.is_some() {
-            self.garbage.extend(self.segments.drop_below(tally.boundary.first_sequence));
-        }
-    }
-
-    /// Seals the segment in use and goes on in its successor.
-    ///
-    /// The seal is durable before anything is written behind it: it promises that there is a
-    /// successor, and the successor's link promises that the seal is there.
-    fn rotate(&mut self) -> Result<(), Failure> {
-        assert!(self.spare.is_some(), "a batch was staged without a segment to put it into");
-        let Some(spare) = self.spare.take() else { return Ok(()) };
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        self.active.encode_link(&mut buffer);
-        let seal_offset = self.active.end.saturating_add(buffer.len() as u64);
-        let seal = Row::Seal(self.active.tally.seal());
-        self.active.encode_control(&seal, &mut buffer);
-        let written = self.active.write(&buffer, self.options.fsync);
-        self.buffer = buffer;
-        written?;
-        let seal_end = self.active.end;
-        if let Some(newest) = self.segments.newest_mut() {
-            newest.end = seal_end;
-        }
-        if self.options.fsync == Fsync::UnsafeNever {
-            self.unsynced.push(Arc::clone(&self.active.file));
-        }
-        self.active = Active::unlinked(
-            self.log_id,
-            spare,
-            self.active.tally.boundary,
-            (seal_offset, seal_end),
-            self.active.last_crc,
-            self.active.before,
-        );
-        self.segments.push(reading_view(&self.active, Extents::default()));
-        Ok(())
-    }
-
-    /// Lets go of the oldest recent entries beyond what the options grant.
-    fn evict(&mut self) {
-        while self.recent_bytes > self.options.cache_bytes {
-            let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_bytes = self.recent_bytes.saturating_sub(oldest.payload_bytes());
-        }
-    }
-
-    /// Commits what is staged and ends the log with a record that says that nothing was in
-    /// flight, so that the next opening can tell a damaged end from a torn one.
-    pub fn close(mut self) -> Result<(), WalError> {
-        self.commit()?;
-        // A log that was just opened and closed again shall not grow, and a full segment is not
-        // worth a new one for this.
-        if self.active.is_closed || self.active.left() < 64 {
-            return Ok(());
-        }
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        self.sync_everything().map_err(|failure| self.poisoned(failure))?;
-        self.active.encode_link(&mut buffer);
-        self.active.encode_control(&Row::Close, &mut buffer);
-        let written = self.active.write(&buffer, Fsync::Always);
-        written.map_err(|failure| self.poisoned(failure))
     }
 }

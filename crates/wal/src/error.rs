@@ -24,8 +24,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(operation: &'static str, path: String, source: io::Error) -> Failure {
-        Failure { operation, path, source: Arc::new(source) }
+    pub(crate) fn new(
+        operation: &'static str,
+        path: impl AsRef<str>,
+        source: io::Error,
+    ) -> Failure {
+        Failure { operation, path: path.as_ref().to_owned(), source: Arc::new(source) }
     }
 
     /// Whether the medium had no space left.
@@ -239,6 +243,13 @@ pub enum AppendError {
         /// What can be taken.
         room: u64,
     },
+    /// What is queued fills a batch while another one is being written; the append may be
+    /// repeated when the flush that is out has been finished.
+    #[error("a commit is running, and {bytes} bytes more do not fit into the batch behind it")]
+    InFlight {
+        /// What was asked for.
+        bytes: u64,
+    },
     /// The next segment could not be made; the log itself is unharmed and the call may be repeated.
     #[error("cannot make the next segment: {0}")]
     Successor(#[source] Failure),
@@ -251,6 +262,9 @@ pub enum WalError {
     /// staged and not yet acknowledged is unknown until the log is opened again.
     #[error("the log is poisoned: {0}")]
     Poisoned(#[source] Failure),
+    /// A flush is out; it must be finished first.
+    #[error("a commit is running elsewhere")]
+    InFlight,
     /// A prefix removal that reaches beyond the last entry.
     #[error("cannot drop entries through {through}: the last one is {last}")]
     PrefixOutOfRange {

@@ -66,7 +66,7 @@ impl Extents {
 pub(crate) struct Segment {
     pub(crate) sequence: u64,
     pub(crate) file: Arc<dyn File>,
-    pub(crate) path: String,
+    pub(crate) path: Arc<str>,
     pub(crate) capacity: u64,
     pub(crate) seed: Seed,
     /// The entries for which this segment is the place to look: none if `last < first`.

@@ -62,7 +62,7 @@ struct Opened {
 fn open_one(disk: &dyn Disk, sequence: u64, window: &mut Window) -> Result<Opened, Failure> {
     let name = segment_name(sequence);
     let path = disk.path(&name);
-    let failed = |operation, error| Failure::new(operation, path.clone(), error);
+    let failed = |operation, error| Failure::new(operation, &path, error);
     let file: Arc<dyn File> = disk.open(&name).map_err(|error| failed("open", error))?.into();
     let length = file.len().map_err(|error| failed("stat", error))?;
     window.clear();
@@ -126,7 +126,7 @@ fn judge(segment: Opened, log_id: LogId, window: &mut Window) -> Head {
     let source = Source {
         sequence: segment.sequence,
         file: segment.file,
-        path: segment.path,
+        path: segment.path.into(),
         capacity: segment.length,
         seed: Seed::new(log_id, segment.sequence),
     };
@@ -169,7 +169,7 @@ pub(crate) fn settle_medium(disk: &dyn Disk, window: &mut Window) -> Result<(), 
         .map_err(|error| Failure::new("sync directory", disk.path(""), error))?;
     for sequence in sequences(disk)?.into_iter().rev() {
         let opened = open_one(disk, sequence, window)?;
-        let failed = |operation, error| Failure::new(operation, opened.path.clone(), error);
+        let failed = |operation, error| Failure::new(operation, &opened.path, error);
         uninterrupted(|| opened.file.sync_all()).map_err(|error| failed("sync", error))?;
         opened.file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
         let HeaderReading::Whole(header) = opened.reading else { continue };

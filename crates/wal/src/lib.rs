@@ -39,6 +39,7 @@
 mod active;
 mod append;
 mod batch;
+mod commit;
 pub mod disk;
 mod entry;
 mod error;
@@ -64,6 +65,7 @@ mod verdict;
 mod wal;
 mod window;
 
+pub use commit::{Flush, FlushDone};
 pub use disk::{Disk, File, Lock};
 pub use entry::{Append, Entry, METADATA_MAX, Metadata, MetadataTooLong, Position, Ticket};
 pub use error::{

@@ -129,13 +129,13 @@ fn check_coverage(segments: &Segments, verdict: &Verdict) -> Result<(), OpenErro
 fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), OpenError> {
     for wipe in &verdict.wipes {
         let source = &wipe.source;
-        let failed = |operation, error| Failure::new(operation, source.path.clone(), error);
+        let failed = |operation, error| Failure::new(operation, &source.path, error);
         write_zeros(&*source.file, wipe.from, wipe.to).map_err(|error| failed("wipe", error))?;
         uninterrupted(|| source.file.sync_data()).map_err(|error| failed("sync", error))?;
     }
     for mend in &verdict.mends {
         let source = &mend.source;
-        let failed = |operation, error| Failure::new(operation, source.path.clone(), error);
+        let failed = |operation, error| Failure::new(operation, &source.path, error);
         write_all_at(&*source.file, &mend.bytes, mend.offset)
             .map_err(|error| failed("mend", error))?;
         uninterrupted(|| source.file.sync_data()).map_err(|error| failed("sync", error))?;

@@ -156,7 +156,7 @@ impl Wal {
             }
         };
         let damage = Damage::Malformed;
-        let (segment, offset) = (segment.path.clone(), 0);
+        let (segment, offset) = (segment.path.to_string(), 0);
         extents.find(index).ok_or(ReadError::Corrupt { segment, offset, damage })
     }
 }
@@ -170,8 +170,9 @@ fn scan_extents(segment: &Segment) -> Result<Extents, ReadError> {
         seed: segment.seed.clone(),
     };
     let mut window = Window::default();
-    let corrupt =
-        |offset, damage| Err(ReadError::Corrupt { segment: segment.path.clone(), offset, damage });
+    let corrupt = |offset, damage| {
+        Err(ReadError::Corrupt { segment: segment.path.to_string(), offset, damage })
+    };
     let end = Some(segment.end);
     match scan(&source, &mut window, Begin::Link, end, Depth::Directories) {
         Ok(scanned) if scanned.end == segment.end => Ok(scanned.extents),
@@ -244,7 +245,7 @@ impl<'s> Chunk<'s> {
     }
 
     fn fill(&mut self, offset: u64, length: u64) -> Result<(), ReadError> {
-        let failed = |error| ReadError::Io(Failure::new("read", self.segment.path.clone(), error));
+        let failed = |error| ReadError::Io(Failure::new("read", &self.segment.path, error));
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let mut buffer = vec![0; length];
         read_exact_at(&*self.segment.file, &mut buffer, offset).map_err(failed)?;
@@ -254,10 +255,10 @@ impl<'s> Chunk<'s> {
     }
 
     fn corrupt(&self, offset: u64, damage: Damage) -> ReadError {
-        ReadError::Corrupt { segment: self.segment.path.clone(), offset, damage }
+        ReadError::Corrupt { segment: self.segment.path.to_string(), offset, damage }
     }
 
     fn lost(&self, position: Position) -> ReadError {
-        ReadError::Lost { position, segment: self.segment.path.clone() }
+        ReadError::Lost { position, segment: self.segment.path.to_string() }
     }
 }

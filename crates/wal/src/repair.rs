@@ -35,7 +35,7 @@ impl Wal {
         let written = write_all_at(&*segment.file, payload, offset)
             .and_then(|()| uninterrupted(|| segment.file.sync_data()));
         if let Err(error) = written {
-            let failure = Failure::new("repair", segment.path.clone(), error);
+            let failure = Failure::new("repair", &segment.path, error);
             let failure = self.poison.get_or_insert(failure).clone();
             return Err(RepairError::Poisoned(failure));
         }

@@ -44,7 +44,9 @@ impl Wal {
         } else {
             beyond.saturating_sub(staged)
         };
-        room.min(self.options.batch_bytes_max)
+        // While a batch is being written the next one cannot be, so it must not be overfilled.
+        let waiting = if self.in_flight.is_some() { staged } else { 0 };
+        room.min(self.options.batch_bytes_max.saturating_sub(waiting))
     }
 
     fn room_to_make(&self) -> u64 {

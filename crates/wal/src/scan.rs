@@ -19,7 +19,7 @@ use crate::window::Window;
 pub(crate) struct Source {
     pub(crate) sequence: u64,
     pub(crate) file: Arc<dyn File>,
-    pub(crate) path: String,
+    pub(crate) path: Arc<str>,
     pub(crate) capacity: u64,
     pub(crate) seed: Seed,
 }
@@ -33,7 +33,7 @@ impl Source {
     ) -> Result<&'w [u8], Failure> {
         window
             .view(&*self.file, self.capacity, offset, length)
-            .map_err(|error| Failure::new("read", self.path.clone(), error))
+            .map_err(|error| Failure::new("read", &self.path, error))
     }
 }
 

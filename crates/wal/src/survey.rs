@@ -130,7 +130,7 @@ pub(crate) struct Surveyor<'a> {
 }
 
 pub(crate) fn corrupt(source: &Source, offset: u64, damage: Damage, lost: LostRange) -> OpenError {
-    OpenError::Corrupt { segment: source.path.clone(), offset, damage, lost }
+    OpenError::Corrupt { segment: source.path.to_string(), offset, damage, lost }
 }
 
 pub(crate) fn unknown_loss(after: Position) -> LostRange {
@@ -359,7 +359,7 @@ impl<'a> Surveyor<'a> {
 
     pub(crate) fn missing(&self, sequence: u64, lost: LostRange) -> OpenError {
         let name = segment_name(sequence);
-        let known = self.heads.first().map(|head| head.source.path.as_str()).unwrap_or_default();
+        let known = self.heads.first().map(|head| &*head.source.path).unwrap_or_default();
         let segment = match known.rsplit_once('/') {
             Some((directory, _)) => format!("{directory}/{name}"),
             None => name,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::active::{Active, Spare};
 use crate::batch::{Before, Place, encode_control};
+use crate::commit::{InFlight, Work};
 use crate::disk::{Disk, File, Lock};
 use crate::entry::{Entry, Metadata, Position, Ticket};
 use crate::error::{CreateError, Failure, WalError};
@@ -48,7 +49,7 @@ pub struct Wal {
     /// Segments that nothing needs, to be removed by a job.
     pub(crate) garbage: Vec<u64>,
     /// Segments that were left without a sync; empty unless syncing is off.
-    pub(crate) unsynced: Vec<Arc<dyn File>>,
+    pub(crate) unsynced: Vec<(Arc<dyn File>, Arc<str>)>,
 
     /// The log as its owner sees it, staged appends included.
     pub(crate) start: Position,
@@ -65,8 +66,10 @@ pub struct Wal {
     pub(crate) lost: BTreeMap<u64, Position>,
 
     pub(crate) poison: Option<Failure>,
+    /// The batch that is being written.
+    pub(crate) in_flight: Option<InFlight>,
     /// Reused by every commit.
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) work: Work,
     /// Reused by every append.
     pub(crate) scratch: Vec<Entry>,
     pub(crate) _lock: Lock,
@@ -164,7 +167,8 @@ impl Wal {
             durable_ticket: Ticket::default(),
             lost: BTreeMap::new(),
             poison: None,
-            buffer: Vec::new(),
+            in_flight: None,
+            work: Work::default(),
             scratch: Vec::new(),
             _lock: lock,
         }
@@ -252,7 +256,7 @@ pub(crate) fn reading_view(active: &Active, extents: Extents) -> Segment {
     Segment {
         sequence: active.sequence,
         file: Arc::clone(&active.file),
-        path: active.path.clone(),
+        path: Arc::clone(&active.path),
         capacity: active.capacity,
         seed: active.seed.clone(),
         first: active.tally.low,
@@ -265,8 +269,8 @@ pub(crate) fn reading_view(active: &Active, extents: Extents) -> Segment {
 pub(crate) fn open_spare(disk: &dyn Disk, sequence: u64, capacity: u64) -> Result<Spare, Failure> {
     let name = segment_name(sequence);
     let path = disk.path(&name);
-    let file = disk.open(&name).map_err(|error| Failure::new("open", path.clone(), error))?;
-    Ok(Spare { sequence, file: file.into(), path, capacity })
+    let file = disk.open(&name).map_err(|error| Failure::new("open", &path, error))?;
+    Ok(Spare { sequence, file: file.into(), path: path.into(), capacity })
 }
 
 /// Takes the lock of a directory; `None` if another owner has it.

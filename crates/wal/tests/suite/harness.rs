@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use wal::sim_disk::SimDisk;
 use wal::{
-    Append, AppendError, Check, Entry, Fsync, LogId, Metadata, Options, Position, Recovery, Wal,
-    WalError,
+    Append, AppendError, Check, Entry, Flush, FlushDone, Fsync, LogId, Metadata, Options, Position,
+    Recovery, Wal, WalError,
 };
 
 /// A small generator, so that a seed stands for the same story everywhere (splitmix64).
@@ -128,7 +128,15 @@ pub(crate) struct Harness {
     pub(crate) model: Model,
     /// The last acknowledged state, then every one that a commit since may have made durable.
     pub(crate) allowed: Vec<Model>,
+    /// A commit that runs elsewhere, and what it makes durable.
+    out: Option<(Out, Model)>,
     counter: u64,
+}
+
+/// How far a commit that runs elsewhere has come.
+enum Out {
+    Begun(Flush),
+    Run(FlushDone),
 }
 
 pub(crate) fn options(segment_bytes: u64) -> Options {
@@ -148,7 +156,7 @@ impl Harness {
         let wal = Wal::create(medium.disk(), options.clone()).unwrap();
         let model = Model::default();
         let allowed = vec![model.clone()];
-        Harness { medium, options, wal: Some(wal), model, allowed, counter: 0 }
+        Harness { medium, options, wal: Some(wal), model, allowed, out: None, counter: 0 }
     }
 
     fn wal(&mut self) -> &mut Wal {
@@ -169,7 +177,8 @@ impl Harness {
                 self.model.drop_prefix(through);
                 Ok(())
             }
-            7..=12 => self.commit(),
+            7..=9 => self.commit(),
+            10..=12 => self.commit_elsewhere(),
             13 | 14 => self.run_job(),
             _ => self.reopen(random),
         }
@@ -220,6 +229,7 @@ impl Harness {
                 self.model.apply(&append);
                 Ok(())
             }
+            Err(AppendError::InFlight { .. }) if self.out.is_some() => Ok(()),
             Err(
                 error @ (AppendError::Poisoned(_)
                 | AppendError::Successor(_)
@@ -229,15 +239,39 @@ impl Harness {
         }
     }
 
+    /// Takes a commit that runs elsewhere one step further.
+    fn commit_elsewhere(&mut self) -> Result<(), String> {
+        match self.out.take() {
+            None => {
+                let begun = self.wal().begin_commit().map_err(|error| error.to_string())?;
+                self.allowed.push(self.model.clone());
+                self.out = begun.map(|flush| (Out::Begun(flush), self.model.clone()));
+            }
+            Some((Out::Begun(flush), model)) => self.out = Some((Out::Run(flush.run()), model)),
+            Some((Out::Run(done), model)) => {
+                self.wal().finish_commit(done).map_err(|error| error.to_string())?;
+                self.acknowledge(model);
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, model: Model) {
+        match self.options.fsync {
+            Fsync::Always => self.allowed = vec![model],
+            // Acknowledged, and yet a power cut may take it back.
+            Fsync::UnsafeNever => self.allowed.push(model),
+        }
+    }
+
     pub(crate) fn commit(&mut self) -> Result<(), String> {
+        while self.out.is_some() {
+            self.commit_elsewhere()?;
+        }
         self.allowed.push(self.model.clone());
         let ticket = self.wal().commit().map_err(|error| error.to_string())?;
         assert_eq!(self.wal().durable_ticket(), ticket);
-        match self.options.fsync {
-            Fsync::Always => self.allowed = vec![self.model.clone()],
-            // Acknowledged, and yet a power cut may take it back.
-            Fsync::UnsafeNever => self.allowed.push(self.model.clone()),
-        }
+        self.acknowledge(self.model.clone());
         assert_eq!(self.wal().durable(), self.model.last());
         Ok(())
     }
@@ -282,6 +316,7 @@ impl Harness {
     /// Opens after a crash and compares what is there with what may be there.
     pub(crate) fn recover(&mut self, check: Check, story: &str) -> Recovery {
         self.wal = None;
+        self.out = None;
         let recovery = match self.try_open(check) {
             Ok(recovery) => recovery,
             Err(error) => panic!("{story}: the log does not open: {error}"),

@@ -247,3 +247,62 @@ fn rotation_does_not_depend_on_jobs_being_run() {
         assert!(observe(&wal) == model, "{habit}");
     }
 }
+
+#[test]
+fn while_a_flush_is_out_the_owner_goes_on() {
+    let (medium, mut wal) = new_log();
+    let first = wal.stage(append((1..=5).map(|index| entry(index, 1)).collect())).unwrap();
+    let flush = wal.begin_commit().unwrap().unwrap();
+    assert!(wal.is_committing());
+    assert!(wal.begin_commit().unwrap().is_none(), "one flush is out at a time");
+    assert!(matches!(wal.commit(), Err(WalError::InFlight)));
+    let second = wal.stage(append(vec![entry(6, 1)])).unwrap();
+    assert_eq!(wal.read(1, 6, u64::MAX).unwrap().len(), 6, "all of it can be read");
+    assert_eq!((wal.durable(), wal.durable_ticket()), (Position::default(), Ticket(0)));
+
+    assert_eq!(wal.finish_commit(flush.run()).unwrap(), first);
+    assert_eq!(wal.durable(), Position::new(5, 1), "what was staged later is not covered");
+    assert_eq!(wal.commit().unwrap(), second);
+    drop(wal);
+    medium.crash_with(|_| wal::sim_disk::Fate::Lose);
+    let (wal, _) = Wal::open(medium.disk(), options(16 * 1024), Check::default()).unwrap();
+    assert_eq!(wal.last(), Position::new(6, 1));
+}
+
+#[test]
+fn a_cut_that_is_staged_while_a_flush_is_out_lowers_what_it_makes_durable() {
+    let (_, mut wal) = new_log();
+    wal.stage(append((1..=5).map(|index| entry(index, 1)).collect())).unwrap();
+    let flush = wal.begin_commit().unwrap().unwrap();
+    wal.stage(Append { truncate_after: Some(2), ..append(vec![entry(3, 2)]) }).unwrap();
+    wal.finish_commit(flush.run()).unwrap();
+    assert_eq!(wal.durable(), Position::new(2, 1));
+    wal.commit().unwrap();
+    assert_eq!(wal.durable(), Position::new(3, 2));
+    assert_eq!(wal.read(1, 3, u64::MAX).unwrap(), [entry(1, 1), entry(2, 1), entry(3, 2)]);
+}
+
+#[test]
+fn a_batch_behind_a_flush_is_not_overfilled() {
+    let (_, mut wal) = new_log();
+    wal.stage(append(vec![entry(1, 1)])).unwrap();
+    let flush = wal.begin_commit().unwrap().unwrap();
+    let mut index = 1;
+    loop {
+        let room = wal.room();
+        let next = Entry::new(index + 1, 1, 0, vec![b'x'; 1000]);
+        match wal.stage(append(vec![next])) {
+            Ok(_) => index += 1,
+            Err(AppendError::InFlight { bytes }) => {
+                assert!(room < bytes, "room for {room} was announced, {bytes} were refused");
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(index > 4);
+    wal.finish_commit(flush.run()).unwrap();
+    wal.stage(append(vec![entry(index + 1, 1)])).unwrap();
+    wal.commit().unwrap();
+    assert_eq!(wal.durable(), Position::new(index + 1, 1));
+}
