@@ -68,7 +68,12 @@ impl<M: StateMachine> Driver<M> {
         }
         Ok(match work {
             Work::More => now,
-            Work::Done => self.ticked + self.tick * self.replica.node().ticks_until_due(),
+            // Never later than what one turn can make up for: time that a turn cannot give is
+            // taken for a pause, and lost.
+            Work::Done => {
+                let ticks = self.replica.node().ticks_until_due().min(self.ticks_per_turn_max);
+                self.ticked + self.tick * ticks
+            }
         })
     }
 

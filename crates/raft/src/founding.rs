@@ -213,6 +213,9 @@ impl Founding {
             let (found, wanted) = (charter.name.clone(), self.name.clone());
             return Step::Stuck(Obstacle::OtherName { peer, found, wanted });
         }
+        if self.agreed.as_ref().is_some_and(|agreed| agreed != charter) {
+            return Step::Stuck(Obstacle::OtherList { peer });
+        }
         match charter.incarnation_of(me) {
             // That the cluster is founded with this very incarnation proves that it agreed.
             Some(member) if member == self.me => Step::Found(charter.clone()),

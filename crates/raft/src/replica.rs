@@ -141,6 +141,8 @@ impl<M: StateMachine> Replica<M> {
     /// # Errors
     /// The replica must stop.
     pub fn advance(&mut self, transport: &mut dyn Transport) -> Result<Work, Fatal> {
+        // The disk may have filled, or been cleared, since the last append.
+        self.node.set_room(self.log.room());
         for _ in 0..DRAINS_MAX {
             self.propose_queued();
             let actions = self.node.drain();
@@ -271,14 +273,21 @@ impl<M: StateMachine> Replica<M> {
         self.node.status()
     }
 
-    /// Entries of this server's own log, from `from` on, committed or not.
+    /// Entries of this server's own log, from `from` on, committed or not: at most `count_max`,
+    /// and the first of them even if it has more than `bytes_max`.
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn log_entries(&self, from: Index, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
+    pub fn log_entries(
+        &self,
+        from: Index,
+        count_max: u32,
+        bytes_max: u64,
+    ) -> Result<Vec<Entry>, LogError> {
         let status = self.node.status();
         let from = from.max(status.snapshot.next());
-        let to = status.durable;
+        let to =
+            status.durable.min(Index(from.0.saturating_add(count_max.into()).saturating_sub(1)));
         if from > to {
             return Ok(Vec::new());
         }

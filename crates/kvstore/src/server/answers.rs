@@ -20,10 +20,15 @@ use crate::wire::response::{
 };
 
 /// Entries in one answer to a request for the log, in bytes.
-const LOG_BYTES_MAX: u64 = 1 << 20;
+const LOG_BYTES_MAX: u64 = 256 << 10;
 
 /// Keys that are counted before others get their turn.
 const COUNT_PORTION: usize = 10_000;
+
+/// What an entry takes in an answer beside its text, and what all of them may take: an answer
+/// fits a frame.
+const LOG_ENTRY_BYTES: usize = 32;
+const LOG_TEXTS_BYTES_MAX: usize = 1 << 20;
 
 /// The longest text of an entry in such an answer; longer commands are cut.
 const LOG_TEXT_BYTES_MAX: usize = 1024;
@@ -33,7 +38,9 @@ impl Core {
     pub(super) fn answer_read(&mut self, key: usize) {
         let Phase::Running(running) = &self.phase else { return };
         let view = running.driver.replica().machine().view();
-        let Some(Pending { connection, request_id, work, .. }) = self.take_pending(key) else {
+        let Some(Pending { connection: Some(connection), request_id, work, .. }) =
+            self.take_pending(key)
+        else {
             return;
         };
         match work {
@@ -124,12 +131,15 @@ impl Core {
             return Err(ErrorReply::nothing_happened(ErrorCode::NotReady, text));
         };
         let status = running.driver.replica().status();
-        let entries =
-            running.driver.replica().log_entries(Index(request.from), LOG_BYTES_MAX).map_err(
-                |error| ErrorReply::nothing_happened(ErrorCode::Internal, error.to_string()),
-            )?;
-        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
-        let entries = entries.into_iter().take(limit).map(|entry| {
+        let entries = running
+            .driver
+            .replica()
+            .log_entries(Index(request.from), request.limit, LOG_BYTES_MAX)
+            .map_err(|error| {
+                ErrorReply::nothing_happened(ErrorCode::Internal, error.to_string())
+            })?;
+        let mut text_bytes = 0;
+        let entries = entries.into_iter().map(|entry| {
             let payload = &entry.payload.bytes;
             let (kind, mut text) = match entry.kind {
                 EntryKind::Empty => (response::EntryKind::Empty, String::new()),
@@ -141,11 +151,15 @@ impl Core {
             text.truncate(text.floor_char_boundary(LOG_TEXT_BYTES_MAX));
             LogEntry { index: entry.index.0, term: entry.term.0, kind, text }
         });
+        let fits = |entry: &LogEntry| {
+            text_bytes += entry.text.len() + LOG_ENTRY_BYTES;
+            text_bytes <= LOG_TEXTS_BYTES_MAX
+        };
         Ok(LogEntries {
             first: status.snapshot.0 + 1,
             last: status.durable.0,
             commit: status.commit.0,
-            entries: entries.collect(),
+            entries: entries.take_while(fits).collect(),
         })
     }
 }

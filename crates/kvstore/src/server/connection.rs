@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::BytesMut;
+use tokio::time::{Duration, Instant};
 
 use super::core::SharedCore;
 use super::outbox::{Outbox, Reading};
@@ -17,6 +18,9 @@ const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// Requests under way, beyond which no more are read.
 const IN_FLIGHT_MAX: usize = 16 << 10;
+
+/// How long one client's requests may keep the loop before others get their turn.
+const TURN_MAX: Duration = Duration::from_millis(2);
 
 /// Room made for each read from a socket.
 pub(super) const READ_BYTES: usize = 64 << 10;
@@ -70,6 +74,7 @@ pub(super) async fn serve(core: SharedCore, connection: Rc<Connection>, mut inpu
     // Whatever the reason, there is nobody left to tell it to.
     let _ = read_requests(&core, &connection, &mut input).await;
     connection.outbox.close();
+    core.borrow_mut().forget(&connection);
 }
 
 async fn read_requests(
@@ -78,9 +83,16 @@ async fn read_requests(
     input: &mut BytesMut,
 ) -> io::Result<()> {
     let outbox = &connection.outbox;
-    while !outbox.is_closed() {
+    'reading: while !outbox.is_closed() {
         let mut taken = false;
+        let begun = Instant::now();
         while connection.reading() == Reading::Wanted {
+            if begun.elapsed() > TURN_MAX {
+                // Others wait, and heartbeats among them.
+                core.borrow().wake();
+                tokio::task::yield_now().await;
+                continue 'reading;
+            }
             let decoded = frame::decode(input, FRAME_BYTES_MAX).map_err(io::Error::other)?;
             let Some(frame) = decoded else { break };
             core.borrow_mut().on_request(connection, &frame);

@@ -96,6 +96,8 @@ pub(super) struct Core {
     /// When each server was last heard from.
     pub(super) heard: BTreeMap<NodeId, Instant>,
     pub(super) stopping: bool,
+    /// When requests were last looked through for those that take too long.
+    pub(super) looked_through: Instant,
     story: Story,
     wake: Rc<Notify>,
     /// What the last unfinished step of the founding was, so that it is told once.
@@ -122,6 +124,7 @@ impl Core {
             boots: BTreeMap::new(),
             heard: BTreeMap::new(),
             stopping: false,
+            looked_through: Instant::now(),
             settings,
             story,
             wake,
@@ -293,8 +296,22 @@ impl Core {
         }
     }
 
+    /// Whether messages of this very member count: once the cluster is founded, only those that
+    /// its configuration lists have a part in it.
+    fn is_member(&self, member: Member) -> bool {
+        match &self.phase {
+            Phase::Running(running) => {
+                running.driver.replica().node().configuration().is_voter(member)
+            }
+            _ => true,
+        }
+    }
+
     /// Notes another server's boot. False if a higher one was seen: its directory was rolled back.
     pub(super) fn note_boot(&mut self, member: Member, boot: Boot) -> bool {
+        if !self.is_member(member) {
+            return true;
+        }
         let highest = self.boots.entry(member).or_insert(boot);
         let current = boot >= *highest;
         *highest = boot.max(*highest);
@@ -309,6 +326,7 @@ impl Core {
         message: PeerMessage,
     ) -> Result<(), ServeError> {
         self.heard.insert(from.id, Instant::now());
+        let is_member = self.is_member(from);
         let (me, ours) = (self.addressee(), self.cluster_id());
         match (message, &mut self.phase) {
             (PeerMessage::Standing(standing), Phase::Founding(before)) => {
@@ -316,7 +334,7 @@ impl Core {
                 self.found()?;
             }
             (PeerMessage::Raft { to, term, message }, Phase::Running(_))
-                if to == me && cluster == ours =>
+                if to == me && cluster == ours && is_member =>
             {
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));
@@ -360,6 +378,7 @@ impl Core {
             }
         }
         self.expire_held();
+        self.expire_overdue();
         self.flush();
         if let Some((first, _)) = self.held.first() {
             deadline = deadline.min(*first);
@@ -375,9 +394,9 @@ impl Core {
         }
     }
 
-    /// Whether everything that was begun has ended.
+    /// Whether everything that was begun has ended, as far as anybody still waits for it.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.iter().all(|(_, pending)| pending.connection.is_none())
     }
 
     /// Takes no more requests, and ends those that only wait for a leader.

@@ -183,6 +183,10 @@ async fn connect(core: &SharedCore, link: &Link) -> Result<(Rc<Outbox>, Welcome)
     let socket =
         timeout(CONNECT_TIMEOUT, TcpStream::connect(&link.address)).await.map_err(timed_out)??;
     socket.set_nodelay(true)?;
+    // What the other side does not acknowledge for so long is lost with the connection: after a
+    // partition a new one works at once, where the old one would wait for its own timers.
+    let patience = core.borrow().settings.timing.election_max_ms;
+    rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
     let hello =
         Hello { versions: VersionRange::OURS, role: Role::Peer(core.borrow().hello_to(link.id)) };

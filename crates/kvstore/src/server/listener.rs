@@ -44,6 +44,10 @@ pub(super) async fn run(
             continue;
         };
         let permit = Permit::new(&open);
+        // Somebody who has not said yet whether it is a client must be let in to say so.
+        if open.get() > connections_max + GREETINGS_MAX {
+            continue;
+        }
         let full = open.get() > connections_max;
         let (core, failures) = (Rc::clone(&core), failures.clone());
         tokio::task::spawn_local(async move {
@@ -53,6 +57,9 @@ pub(super) async fn run(
         });
     }
 }
+
+/// Connections beyond the clients': other servers, and those that have not said what they are.
+const GREETINGS_MAX: u32 = 32;
 
 /// One of the connections that a server may have.
 struct Permit {
@@ -72,6 +79,20 @@ impl Drop for Permit {
     }
 }
 
+/// Has the kernel ask a silent other side from time to time whether it is still there: a machine
+/// that vanished says no goodbye, and would keep its connection for ever.
+fn notice_vanished(socket: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_AFTER / 2)?;
+    sockopt::set_tcp_keepcnt(socket, 3)?;
+    Ok(())
+}
+
+/// Silence after which the kernel asks.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+
 /// Reads the first frame, answers it, and serves whoever is there.
 async fn greet(
     core: SharedCore,
@@ -80,16 +101,19 @@ async fn greet(
     full: bool,
 ) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    notice_vanished(&socket)?;
     let outbox = Outbox::new(socket);
     let mut input = BytesMut::with_capacity(HANDSHAKE_FRAME_BYTES_MAX as usize);
     let first = timeout(HANDSHAKE_TIMEOUT, first_frame(&outbox, &mut input)).await;
     let first = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let accepted = match first {
-        _ if full => Err(Refused::new(
-            RefusedReason::TooManyConnections,
-            "this server has as many connections as it may have; close some, or raise the limit",
-        )),
-        Ok(frame) => check_hello(&core, &frame),
+        Ok(frame) => match check_hello(&core, &frame) {
+            Ok((_, Accepted::Client)) if full => Err(Refused::new(
+                RefusedReason::TooManyConnections,
+                "this server has as many clients as it may have; close some, or raise the limit",
+            )),
+            checked => checked,
+        },
         Err(error) => Err(Refused::new(
             RefusedReason::WrongMagic,
             format!("this is a kvctl server, and that was no kvctl handshake: {error}"),
@@ -212,6 +236,10 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
     if id == me {
         let text = format!("two servers are called {me}; each needs an id of its own");
+        return Err(Refused::new(RefusedReason::Identity, text));
+    }
+    if !core.settings.seats.iter().any(|seat| seat.id == id) {
+        let text = format!("{id} is no server of this cluster's configuration file");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
     let member = Member { id, incarnation: Incarnation(peer.incarnation) };

@@ -90,6 +90,17 @@ pub enum ServeError {
         /// The address.
         address: String,
     },
+    /// A command that is let in would not fit into the log.
+    #[error(
+        "[wal] segment is {segment_bytes} bytes, but requests may have {command_bytes_max}; make it \
+         more than twice that, or lower [limits] request"
+    )]
+    SegmentTooSmall {
+        /// The size of a segment.
+        segment_bytes: u64,
+        /// The largest command.
+        command_bytes_max: u64,
+    },
     /// The data directory cannot be made or opened.
     #[error("cannot use the data directory {path}: {source}")]
     Data {
@@ -160,7 +171,7 @@ async fn run(
     story: Arc<dyn Fn(&Event) + Send + Sync>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let connections_max = options.config.limits.connections_max;
+    let connections_max = clients_max(options.config.limits.connections_max);
     let settings = settings(&options)?;
     let listener = listen(&settings.address, options.exposure).await?;
     let home = open_home(&settings)?;
@@ -210,6 +221,22 @@ async fn run(
     core.borrow().tell(&Event::Stopped);
     Ok(())
 }
+
+/// How many clients may be connected, given how many files this process may open. The log, the
+/// links to other servers and their connections to us need some too: running out of them must not
+/// stop the log.
+fn clients_max(wanted: u32) -> u32 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // A refusal leaves the limit as it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let allowed = getrlimit(Resource::Nofile).current.or(current).unwrap_or(u64::MAX);
+    let left = allowed.saturating_sub(RESERVED_FILES);
+    wanted.min(u32::try_from(left).unwrap_or(u32::MAX)).max(1)
+}
+
+/// Files that no client's connection may take.
+const RESERVED_FILES: u64 = 64;
 
 /// Takes turns for as long as the server runs.
 async fn drive(core: &SharedCore, wake: &Notify) -> ServeError {
@@ -275,10 +302,9 @@ fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
     };
     let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
     let (election_min, election_max) = (*raft.election.start(), *raft.election.end());
-    let mut wal = wal::Options::with_segment_bytes(config.wal.segment_bytes);
+    let wal = log_options(config)?;
     let mut warnings = Vec::new();
     if raft.fsync == Fsync::UnsafeNever {
-        wal.fsync = wal::Fsync::UnsafeNever;
         warnings.push(
             "fsync is \"unsafe-never\": a power cut loses writes that were acknowledged".into(),
         );
@@ -304,6 +330,26 @@ fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
         warnings,
     })
 }
+
+/// Settings of a log that can hold every command that this server lets in.
+fn log_options(config: &Config) -> Result<wal::Options, ServeError> {
+    let mut options = wal::Options::with_segment_bytes(config.wal.segment_bytes);
+    let command_bytes_max = u64::from(config.limits.command.command_bytes_max);
+    options.record_bytes_max = options.record_bytes_max.max(command_bytes_max);
+    options.batch_bytes_max =
+        options.batch_bytes_max.max(options.record_bytes_max + LOG_BATCH_MARGIN_BYTES);
+    if config.raft.fsync == Fsync::UnsafeNever {
+        options.fsync = wal::Fsync::UnsafeNever;
+    }
+    options.validate().map_err(|_| ServeError::SegmentTooSmall {
+        segment_bytes: config.wal.segment_bytes,
+        command_bytes_max,
+    })?;
+    Ok(options)
+}
+
+/// A batch of the log takes less than this beside its records.
+const LOG_BATCH_MARGIN_BYTES: u64 = 4096;
 
 async fn listen(address: &str, exposure: Exposure) -> Result<TcpListener, ServeError> {
     let failed = |source| ServeError::Listen { address: address.to_string(), source };

@@ -28,10 +28,19 @@ const PENDING_OVERHEAD_BYTES: usize = 256;
 /// client hears why; or earlier, if it has little time.
 const ANSWER_BEFORE_MAX: Duration = Duration::from_millis(200);
 
-/// A request without its answer.
+/// No request is waited for longer than this, whatever its client says.
+const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+/// Between two looks for requests that take too long.
+const LOOK_THROUGH_EVERY: Duration = Duration::from_millis(100);
+
+/// A request that the server still has to do with.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) connection: Rc<Connection>,
+    /// Who waits for the answer; `None` once it was told that it will not come in time, or left.
+    /// The entry itself stays until the replica is done with it, since its key is the replica's
+    /// name for it.
+    pub(super) connection: Option<Rc<Connection>>,
     pub(super) request_id: u64,
     pub(super) work: Work,
     bytes: usize,
@@ -134,10 +143,10 @@ impl Core {
             let refusal = ErrorReply::nothing_happened(ErrorCode::Overloaded, text);
             return self.answer(connection, request_id, &refusal);
         }
-        let timeout = work.timeout();
+        let timeout = work.timeout().min(TIMEOUT_MAX);
         let give_up = Instant::now() + timeout.saturating_sub((timeout / 4).min(ANSWER_BEFORE_MAX));
         self.pending_bytes += bytes;
-        let connection = Rc::clone(connection);
+        let connection = Some(Rc::clone(connection));
         let key = self.pending.insert(Pending { connection, request_id, work, bytes, give_up });
         self.dispatch(key);
     }
@@ -211,6 +220,44 @@ impl Core {
         }
     }
 
+    /// Tells those whose requests the replica has not ended in time what is known of them. Such
+    /// are rare (a leader that keeps its quorum while nobody can append), so they are looked for
+    /// now and then instead of being kept in order.
+    pub(super) fn expire_overdue(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.looked_through) < LOOK_THROUGH_EVERY {
+            return;
+        }
+        self.looked_through = now;
+        let mut overdue = Vec::new();
+        for (_, pending) in &mut self.pending {
+            if pending.give_up <= now
+                && let Some(connection) = pending.connection.take()
+            {
+                let is_write = matches!(pending.work, Work::Write(_));
+                overdue.push((connection, pending.request_id, is_write));
+            }
+        }
+        for (connection, request_id, is_write) in overdue {
+            let server = Some(self.server_state());
+            let late = if is_write {
+                let text = "the write was not committed in time; it may or may not happen";
+                ErrorReply { server, ..ErrorReply::unknown(ErrorCode::Timeout, text) }
+            } else {
+                let text = "the read could not be confirmed in time";
+                ErrorReply { server, ..ErrorReply::nothing_happened(ErrorCode::Timeout, text) }
+            };
+            self.answer(&connection, request_id, &late);
+        }
+    }
+
+    /// A client left: nobody waits for its answers any more.
+    pub(super) fn forget(&mut self, connection: &Rc<Connection>) {
+        for (_, pending) in &mut self.pending {
+            pending.connection.take_if(|waiting| Rc::ptr_eq(waiting, connection));
+        }
+    }
+
     /// The replica has ended something.
     pub(super) fn on_completion(&mut self, completion: Completion<Reply>) {
         match completion {
@@ -242,6 +289,7 @@ impl Core {
             ProposeError::NotLeader { .. } => return self.dispatch(key),
             ProposeError::Overloaded { .. } => ErrorCode::Overloaded,
             ProposeError::NoSpace { .. } => ErrorCode::NoSpace,
+            ProposeError::TooLarge { .. } => ErrorCode::TooLarge,
         };
         let refusal = ErrorReply {
             server: Some(self.server_state()),
@@ -252,8 +300,10 @@ impl Core {
 
     /// Gives a pending request its answer.
     pub(super) fn finish<M: Message>(&mut self, key: usize, answer: &M) {
-        if let Some(pending) = self.take_pending(key) {
-            self.answer(&pending.connection, pending.request_id, answer);
+        if let Some(Pending { connection: Some(connection), request_id, .. }) =
+            self.take_pending(key)
+        {
+            self.answer(&connection, request_id, answer);
         }
     }
 
@@ -280,7 +330,7 @@ impl Core {
         fill: impl FnOnce(&mut BytesMut) -> Result<(), frame::FrameError>,
     ) {
         if connection.outbox.append(fill).is_err() {
-            // No answer is longer than a frame; if one were, its client must not wait for it.
+            // Every answer is made to fit a frame; if one does not, its client must not wait.
             connection.outbox.close();
         }
         connection.on_answered();

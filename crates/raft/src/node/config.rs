@@ -16,6 +16,8 @@ pub struct Config {
     pub election_ticks_min: u32,
     /// The longest election timeout, in ticks.
     pub election_ticks_max: u32,
+    /// One command, in bytes: what the log takes as a record.
+    pub command_bytes_max: u64,
     /// Entries in one message, in bytes.
     pub message_bytes_max: u64,
     /// Entries sent to one follower and not yet acknowledged, in bytes.
@@ -43,6 +45,7 @@ impl Config {
             heartbeat_ticks: Self::TICKS_PER_HEARTBEAT,
             election_ticks_min: 10 * Self::TICKS_PER_HEARTBEAT,
             election_ticks_max: 20 * Self::TICKS_PER_HEARTBEAT,
+            command_bytes_max: 2 << 20,
             message_bytes_max: 1 << 20,
             in_flight_bytes_max: 8 << 20,
             uncommitted_bytes_max: 64 << 20,

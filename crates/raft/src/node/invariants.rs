@@ -1,7 +1,9 @@
 //! What must hold after every input, in the words in which the types state it. The cheap checks
 //! stay on in release builds: a node that broke one must not go on.
 
+use super::progress::Progress;
 use super::role::Role;
+use super::types::Member;
 use super::{Node, quorum};
 
 impl Node {
@@ -32,8 +34,8 @@ impl Node {
             return;
         }
         let voters = self.membership.current();
-        let holds = |member: &super::types::Member| {
-            let matched = leader.progress.get(member).map(super::progress::Progress::matched);
+        let holds = |member: &Member| {
+            let matched = leader.progress.get(member).map(Progress::matched);
             let own = (*member == self.config.me).then(|| self.durability.durable());
             matched.or(own).is_some_and(|matched| matched >= self.commit)
         };

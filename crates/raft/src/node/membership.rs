@@ -22,8 +22,23 @@ pub struct Voter {
 ///
 /// Invariant: voters are sorted by member, and no server is in it twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Configuration {
     voters: Vec<Voter>,
+}
+
+/// What somebody claims to be a configuration.
+#[derive(Deserialize)]
+struct Unchecked {
+    voters: Vec<Voter>,
+}
+
+impl TryFrom<Unchecked> for Configuration {
+    type Error = ConfigurationError;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, ConfigurationError> {
+        Self::new(unchecked.voters)
+    }
 }
 
 /// Why bytes are not a configuration.
@@ -94,8 +109,7 @@ impl Configuration {
         if version != Self::VERSION {
             return Err(ConfigurationError::Version(version));
         }
-        let decoded: Self = postcard::from_bytes(body).map_err(malformed)?;
-        Self::new(decoded.voters)
+        postcard::from_bytes(body).map_err(malformed)
     }
 }
 

@@ -51,6 +51,7 @@ pub use types::{
 use durability::Durability;
 use log::Log;
 use membership::Membership;
+use progress::Progress;
 use random::Random;
 use read::FollowerReads;
 use replication::{Received, Urge};
@@ -58,6 +59,9 @@ use role::{ElectionTimer, Follower, Role};
 
 /// A server that is its own majority waits for nobody.
 const TICKS_ALONE: u32 = 1;
+
+/// How far beyond its own a server believes a term to be.
+const TERM_LEAP_MAX: u64 = 1 << 32;
 
 /// A follower's question for a read index that is older than this many heartbeats is lost.
 const READ_QUESTION_HEARTBEATS: u32 = 2;
@@ -108,6 +112,14 @@ pub enum ProposeError {
     NotLeader {
         /// The leader of this term, as far as it is known.
         leader: Option<NodeId>,
+    },
+    /// A command is larger than the log takes.
+    #[error("too large: a command has {bytes} bytes, at most {bytes_max} are taken")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// What the log takes.
+        bytes_max: u64,
     },
     /// The disk has no room for it.
     #[error("no space: the batch takes {bytes} bytes, the disk has room for {room}")]
@@ -259,6 +271,10 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         leader.quorum_elapsed += 1;
         leader.heartbeat_elapsed += 1;
+        let check_quorum = leader.quorum_elapsed >= self.config.election_ticks_min;
+        if check_quorum {
+            leader.quorum_elapsed = 0;
+        }
         if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
             leader.heartbeat_elapsed = 0;
             if commit >= leader.term_start {
@@ -266,10 +282,10 @@ impl Node {
             } else {
                 leader.rounds.begin_without_readers();
             }
-            leader.progress.values_mut().for_each(progress::Progress::on_heartbeat);
+            leader.progress.values_mut().for_each(Progress::on_heartbeat);
+            self.confirm_reads();
         }
-        if leader.quorum_elapsed >= self.config.election_ticks_min {
-            leader.quorum_elapsed = 0;
+        if check_quorum {
             self.check_quorum();
         }
         self.replicate(Urge::Tick);
@@ -277,12 +293,37 @@ impl Node {
 
     /// A message came. Anything may come: what no correct server sends is ignored.
     pub fn step(&mut self, envelope: Envelope) {
-        if let Err(reason) = check_envelope(&envelope, self.config.me) {
+        let checked = check_envelope(&envelope, self.config.me)
+            .and_then(|()| self.check_leap(envelope.term))
+            .and_then(|()| self.check_sizes(&envelope.message));
+        if let Err(reason) = checked {
             self.events.push(Event::Ignored { from: envelope.from, reason });
             return;
         }
         self.step_by_term(envelope);
         self.assert_invariants();
+    }
+
+    /// A term far beyond the own one was not reached by elections. Adopting it would leave nowhere
+    /// to go.
+    fn check_leap(&self, term: Term) -> Result<(), &'static str> {
+        if term.0 > self.hard_state.term.0.saturating_add(TERM_LEAP_MAX) {
+            return Err("its term is too far beyond this server's to be true");
+        }
+        Ok(())
+    }
+
+    /// An entry that the own log cannot take, since this server was set up with less room for one
+    /// than its leader.
+    fn check_sizes(&self, message: &Message) -> Result<(), &'static str> {
+        let too_large =
+            |entry: &Entry| entry.payload.bytes.len() as u64 > self.config.command_bytes_max;
+        match message {
+            Message::Append { entries, .. } if entries.iter().any(too_large) => {
+                Err("an entry is larger than this server's log takes; raise [wal] segment here")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The only place that compares a sender's term with the own one (3.3).
@@ -366,6 +407,11 @@ impl Node {
         let first = self.log.last().index.next();
         let overhead = Entry::OVERHEAD_BYTES;
         let bytes = batch.iter().map(|payload| payload.bytes.len() as u64 + overhead).sum::<u64>();
+        let bytes_max = self.config.command_bytes_max;
+        let largest = batch.iter().map(|payload| payload.bytes.len() as u64).max().unwrap_or(0);
+        if largest > bytes_max {
+            return Err(ProposeError::TooLarge { bytes: largest, bytes_max });
+        }
         let bytes_max = self.config.uncommitted_bytes_max;
         // A batch may pass the limit only alone, so that no batch is too large for ever.
         if leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > bytes_max {
@@ -584,7 +630,7 @@ impl Node {
     /// The node at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
-        let follower = |(member, progress): (&Member, &progress::Progress)| FollowerStatus {
+        let follower = |(member, progress): (&Member, &Progress)| FollowerStatus {
             id: member.id,
             matched: progress.matched(),
             next: progress.next(),
@@ -626,6 +672,9 @@ fn check_envelope(envelope: &Envelope, me: Member) -> Result<(), &'static str> {
         }
         Message::VoteRequest { last } => (last.index, &[last.term]),
         Message::Append { previous, entries, commit, .. } => {
+            if previous.index.0 > COUNTER_MAX {
+                return Err("its index is beyond all counting");
+            }
             check_entries(*previous, entries, *term)?;
             ((*commit).max(previous.index), &[previous.term])
         }

@@ -211,6 +211,13 @@ impl Node {
         if let Some(first) = entries.peek().map(|entry| entry.index)
             && first <= self.log.last().index
         {
+            if first <= self.commit {
+                // A leader holds every committed entry, so this is none. Believing it would lose
+                // what was acknowledged; stopping would let anybody stop us.
+                let reason = "its entries conflict with committed ones";
+                self.events.push(Event::Ignored { from, reason });
+                return false;
+            }
             self.truncate_after(first.previous());
         }
         for entry in entries {
@@ -236,6 +243,9 @@ impl Node {
         self.log.truncate_after(after);
         self.membership.truncate_after(after);
         self.durability.on_truncated(after);
+        if let Role::Follower(follower) = &mut self.role {
+            follower.verified = follower.verified.min(after);
+        }
         self.events.push(Event::Truncated { after, last });
     }
 

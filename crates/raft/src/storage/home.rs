@@ -186,8 +186,8 @@ impl Home {
         if self.charter.as_ref() != Some(&charter) {
             self.write_charter(&charter)?;
         }
-        // The identity still says that there is no log, so a part of one was never used.
         let log = self.log_disk()?;
+        self.check_leftover(&log, options)?;
         let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
         for leftover in log.list().map_err(io)? {
             log.remove(&leftover).map_err(io)?;
@@ -196,6 +196,24 @@ impl Home {
         LogStore::found(log, options, &charter.configuration)?;
         self.identity.set_stage(Stage::Founded(cluster))?;
         self.charter = Some(charter);
+        Ok(())
+    }
+
+    /// The identity says that there is no log yet. What a crash left of founding one may go; a log
+    /// that was used says that the identity is wrong.
+    fn check_leftover(&self, log: &Arc<dyn Disk>, options: &LogOptions) -> Result<(), HomeError> {
+        let path = self.disk.path(LOG);
+        let io = |source| HomeError::Io { path: path.clone(), source };
+        if !wal::Wal::exists(log.as_ref()).map_err(io)? {
+            return Ok(());
+        }
+        let check = wal::Check { verify_from: 1, floor: None };
+        let (wal, _) =
+            wal::Wal::open(Arc::clone(log), options.wal.clone(), check).map_err(LogError::from)?;
+        if wal.last().index > 1 || wal.last().term > 1 {
+            let what = "there is a log, but the identity file says that none was made".to_string();
+            return Err(HomeError::Damaged { path, what });
+        }
         Ok(())
     }
 

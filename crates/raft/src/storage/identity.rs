@@ -9,9 +9,9 @@
 //!  88  zeros                                      508  crc32 of the 508 bytes before it
 //! ```
 //!
-//! The sector with the higher sequence is the current one. If one of the two is rotten it may
-//! have been the current one, so at most the last boot number is unknown: the next one is raised
-//! by two. If both are, nobody knows what this server promised.
+//! The sector with the higher sequence is the current one. A new stage is written to both before
+//! anything rests on it, so if one of the two is rotten at most the last boot number is unknown:
+//! the next one is raised by two. If both are, nobody knows what this server promised.
 
 use std::io;
 
@@ -154,8 +154,12 @@ impl IdentityFile {
         &self.identity
     }
 
+    /// Enters a stage, in both sectors: none may be left that knows less, since the other could
+    /// rot.
     pub(super) fn set_stage(&mut self, stage: Stage) -> Result<(), IdentityError> {
-        self.write(Identity { stage, ..self.identity.clone() })
+        let identity = Identity { stage, ..self.identity.clone() };
+        self.write(identity.clone())?;
+        self.write(identity)
     }
 
     /// Writes over the older of the two sectors.
@@ -281,6 +285,22 @@ mod tests {
             assert!(opened.identity().boot > last, "rotten sector {rotten}");
             assert_eq!(opened.identity().member, member);
             last = opened.identity().boot;
+        }
+    }
+
+    #[test]
+    fn a_stage_survives_the_rot_of_either_sector() {
+        for rotten in [0, SECTOR as u64] {
+            let directory = tempfile::tempdir().unwrap();
+            let disk = wal::RealDisk::open(directory.path()).unwrap();
+            let mut file = IdentityFile::create(disk.as_ref(), identity().member).unwrap();
+            let stage = Stage::Founded(ClusterId([9; 16]));
+            file.set_stage(stage).unwrap();
+            drop(file);
+            let file = disk.open(NAME).unwrap();
+            wal::disk::write_all_at(file.as_ref(), &[0xff; 8], rotten + 30).unwrap();
+            let opened = IdentityFile::open(disk.as_ref()).unwrap();
+            assert_eq!(opened.identity().stage, stage, "with the sector at {rotten} rotten");
         }
     }
 

@@ -106,10 +106,7 @@ pub struct TornTail {
 #[derive(Debug)]
 pub struct LogStore {
     wal: wal::Wal,
-    disk: Arc<dyn Disk>,
     options: wal::Options,
-    /// What may be taken before the disk is asked again how much it has free.
-    budget: u64,
     successors: Successors,
     /// A helper thread that makes the next segment.
     helper: Option<mpsc::Receiver<wal::JobDone>>,
@@ -155,16 +152,14 @@ impl LogStore {
         options: &LogOptions,
     ) -> Result<(Self, DurableState, Opened), LogError> {
         let check = wal::Check { verify_from: 1, floor: None };
-        let (wal, recovery) = wal::Wal::open(Arc::clone(&disk), options.wal.clone(), check)?;
+        let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;
         if let Some(first) = recovery.lost.first() {
             let first = from_position(*first);
             return Err(LogError::Lost { count: recovery.lost.len(), first });
         }
         let mut store = Self {
             wal,
-            disk,
             options: options.wal.clone(),
-            budget: 0,
             successors: options.successors,
             helper: None,
             staged: Vec::new(),
@@ -235,7 +230,6 @@ impl LogStore {
         if metadata.is_none() && truncate_after.is_none() && entries.is_empty() {
             return Ok(());
         }
-        self.budget = self.budget.saturating_sub(entries.iter().map(Entry::bytes).sum::<u64>());
         // What does not fit into one batch becomes several, each whole: a prefix of an append is
         // no promise, for nothing is acknowledged before all of it is durable.
         let mut entries = entries.into_iter().map(to_wal).peekable();
@@ -283,22 +277,25 @@ impl LogStore {
     /// They cannot be read. That is never taken for the end of the log.
     pub fn read(&self, fetch: &Fetch) -> Result<Vec<Entry>, LogError> {
         let entries = self.wal.read(fetch.from.0, fetch.to.0, fetch.bytes_max)?;
-        entries.into_iter().map(from_wal).collect()
+        let mut entries = entries.into_iter().map(from_wal).collect::<Result<Vec<_>, _>>()?;
+        // The log counts payloads alone.
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += entry.bytes();
+            bytes <= fetch.bytes_max
+        };
+        let count = entries.iter().take_while(fits).count().max(1);
+        entries.truncate(count);
+        Ok(entries)
     }
 
-    /// Bytes of entries, as [`Entry::bytes`] counts them, that may be submitted and be sure to
-    /// find their place.
+    /// Bytes of entries, as [`Entry::bytes`] counts them, that may be submitted before the next
+    /// [`complete`](Self::complete) and be sure to find their place. A reserve stays out of it: a
+    /// full disk must not keep a server from being elected, since then it could not even be read
+    /// from.
     pub fn room(&mut self) -> u64 {
-        let room = self.wal.room();
-        if room < self.options.batch_bytes_max {
-            return room.saturating_sub(BATCH_MARGIN_BYTES);
-        }
-        if self.budget < self.options.batch_bytes_max {
-            // Half of what is free, less what the log itself needs to go on.
-            let free = self.disk.room().unwrap_or(0) / 2;
-            self.budget = free.saturating_sub(2 * self.options.segment_bytes);
-        }
-        self.budget.max(room.saturating_sub(BATCH_MARGIN_BYTES))
+        let reserve = ELECTION_RESERVE_BYTES.min(self.options.segment_bytes / 8);
+        self.wal.room().saturating_sub(reserve + BATCH_MARGIN_BYTES)
     }
 
     /// Closes the log, so that the next start can tell that nothing was lost.
@@ -309,24 +306,33 @@ impl LogStore {
         if let Some(helper) = self.helper.take()
             && let Ok(done) = helper.recv()
         {
-            self.wal.finish_job(done)?;
+            self.take_over(done)?;
         }
         self.wal.close()?;
         Ok(())
+    }
+
+    /// Takes over what a job made. One that failed (no more open files, say) left the log unharmed
+    /// and is offered again; until one succeeds the room shrinks.
+    fn take_over(&mut self, done: wal::JobDone) -> Result<(), LogError> {
+        match self.wal.finish_job(done) {
+            Err(wal::WalError::Job(_)) => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     /// Has the next segment made ready, where one is wanted, and takes it over when it is.
     fn make_successor(&mut self) -> Result<(), LogError> {
         if let Some(done) = self.helper.as_ref().and_then(|helper| helper.try_recv().ok()) {
             self.helper = None;
-            self.wal.finish_job(done)?;
+            self.take_over(done)?;
         }
         if self.helper.is_some() {
             return Ok(());
         }
         let Some(job) = self.wal.take_job() else { return Ok(()) };
         match self.successors {
-            Successors::Inline => self.wal.finish_job(job.run())?,
+            Successors::Inline => self.take_over(job.run())?,
             Successors::Thread => {
                 let (sender, receiver) = mpsc::sync_channel(1);
                 std::thread::spawn(move || {
@@ -339,6 +345,9 @@ impl LogStore {
         Ok(())
     }
 }
+
+/// Kept free of commands, for the empty entries of new leaders: some two thousand elections.
+const ELECTION_RESERVE_BYTES: u64 = 1 << 20;
 
 /// What a batch takes beside its entries, at most.
 const BATCH_MARGIN_BYTES: u64 = 1024;
