@@ -223,6 +223,10 @@ impl Core {
         }
         let mut config = NodeConfig::new(self.me, self.boot);
         (config.election_ticks_min, config.election_ticks_max) = self.settings.election_ticks;
+        // What one message, and one follower's share of a batch, may bring must fit the log.
+        let wal = &self.settings.log.wal;
+        config.command_bytes_max = wal.record_bytes_max;
+        config.in_flight_bytes_max = config.in_flight_bytes_max.min(wal.batch_bytes_max / 2);
         let seed = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
         let store = Store::new(StoreLimits::default());
         let replica = Replica::new(config, log, state, store, seed)?;

@@ -1,0 +1,310 @@
+//! Mistakes that were made once. Each test tells one; none may come back.
+
+#![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::driver::Driver;
+use raft::founding::Charter;
+use raft::node::{
+    Config, Configuration, Entry, EntryKind, Envelope, Event, Incarnation, Index, Member, Message,
+    Node, NodeId, Payload, Position, ProposeError, ReadId, RoleName, Term, Voter,
+};
+use raft::replica::{Completion, Replica, Token, Transport, Work};
+use raft::storage::{Home, HomeError, LogOptions, Stage, Successors};
+use raft::{StateMachine, Undecodable};
+use wal::sim_disk::SimDisk;
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A state machine that only counts.
+#[derive(Default)]
+struct Count(u64);
+
+impl StateMachine for Count {
+    type Reply = u64;
+
+    fn apply(&mut self, _: Index, _: &Bytes) -> Result<u64, Undecodable> {
+        self.0 += 1;
+        Ok(self.0)
+    }
+
+    fn advance(&mut self, _: Index) {}
+}
+
+/// A network that goes nowhere.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&mut self, _: Envelope) {}
+
+    fn flush(&mut self) {}
+}
+
+fn member(n: u64) -> Member {
+    let id = NodeId::new(&format!("s{n}")).expect("a letter and a number");
+    Member { id, incarnation: Incarnation(n) }
+}
+
+fn charter(count: u64) -> Charter {
+    let voter = |n| Voter { member: member(n), address: format!("127.0.0.1:{n}") };
+    let configuration = Configuration::new((1..=count).map(voter).collect());
+    Charter { name: "demo".into(), configuration: configuration.expect("names differ") }
+}
+
+fn options() -> LogOptions {
+    let mut wal = wal::Options::with_segment_bytes(SEGMENT_BYTES);
+    wal.log_id = Some(wal::LogId(7));
+    LogOptions { wal, recent_bytes_max: 1 << 20, successors: Successors::Inline }
+}
+
+/// Server s1 of a cluster of `count`, founded if it is not yet.
+fn start(disk: &SimDisk, count: u64) -> (Home, Replica<Count>) {
+    let mut home =
+        Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("a whole disk");
+    if home.identity().stage == Stage::Drawn {
+        home.agree(charter(count)).expect("a disk that works");
+    }
+    if !matches!(home.identity().stage, Stage::Founded(_)) {
+        home.found(charter(count), &options()).expect("a disk that works");
+    }
+    let (log, state, _) = home.open_log(&options()).expect("a whole log");
+    let config = Config::new(member(1), home.identity().boot);
+    let replica = Replica::new(config, log, state, Count::default(), 1).expect("a sound log");
+    (home, replica)
+}
+
+fn run(replica: &mut Replica<Count>) {
+    while replica.advance(&mut Nowhere).expect("nothing fatal") == Work::More {}
+}
+
+/// A cluster of one that leads.
+fn leader(disk: &SimDisk) -> (Home, Replica<Count>) {
+    let (home, mut replica) = start(disk, 1);
+    replica.tick();
+    run(&mut replica);
+    assert_eq!(replica.status().role, RoleName::Leader);
+    (home, replica)
+}
+
+fn empty_entry(index: u64, term: u64) -> Entry {
+    let (index, term) = (Index(index), Term(term));
+    Entry { index, term, kind: EntryKind::Empty, payload: Payload::default() }
+}
+
+fn append(from: Member, term: u64, previous: (u64, u64), entries: Vec<Entry>) -> Envelope {
+    let previous = Position { index: Index(previous.0), term: Term(previous.1) };
+    let commit = entries.last().map_or(previous.index, |last| last.index);
+    let message = Message::Append { previous, entries, commit, round: 1 };
+    Envelope { from, to: member(1), term: Term(term), message }
+}
+
+/// A rotten sector of the identity file once made a server believe that it had no log yet, and so
+/// it removed the one it had.
+#[test]
+fn a_rotten_identity_sector_never_costs_the_log() {
+    for sector in [0, 512] {
+        let disk = SimDisk::new();
+        let (home, mut replica) = leader(&disk);
+        replica.propose(Token(1), Payload::new("x"));
+        run(&mut replica);
+        let last = replica.status().last;
+        replica.close().expect("a disk that works");
+        drop(home);
+        assert!(disk.corrupt("identity", |bytes| bytes[sector + 100] ^= 0xff));
+        let (_home, replica) = start(&disk, 1);
+        assert_eq!(replica.status().last, last, "with the sector at {sector} rotten");
+    }
+}
+
+/// Were both sectors to lie all the same, a log that was used is not taken for a leftover.
+#[test]
+fn a_used_log_is_never_taken_for_the_leftover_of_a_founding() {
+    let disk = SimDisk::new();
+    let old_identity = {
+        let mut home = Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1))
+            .expect("an empty disk");
+        home.agree(charter(1)).expect("a disk that works");
+        disk.contents("identity").expect("it was written")
+    };
+    let (home, replica) = leader(&disk);
+    replica.close().expect("a disk that works");
+    drop(home);
+    assert!(disk.corrupt("identity", |bytes| *bytes = old_identity));
+    let mut home =
+        Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("it reads well");
+    let error = home.found(charter(1), &options()).expect_err("there is a log");
+    assert!(matches!(error, HomeError::Damaged { .. }), "{error}");
+}
+
+/// A driver that slept for a whole election timeout once gave the node only a heartbeat of it, so
+/// that elections took many times as long as they should.
+#[test]
+fn an_idle_follower_asks_for_votes_when_its_election_timeout_is_over() {
+    let disk = SimDisk::new();
+    let (_home, replica) = start(&disk, 3);
+    let tick = Duration::from_millis(5);
+    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, Duration::ZERO);
+    let mut now = Duration::ZERO;
+    let mut timeout = None;
+    for _ in 0..1000 {
+        let next = driver.turn([], now, &mut Nowhere).expect("nothing fatal");
+        for event in driver.take_events() {
+            match event {
+                Event::BecameFollower { timeout_ticks, .. } => timeout = Some(tick * timeout_ticks),
+                Event::AskingForVotes { .. } => {
+                    assert_eq!(Some(now), timeout, "it asks exactly when its timeout is over");
+                    return;
+                }
+                _ => {}
+            }
+        }
+        now = next;
+    }
+    unreachable!("it never asked for votes");
+}
+
+/// A process that was stopped for a minute has missed a minute of heartbeats; that is no reason to
+/// campaign before looking at what came meanwhile.
+#[test]
+fn a_pause_passes_as_one_heartbeat_at_most() {
+    let disk = SimDisk::new();
+    let (_home, replica) = start(&disk, 3);
+    let tick = Duration::from_millis(5);
+    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, Duration::ZERO);
+    driver.turn([], Duration::from_secs(60), &mut Nowhere).expect("nothing fatal");
+    let asked = |event: &Event| matches!(event, Event::AskingForVotes { .. });
+    assert!(!driver.take_events().iter().any(asked));
+}
+
+/// One message with an index at the end of all numbers once made a server panic.
+#[test]
+fn an_index_beyond_counting_is_ignored() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = start(&disk, 3);
+    replica.step(append(member(2), 2, (u64::MAX, 1), vec![empty_entry(0, 1)]));
+    run(&mut replica);
+    assert!(replica.take_events().iter().any(|event| matches!(event, Event::Ignored { .. })));
+}
+
+/// A term near the end of all numbers was adopted once; no later term could follow it.
+#[test]
+fn a_term_that_no_election_can_have_reached_is_not_adopted() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = start(&disk, 3);
+    let (from, to, term) = (member(2), member(1), Term(1 << 61));
+    replica.step(Envelope { from, to, term, message: Message::TermIsOver });
+    run(&mut replica);
+    assert_eq!(replica.status().term, Term(1));
+}
+
+/// Entries that conflict with committed ones cannot come from a leader. They once stopped the
+/// server, so that anybody could.
+#[test]
+fn entries_that_conflict_with_committed_ones_are_ignored() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = start(&disk, 3);
+    replica.step(append(member(2), 2, (1, 1), vec![empty_entry(2, 2)]));
+    run(&mut replica);
+    assert_eq!(replica.status().commit, Index(2));
+    replica.step(append(member(3), 3, (1, 1), vec![empty_entry(2, 3)]));
+    run(&mut replica);
+    assert_eq!(replica.status().last, Index(2));
+    let entries = replica.log_entries(Index(2), 1, 1000).expect("it can be read");
+    assert_eq!(entries.first().map(|entry| entry.term), Some(Term(2)));
+}
+
+/// A disk that was full once stayed full in the eyes of a leader that had nothing to write.
+#[test]
+fn a_full_disk_refuses_commands_and_is_noticed_when_it_is_cleared() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = leader(&disk);
+    disk.set_room(Some(disk.used()));
+    let mut token = 0;
+    let refused = loop {
+        token += 1;
+        replica.propose(Token(token), Payload::new(vec![b'x'; 1000]));
+        run(&mut replica);
+        match replica.take_completions().pop() {
+            Some(Completion::Refused(_, error)) => break error,
+            Some(Completion::Applied(..)) if token < 1000 => {}
+            other => unreachable!("{other:?} after {token} commands"),
+        }
+    };
+    assert!(matches!(refused, ProposeError::NoSpace { .. }), "{refused}");
+    disk.set_room(None);
+    replica.propose(Token(token + 1), Payload::new(vec![b'x'; 1000]));
+    run(&mut replica);
+    assert!(matches!(replica.take_completions().pop(), Some(Completion::Applied(..))));
+}
+
+/// The empty entry of a new leader once found no room on a full disk, and the server ended.
+#[test]
+fn a_server_with_a_full_disk_can_still_be_elected() {
+    let disk = SimDisk::new();
+    let (home, mut replica) = leader(&disk);
+    disk.set_room(Some(disk.used()));
+    for token in 0..200 {
+        replica.propose(Token(token), Payload::new(vec![b'x'; 1000]));
+        run(&mut replica);
+    }
+    drop((home, replica));
+    for _ in 0..5 {
+        let (home, replica) = leader(&disk);
+        drop((home, replica));
+    }
+}
+
+/// A command that the log cannot take as one record once stopped every server in turn.
+#[test]
+fn a_command_larger_than_a_record_is_refused() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = leader(&disk);
+    let bytes = usize::try_from(Config::new(member(1), replica_boot()).command_bytes_max);
+    let command = vec![b'x'; bytes.expect("it fits") + 1];
+    replica.propose(Token(1), Payload::new(command));
+    run(&mut replica);
+    let completion = replica.take_completions().pop();
+    let is_refused = matches!(
+        completion,
+        Some(Completion::Refused(_, ProposeError::TooLarge { .. } | ProposeError::NoSpace { .. }))
+    );
+    assert!(is_refused, "{completion:?}");
+}
+
+fn replica_boot() -> raft::node::Boot {
+    raft::node::Boot(1)
+}
+
+/// A read that came while the first entry of the term was being written, followed by a heartbeat,
+/// once waited for ever in a cluster of one.
+#[test]
+fn a_read_that_a_heartbeat_picks_up_ends() {
+    let configuration = charter(1).configuration;
+    let founding = Entry {
+        index: Index(1),
+        term: Term(1),
+        kind: EntryKind::Configuration,
+        payload: Payload::new(configuration.encode()),
+    };
+    let state = raft::node::DurableState {
+        hard_state: raft::node::HardState { term: Term(1), vote: None },
+        start: Position::default(),
+        runs: vec![founding.position()],
+        last: founding.position(),
+        recent: vec![founding],
+        configuration: Configuration::default(),
+        configurations: vec![(Index(1), configuration)],
+    };
+    let config = Config::new(member(1), replica_boot());
+    let mut node = Node::restore(config, state, 1).expect("a sound state");
+    node.tick();
+    let vote = node.drain().append.expect("its own vote is written");
+    node.on_durable(vote.ticket);
+    let first = node.drain().append.expect("its first entry is written");
+    node.request_read(ReadId(1)).expect("it leads");
+    node.on_durable(first.ticket);
+    (0..Config::TICKS_PER_HEARTBEAT).for_each(|_| node.tick());
+    assert_eq!(node.drain().reads.len(), 1);
+}
