@@ -4,12 +4,10 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use verify::cluster::{Cluster, Run, clean_command, config_text, free_addresses, run};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs a server that is expected to end by itself.
 fn serve(id: &str, config: &Path, more: &[&str]) -> Run {
@@ -191,21 +189,6 @@ fn a_key_or_value_over_the_limit_is_refused_with_the_limit() {
     cluster.kvctl_with_input(&["set", "k", "-"], &long_value[1..]).expect_code(0);
     let run = cluster.kvctl(&["get", "k", "-o", "value"]).expect_code(0);
     assert_eq!(run.stdout.len(), 1024 * 1024, "a value of exactly the limit is kept whole");
-}
-
-#[test]
-fn sigterm_ends_a_server_in_good_order() {
-    let mut cluster = Cluster::started(KVCTL, 3);
-    cluster.kvctl(&["set", "ana", "4"]).expect_code(0);
-    for id in ["s1", "s2", "s3"] {
-        let (status, took) = cluster.server_mut(id).stop();
-        assert_eq!(status.code(), Some(0), "{id}");
-        assert!(took < Duration::from_secs(5), "{id} took {took:?}");
-        cluster.server(id).story().wait_for_event("stopped", LIMIT);
-    }
-    cluster.start_all();
-    cluster.leader();
-    assert_eq!(cluster.kvctl(&["get", "ana"]).expect_code(0).stdout, "4\n");
 }
 
 #[test]

@@ -264,6 +264,9 @@ fn the_log_is_told_in_words() {
     let json = cluster.kvctl(&["log", "s1", "--from", "2", "--limit", "1", "-o", "json"]).json();
     assert_eq!(json["entries"].as_array().unwrap().len(), 1);
     assert_eq!(json["entries"][0]["index"], 2);
+    let at = cluster.server("s1").address();
+    assert_eq!(cluster.kvctl_at(at, &["log"]).expect_code(0).stdout, log, "no id, no file");
+    assert_eq!(cluster.kvctl_at(at, &["log", "s1"]).expect_code(0).stdout, log);
     cluster.kvctl(&["log", "s9"]).expect_code(2);
 }
 

@@ -85,3 +85,9 @@ fn unsafe_code_stays_in_its_room() {
 fn dependencies_point_down_only() {
     check(&tidy::text_files(&["Cargo.toml"]), tidy::dependencies_point_down);
 }
+
+#[test]
+fn every_golden_script_is_run() {
+    let folder = tidy::repository().join("crates/raft/tests/scripts");
+    assert_eq!(tidy::scripts_that_are_not_run(&folder), []);
+}

@@ -1,7 +1,8 @@
 //! The process harness and the rules of style, for the suites beside this folder.
 //!
 //! Read [`cluster`] first: it starts, kills and asks real servers, and every suite but one stands
-//! on it. Then read [`tidy`] for what the style checker can find, and its suite `tests/tidy.rs` for
+//! on it. [`load`] writes while servers die and keeps account of what was acknowledged. Then read
+//! [`tidy`] for what the style checker can find, and its suite `tests/tidy.rs` for
 //! what it is applied to.
 
 pub mod cluster;

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use kvstore::client::{ClientError, RequestId, Scan, ScanResult, WriteOptions};
+use kvstore::client::{ClientError, RequestId, Scan, ScanResult, ScanStream, WriteOptions};
 use kvstore::store::{KeyState, Operation, Outcome, Reply};
 use kvstore::wire::Consistency;
 use kvstore::wire::request::Content;
@@ -30,13 +30,18 @@ impl Session {
         Ok(value)
     }
 
-    /// Reads many keys.
+    /// Begins to read many keys.
+    pub(crate) async fn stream(&self, scan: Scan) -> Result<ScanStream, Failure> {
+        self.client()
+            .scan(scan)
+            .await
+            .map_err(|error| Failure::from(error).hint_at_stale("kvctl get --prefix '' --stale"))
+    }
+
+    /// Reads many keys and keeps them all.
     pub(crate) async fn scan(&self, scan: Scan) -> Result<ScanResult, Failure> {
         let start = Instant::now();
-        let read = async { self.client().scan(scan).await?.collect().await };
-        let found = read.await.map_err(|error: ClientError| {
-            Failure::from(error).hint_at_stale("kvctl get --prefix '' --stale")
-        })?;
+        let found = self.stream(scan).await?.collect().await.map_err(Failure::from)?;
         self.trace(found.revision, start);
         Ok(found)
     }

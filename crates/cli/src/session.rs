@@ -166,15 +166,9 @@ impl Session {
         Ok(output::print(answer, self.format, &mut io::stdout().lock())?)
     }
 
-    /// Prints an answer that is a table unless another format was asked for.
-    pub(crate) fn answer_as_table(&self, answer: &dyn Answer) -> Result<(), Failure> {
-        let format = if self.format == Format::Text { Format::Table } else { self.format };
-        Ok(output::print(answer, format, &mut io::stdout().lock())?)
-    }
-
     /// Prints a text on stdout as it is.
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = anstream::stdout().lock();
+        let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         Ok(stdout.flush()?)
     }

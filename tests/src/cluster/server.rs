@@ -108,8 +108,13 @@ impl Server {
     /// Asks the process to end in good order, and returns how it ended and how long that took.
     pub fn stop(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
-        self.signal(Signal::TERM);
+        self.terminate();
         (self.wait(), start.elapsed())
+    }
+
+    /// Asks the process to end in good order and does not wait.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// Waits for the process to end by itself.

@@ -3,17 +3,17 @@
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use kvstore::client::{Rest, Scan, ScanResult};
+use kvstore::client::Scan;
 use kvstore::store::{KeyState, Revision};
 use kvstore::wire::Consistency;
 use kvstore::wire::request::{Content, Order, Selection};
-use kvstore::wire::response::Entry;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::args::{GetArgs, ShowArgs};
+use crate::commands::keys;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{self, Answer, Table};
+use crate::output::{self, Answer, Format};
 use crate::session::Session;
 
 /// One key.
@@ -31,74 +31,19 @@ impl Answer for FoundKey {
     }
 
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = entries_table(Content::KeysAndValues);
-        table.row(entry_row(&self.key, Some(&self.value), &self.state));
+        let mut table = keys::table(Content::KeysAndValues);
+        table.row(keys::row(&self.key, Some(&self.value), &self.state));
         writeln!(out, "{table}")
     }
 
     fn json(&self) -> Value {
-        let mut object = entry_json(&self.key, Some(&self.value), &self.state);
+        let mut object = keys::json(&self.key, Some(&self.value), &self.state);
         object.insert("revision".to_owned(), json!(self.revision.0));
         Value::Object(object)
     }
 
     fn value(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&self.value)
-    }
-}
-
-/// Many keys.
-struct Keys {
-    scanned: ScanResult,
-    content: Content,
-}
-
-impl Keys {
-    fn value_of<'a>(&self, entry: &'a Entry) -> Option<&'a [u8]> {
-        (self.content == Content::KeysAndValues).then_some(&*entry.value)
-    }
-}
-
-impl Answer for Keys {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for entry in &self.scanned.entries {
-            let key = output::visible(&entry.key);
-            match self.value_of(entry) {
-                Some(value) => writeln!(out, "{key}\t{}", output::visible(value))?,
-                None => writeln!(out, "{key}")?,
-            }
-        }
-        Ok(())
-    }
-
-    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = entries_table(self.content);
-        for entry in &self.scanned.entries {
-            table.row(entry_row(&entry.key, self.value_of(entry), &entry.state));
-        }
-        writeln!(out, "{table}")
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "revision": self.scanned.revision.0,
-            "more": self.scanned.rest == Rest::Some,
-            "entries": self.json_lines(),
-        })
-    }
-
-    fn json_lines(&self) -> Vec<Value> {
-        let entries = self.scanned.entries.iter();
-        let lines = entries.map(|entry| entry_json(&entry.key, self.value_of(entry), &entry.state));
-        lines.map(Value::Object).collect()
-    }
-
-    fn value(&self, out: &mut dyn Write) -> io::Result<()> {
-        for entry in &self.scanned.entries {
-            out.write_all(self.value_of(entry).unwrap_or(&entry.key))?;
-            out.write_all(b"\n")?;
-        }
-        Ok(())
     }
 }
 
@@ -137,14 +82,11 @@ pub(crate) async fn get(session: &Session, args: GetArgs) -> Result<(), Failure>
     let order = if args.reverse { Order::Descending } else { Order::Ascending };
     let limit = args.limit;
     let scan = Scan { content, order, limit, consistency, ..Scan::of(selection) };
-    let scanned = session.scan(scan).await?;
     if content == Content::CountOnly {
-        return session.answer(&Count { revision: scanned.revision, count: scanned.count });
+        let counted = session.scan(scan).await?;
+        return session.answer(&Count { revision: counted.revision, count: counted.count });
     }
-    if scanned.rest == Rest::Some {
-        session.note("there are more keys than --limit allowed");
-    }
-    session.answer(&Keys { scanned, content })
+    keys::print(session, scan, session.format()).await
 }
 
 async fn get_one(session: &Session, key: Bytes, consistency: Consistency) -> Result<(), Failure> {
@@ -165,38 +107,9 @@ async fn get_one(session: &Session, key: Bytes, consistency: Consistency) -> Res
 
 /// `kvctl show`: a table unless another format is asked for.
 pub(crate) async fn show(session: &Session, args: ShowArgs) -> Result<(), Failure> {
-    let scanned = session.scan(Scan::prefix(args.prefix.unwrap_or_default())).await?;
-    session.answer_as_table(&Keys { scanned, content: Content::KeysAndValues })
-}
-
-fn entries_table(content: Content) -> Table {
-    match content {
-        Content::KeysAndValues => Table::new(&["key", "value", "version", "created", "changed"]),
-        Content::KeysOnly | Content::CountOnly => {
-            Table::new(&["key", "version", "created", "changed"])
-        }
-    }
-}
-
-fn entry_row(key: &[u8], value: Option<&[u8]>, state: &KeyState) -> Vec<String> {
-    let mut row = vec![output::visible_short(key)];
-    row.extend(value.map(output::visible_short));
-    row.extend([
-        state.version.to_string(),
-        state.create_revision.to_string(),
-        state.mod_revision.to_string(),
-    ]);
-    row
-}
-
-fn entry_json(key: &[u8], value: Option<&[u8]>, state: &KeyState) -> Map<String, Value> {
-    let mut object = Map::new();
-    output::json_key(&mut object, key);
-    if let Some(value) = value {
-        output::json_value(&mut object, value);
-    }
-    object.insert("create_revision".to_owned(), json!(state.create_revision.0));
-    object.insert("mod_revision".to_owned(), json!(state.mod_revision.0));
-    object.insert("version".to_owned(), json!(state.version));
-    object
+    let format = match session.format() {
+        Format::Text => Format::Table,
+        other => other,
+    };
+    keys::print(session, Scan::prefix(args.prefix.unwrap_or_default()), format).await
 }

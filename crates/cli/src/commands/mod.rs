@@ -1,6 +1,7 @@
 //! The commands that talk to a cluster, one file for each kind.
 
 mod get;
+mod keys;
 pub(crate) mod log;
 pub(crate) mod serve;
 pub(crate) mod status;
