@@ -99,7 +99,10 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Failure {
         let exit = match &error {
             damage if damage.is_damage() => Exit::Damaged,
-            ServeError::Config(_) | ServeError::Id(_) | ServeError::Exposed { .. } => Exit::Usage,
+            ServeError::Config(_)
+            | ServeError::Id(_)
+            | ServeError::Exposed { .. }
+            | ServeError::SegmentTooSmall { .. } => Exit::Usage,
             ServeError::Home(_) | ServeError::Restore(_) => Exit::Refused,
             ServeError::Listen { .. }
             | ServeError::Data { .. }
