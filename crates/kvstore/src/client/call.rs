@@ -23,6 +23,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The pause doubles up to this.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
+/// With less time than this left, or a quarter of all, no further attempt is made: it would be in
+/// doubt more often than answered.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
+
 /// What is asked, and of whom.
 pub(super) struct Call<'a> {
     pub(super) inner: &'a Arc<Inner>,
@@ -124,6 +128,9 @@ impl<'a> Call<'a> {
                 Next::Again => None,
                 Next::AskAnother => Some(reached.index),
                 Next::Pause => {
+                    if self.remaining() < pause + ATTEMPT_MIN.min(self.timeout / 4) {
+                        return End::Deadline;
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                     Some(reached.index)
@@ -185,7 +192,7 @@ impl<'a> Call<'a> {
                 Err(SendError::Crowded) => room.await,
                 Err(SendError::Closed(why)) => {
                     self.attempts().why = why.to_string();
-                    return Err(self.lost(reached));
+                    return Err(self.lost());
                 }
                 Err(SendError::TooLong(error)) => return Err(Next::too_long(&error)),
             }
@@ -202,7 +209,7 @@ impl<'a> Call<'a> {
             Err(Lost { sent: Sent::Maybe, why }) => Err(self.unanswered(reached, why.to_string())),
             Err(Lost { sent: Sent::No, why }) => {
                 self.attempts().why = why.to_string();
-                Err(self.lost(reached))
+                Err(self.lost())
             }
         }
     }

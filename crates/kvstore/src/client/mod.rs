@@ -48,7 +48,7 @@ pub use session::{RequestId, RequestIdError};
 use crate::store::{Condition, Operation, Reply};
 use crate::wire::request::{Get, Log, Request};
 use crate::wire::response::{LogEntries, StatusReport, Value};
-use crate::wire::{Consistency, Response};
+use crate::wire::{Consistency, Response, Route};
 use bytes::Bytes;
 use call::{Ask, Call};
 use directory::Directory;
@@ -181,6 +181,14 @@ impl Client {
 }
 
 impl Inner {
+    /// Which servers may answer.
+    fn route(&self) -> Route {
+        match self.options.redirect {
+            Redirect::Follow => Route::Any,
+            Redirect::Never => Route::LeaderOnly,
+        }
+    }
+
     fn find(&self, endpoint: &Endpoint) -> Result<directory::ServerIndex, ServerCondition> {
         let found = self.directory.find_or_add(endpoint);
         found.ok_or_else(|| ServerCondition::Failed("too many servers are known".to_owned()))

@@ -100,13 +100,12 @@ impl Call<'_> {
             attempts.unanswered.push(server);
         }
         drop(attempts);
-        self.lost(reached)
+        self.lost()
     }
 
-    /// The connection is no more. Another server is tried at once, if there is one that has not
-    /// yet been lost to this call.
-    pub(super) fn lost(&self, reached: &Reached) -> Next {
-        self.inner.directory.forget_leader(reached.index);
+    /// The connection is no more. The first time, another server is tried at once; a call that
+    /// loses one connection after the other takes its time.
+    pub(super) fn lost(&self) -> Next {
         let mut attempts = self.attempts();
         attempts.connections_lost += 1;
         match attempts.connections_lost {
@@ -183,10 +182,14 @@ impl Call<'_> {
                 attempts.refusal = Some(refused);
                 Next::Pause
             }
-            ErrorCode::Timeout => {
-                attempts.refusal = Some(refused);
-                Next::Return(End::Deadline)
-            }
+            ErrorCode::Timeout => Next::Return(match self.ask {
+                Ask::Write(..) => End::Failed(refused),
+                Ask::Read(_) => End::Settled(ClientError::ReadTimeout {
+                    server: reached.server(),
+                    timeout: self.timeout,
+                    why: attempts.why.clone(),
+                }),
+            }),
             ErrorCode::TooLarge
             | ErrorCode::Invalid
             | ErrorCode::SessionExpired

@@ -192,7 +192,7 @@ impl Call<'_> {
         let mut link = ScanLink {
             link: link.map_err(|error: ConnectError| {
                 self.attempts().why = error.to_string();
-                self.lost(reached)
+                self.lost()
             })?,
         };
         request.set_timeout_ms(self.remaining_ms());
@@ -244,15 +244,5 @@ impl ScanLink {
             }
         };
         timeout(patience, read).await.unwrap_or(Err(Interrupted::TimedOut))
-    }
-}
-
-impl Inner {
-    /// Which servers may answer.
-    pub(super) fn route(self: &Arc<Inner>) -> crate::wire::Route {
-        match self.options.redirect {
-            super::Redirect::Follow => crate::wire::Route::Any,
-            super::Redirect::Never => crate::wire::Route::LeaderOnly,
-        }
     }
 }

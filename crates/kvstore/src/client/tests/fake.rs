@@ -1,5 +1,6 @@
 //! A server that does what a test tells it, one frame at a time.
 
+use super::PATIENCE;
 use crate::client::Endpoint;
 use crate::store::Revision;
 use crate::wire::frame::{self, FRAME_BYTES_MAX, Frame, HANDSHAKE_FRAME_BYTES_MAX, Message};
@@ -10,7 +11,8 @@ use crate::wire::{LeaderHint, Response};
 use bytes::BytesMut;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 /// A server of the cluster `demo` at a port of its own.
 pub(super) struct Fake {
@@ -29,7 +31,18 @@ pub(super) struct Peer {
 
 impl Fake {
     pub(super) async fn start(id: &'static str) -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Fake::at(id, TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// A server whose system takes little off a client's hands before it reads it.
+    pub(super) async fn start_with_a_small_window(id: &'static str) -> Fake {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Fake::at(id, socket.listen(16).unwrap())
+    }
+
+    fn at(id: &'static str, listener: TcpListener) -> Fake {
         let address = listener.local_addr().unwrap().to_string();
         Fake { id, address, commit: 40, listener }
     }
@@ -40,7 +53,8 @@ impl Fake {
 
     /// Accepts a connection and nothing more.
     pub(super) async fn accept_silently(&self) -> Peer {
-        let (stream, _) = self.listener.accept().await.unwrap();
+        let accepted = timeout(PATIENCE, self.listener.accept()).await;
+        let (stream, _) = accepted.expect("no client has come").unwrap();
         Peer { stream, input: BytesMut::new() }
     }
 
@@ -101,7 +115,7 @@ impl Fake {
     /// Whether no further client comes for a while.
     pub(super) async fn is_left_alone(&self) -> bool {
         let patience = Duration::from_millis(50);
-        tokio::time::timeout(patience, self.listener.accept()).await.is_err()
+        timeout(patience, self.listener.accept()).await.is_err()
     }
 }
 
@@ -114,7 +128,8 @@ impl Peer {
             if let Some(frame) = frame::decode(&mut self.input, frame_bytes_max).unwrap() {
                 return Some(frame);
             }
-            if self.stream.read_buf(&mut self.input).await.unwrap_or(0) == 0 {
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await;
+            if read.expect("nothing has come from the client").unwrap_or(0) == 0 {
                 return None;
             }
         }

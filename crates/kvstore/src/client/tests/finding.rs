@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::handshake::{Refused, RefusedReason};
+use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// An address where nobody listens.
@@ -148,6 +149,30 @@ async fn a_hint_at_a_server_that_is_gone_does_not_lead_into_a_loop() {
 }
 
 #[tokio::test]
+async fn a_server_that_insists_on_one_that_is_gone_is_not_flooded() {
+    let s2 = Fake::start("s2").await;
+    let gone = nowhere("s1").await;
+    let endpoints = vec![gone.clone(), s2.endpoint()];
+    let client = Client::new(ClientOptions { endpoints, ..options(&[], SHORT) }).unwrap();
+    let asked = std::cell::Cell::new(0);
+    let script = async {
+        let insist = |_| {
+            asked.set(asked.get() + 1);
+            let hint = LeaderHint { id: "s1".to_owned(), address: gone.address.clone(), term: 6 };
+            Response::Error(ErrorReply::not_leader(candidate(), Some(hint)))
+        };
+        s2.accept().await.answer_all(insist).await;
+    };
+    tokio::select! {
+        written = client.set("a", "1") => {
+            assert!(written.unwrap_err().is_definite());
+        }
+        () = script => {}
+    }
+    assert!(asked.get() < 30, "asked {} times in {SHORT:?}", asked.get());
+}
+
+#[tokio::test]
 async fn nobody_to_be_reached_means_that_nothing_was_sent() {
     let options = ClientOptions {
         endpoints: vec![nowhere("s1").await, nowhere("s2").await],
@@ -182,6 +207,7 @@ async fn a_refused_handshake_ends_the_call_before_its_deadline() {
             }
         }
     };
+    let begun = Instant::now();
     tokio::select! {
         written = client.set("a", "1") => assert_eq!(
             written.unwrap_err().to_string(),
@@ -193,6 +219,7 @@ async fn a_refused_handshake_ends_the_call_before_its_deadline() {
         ),
         () = script => {}
     }
+    assert!(begun.elapsed() < PATIENCE / 2);
 }
 
 #[tokio::test]

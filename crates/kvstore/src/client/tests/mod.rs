@@ -17,7 +17,7 @@ use fake::{Fake, Peer};
 use std::time::Duration;
 
 /// Long enough that only a broken test waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// For stories that end with the deadline.
 const SHORT: Duration = Duration::from_millis(300);
 

@@ -91,6 +91,22 @@ async fn a_read_that_is_not_answered_in_time_has_changed_nothing() {
 }
 
 #[tokio::test]
+async fn a_read_that_the_server_could_not_confirm_in_time_has_changed_nothing() {
+    let s1 = Fake::start("s1").await;
+    let client = client(&[&s1], PATIENCE);
+    let text = "the read could not be confirmed in time";
+    let script = async {
+        let mut peer = s1.accept().await;
+        let (id, _) = peer.request().await;
+        let error = ErrorReply::nothing_happened(ErrorCode::Timeout, text);
+        peer.answer(id, Response::Error(error)).await;
+    };
+    let (read, ()) = tokio::join!(client.get("a"), script);
+    let error = read.unwrap_err();
+    assert!(matches!(&error, ClientError::ReadTimeout { why, .. } if why == text), "{error:?}");
+}
+
+#[tokio::test]
 async fn no_leader_tells_how_every_server_was_found() {
     let (s1, s2) = (Fake::start("s1").await, Fake::start("s2").await);
     let gone = Endpoint { id: Some("s3".to_owned()), address: "127.0.0.1:1".to_owned() };
@@ -164,6 +180,23 @@ async fn an_error_that_leaves_the_outcome_open_is_followed_up() {
     };
     let (written, ()) = tokio::join!(client.set("a", "1"), script);
     assert_eq!(written, Ok(done()));
+}
+
+#[tokio::test]
+async fn an_error_that_leaves_the_outcome_open_is_never_taken_for_a_refusal() {
+    let s1 = Fake::start("s1").await;
+    let client = client(&[&s1], PATIENCE);
+    let script = async {
+        let mut peer = s1.accept().await;
+        let (id, _) = peer.write().await;
+        let error = ErrorReply::unknown(ErrorCode::Internal, "the log was closed");
+        peer.answer(id, Response::Error(error)).await;
+        peer
+    };
+    let (written, _peer) = tokio::join!(client.set("a", "1"), script);
+    let error = written.unwrap_err();
+    let ClientError::Unknown { sent_to, why, .. } = error else { panic!("{error:?}") };
+    assert_eq!((sent_to, why.as_str()), (vec!["s1".to_owned()], "the log was closed"));
 }
 
 #[tokio::test]

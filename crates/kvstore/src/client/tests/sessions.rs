@@ -89,7 +89,9 @@ async fn an_expired_session_leaves_an_earlier_attempt_unknown() {
     };
     let (written, _peer) = tokio::join!(client.set("a", "1"), script);
     let error = written.unwrap_err();
-    assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
+    let ClientError::Unknown { sent_to, why, .. } = error else { panic!("{error:?}") };
+    assert_eq!(sent_to, ["s1"]);
+    assert!(why.starts_with("the session has expired"), "{why}");
 }
 
 #[tokio::test]
