@@ -13,7 +13,6 @@ use crate::wire::response::{ChunkEnd, Entry, ScanChunk};
 use crate::wire::{Response, frame};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;

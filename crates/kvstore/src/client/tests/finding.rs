@@ -84,7 +84,7 @@ async fn a_client_tied_to_a_follower_is_told_who_leads() {
     let script = async {
         let mut peer = s1.accept().await;
         let (id, request) = peer.request().await;
-        assert!(matches!(request, Request::Get(Get { route: crate::wire::Route::LeaderOnly, .. })));
+        assert!(matches!(request, Request::Get(Get { route: Route::LeaderOnly, .. })));
         let server = ServerState { role: ServerRole::Follower, term: 6 };
         let refusal = ErrorReply::not_leader(server, Some(leader.clone()));
         peer.answer(id, Response::Error(refusal)).await;
