@@ -1,6 +1,6 @@
 //! A batch: what one write and one fdatasync carry, and what a crash keeps or loses as a whole.
 //!
-//! Header, directory, payloads, zeros up to a multiple of eight. The header can be judged alone,
+//! Header, directory, payloads, padding up to a multiple of eight. The header can be judged alone,
 //! which makes a search past damage linear; the directory is covered by its own checksum, which
 //! makes every length trustworthy before it is followed; each payload is covered by the checksum
 //! in its row, so that one rotten payload takes no other along.
@@ -16,6 +16,11 @@ pub(crate) const BATCH_HEADER_BYTES: u64 = 32;
 pub(crate) const ALIGNMENT: u64 = 8;
 
 const FLAG_SYNCED: u32 = 1;
+
+/// The last byte of every batch. A batch usually shares its last sector with the next one. If what
+/// it has there were zeros, it would look whole although that sector never reached the medium, and
+/// the next write into a sector that holds nothing may turn it into garbage.
+const END_MARK: u8 = 0xbe;
 
 /// Whether everything before a batch was synced when the batch was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +85,26 @@ pub(crate) fn batch_bytes(directory_bytes: u64, payload_bytes: u64) -> u64 {
     BATCH_HEADER_BYTES
         .saturating_add(directory_bytes)
         .saturating_add(payload_bytes)
+        .saturating_add(1)
         .checked_next_multiple_of(ALIGNMENT)
         .unwrap_or(u64::MAX)
+}
+
+/// Whether the bytes behind the payloads are what a writer puts there.
+pub(crate) fn is_padding(bytes: &[u8]) -> bool {
+    match bytes.split_last() {
+        Some((last, zeros)) => *last == END_MARK && zeros.iter().all(|byte| *byte == 0),
+        None => false,
+    }
+}
+
+/// The padding of a batch that has room for `length` bytes of it.
+pub(crate) fn padding(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    if let Some(last) = bytes.last_mut() {
+        *last = END_MARK;
+    }
+    bytes
 }
 
 /// Where a batch will stand and what it continues.
@@ -126,8 +149,9 @@ pub(crate) fn encode_batch<'e>(
         buffer.extend_from_slice(&entry.payload);
     }
     let unpadded = buffer.len().saturating_sub(begin);
-    let total_bytes = unpadded.next_multiple_of(ALIGNMENT as usize);
-    buffer.resize(begin.saturating_add(total_bytes), 0);
+    let total_bytes = unpadded.saturating_add(1).next_multiple_of(ALIGNMENT as usize);
+    buffer.resize(begin.saturating_add(total_bytes).saturating_sub(1), 0);
+    buffer.push(END_MARK);
 
     let directory_end = directory.saturating_add(directory_bytes);
     let directory_crc = crc32fast::hash(buffer.get(directory..directory_end).unwrap_or_default());

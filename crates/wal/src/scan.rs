@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::{ALIGNMENT, BATCH_HEADER_BYTES, BatchHeader, Before, batch_bytes};
+use crate::batch::{ALIGNMENT, BATCH_HEADER_BYTES, BatchHeader, Before, batch_bytes, is_padding};
 use crate::disk::File;
 use crate::entry::Position;
 use crate::error::{Damage, Failure};
@@ -63,7 +63,7 @@ pub(crate) struct DamagedBatch {
     pub(crate) last_before: u64,
     /// Its entries whose payloads do not match, as far as later batches did not cut them.
     pub(crate) lost: Vec<Position>,
-    /// Where its padding begins and ends, if that is all zeros no more.
+    /// Where its padding begins and ends, if that is not as it was written.
     pub(crate) padding: Option<(u64, u64)>,
     /// Set if the medium refused to read, which a torn write never causes.
     pub(crate) unreadable: Option<Failure>,
@@ -381,7 +381,7 @@ impl Scanner<'_> {
         }
         let end = offset.saturating_add(u64::from(header.total_bytes));
         match self.source.view(self.window, at, end.saturating_sub(at)) {
-            Ok(padding) if padding.iter().all(|byte| *byte == 0) => {}
+            Ok(padding) if is_padding(padding) => {}
             Ok(_) => damaged.padding = Some((at, end)),
             Err(failure) => {
                 damaged.padding = Some((at, end));

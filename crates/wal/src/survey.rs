@@ -237,15 +237,16 @@ impl<'a> Surveyor<'a> {
     }
 
     /// Whether the very batch that holds the link was torn, so that the segment is still unused.
+    ///
+    /// The floor has no say here: what it promises is in the segment before, which is read again
+    /// as the last one, or nowhere.
     fn is_torn_at_link(&self, part: &Part) -> Result<bool, OpenError> {
         let Content::Scanned(scanned) = &part.content else { return Ok(false) };
         let first = scanned.damaged.first();
         let Some(damaged) = first.filter(|first| first.offset == SEGMENT_HEADER_BYTES) else {
             return Ok(false);
         };
-        let start = scanned.tally.boundary.start.index;
-        let sequence = part.source.sequence;
-        if self.is_proven(sequence, damaged.offset, damaged.last_before, start) {
+        if (part.source.sequence, damaged.offset) < self.proof {
             return Ok(false);
         }
         match &damaged.unreadable {

@@ -8,7 +8,7 @@
 //!
 //! Nothing here writes. What is to be put in order stands in the result.
 
-use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before};
+use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before, padding};
 use crate::disk::Disk;
 use crate::entry::Position;
 use crate::error::{Damage, LostRange, OpenError};
@@ -233,7 +233,8 @@ impl Surveyor<'_> {
                 }
                 verdict.lost.extend(damaged.lost.iter().map(|lost| (sequence, *lost)));
                 if let Some((offset, end)) = damaged.padding {
-                    let bytes = vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(0)];
+                    let length = usize::try_from(end.saturating_sub(offset)).unwrap_or(0);
+                    let bytes = padding(length);
                     verdict.mends.push(Mend { source: part.source.clone(), offset, bytes });
                 }
             }

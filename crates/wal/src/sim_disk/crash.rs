@@ -20,7 +20,7 @@ pub enum Pending {
         path: String,
         /// Counted from the beginning of the file.
         number: u64,
-        /// It held nothing, or zeros that only filled it, so it may be torn or garbled.
+        /// It held only zeros, so it may be torn or garbled.
         is_blank: bool,
     },
     /// A created, renamed or removed file.

@@ -19,20 +19,10 @@ enum State {
     Abandoned,
 }
 
-/// Whether a sector holds anything. Bytes that were written are held even if they are zeros, as
-/// long as the write as a whole was more than zeros; a sector that was zeroed in full is blank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holding {
-    Data,
-    Blank,
-    AsBefore,
-}
-
 #[derive(Clone, Debug)]
 struct PendingSector {
     before: Sector,
     state: State,
-    holding: Holding,
 }
 
 /// A file.
@@ -41,8 +31,6 @@ pub(super) struct Inode {
     data: Vec<u8>,
     durable_len: u64,
     pending: BTreeMap<u64, PendingSector>,
-    /// Sectors whose durable bytes mean something.
-    held: BTreeSet<u64>,
     spoiled: BTreeSet<u64>,
 }
 
@@ -91,43 +79,18 @@ impl Inode {
     }
 
     /// Remembers what the medium holds of the sectors of a stretch that is about to change.
-    fn touch(&mut self, begin: u64, end: u64, is_zeros: bool) {
+    fn touch(&mut self, begin: u64, end: u64) {
         for number in begin / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
-            let from = number.saturating_mul(SECTOR_BYTES);
-            let is_whole = begin <= from && from.saturating_add(SECTOR_BYTES) <= end;
             let before = self.sector(number);
-            let pending = self.pending.entry(number).or_insert(PendingSector {
-                before,
-                state: State::Dirty,
-                holding: Holding::AsBefore,
-            });
-            pending.state = State::Dirty;
-            pending.holding = match (is_zeros, is_whole) {
-                (false, _) => Holding::Data,
-                (true, true) => Holding::Blank,
-                (true, false) => pending.holding,
-            };
+            let pending = PendingSector { before, state: State::Dirty };
+            self.pending.entry(number).or_insert(pending).state = State::Dirty;
             self.spoiled.remove(&number);
-        }
-    }
-
-    /// Notes that a pending sector is durable as it was written.
-    fn hold(&mut self, number: u64, holding: Holding) {
-        match holding {
-            Holding::Data => {
-                self.held.insert(number);
-            }
-            Holding::Blank => {
-                self.held.remove(&number);
-            }
-            Holding::AsBefore => {}
         }
     }
 
     pub(super) fn write(&mut self, buffer: &[u8], offset: u64) {
         let end = offset.saturating_add(buffer.len() as u64);
-        let is_zeros = buffer.iter().all(|byte| *byte == 0);
-        self.touch(offset, end, is_zeros);
+        self.touch(offset, end);
         if self.len() < end {
             self.data.resize(position(end), 0);
         }
@@ -138,20 +101,13 @@ impl Inode {
 
     pub(super) fn set_len(&mut self, len: u64) {
         if len < self.len() {
-            self.touch(len, self.len(), true);
+            self.touch(len, self.len());
         }
         self.data.resize(position(len), 0);
     }
 
     pub(super) fn sync(&mut self) {
-        for (number, sector) in std::mem::take(&mut self.pending) {
-            match sector.state {
-                State::Dirty => self.hold(number, sector.holding),
-                State::Abandoned => {
-                    self.pending.insert(number, sector);
-                }
-            }
-        }
+        self.pending.retain(|_, pending| pending.state == State::Abandoned);
         self.durable_len = self.len();
     }
 
@@ -193,20 +149,16 @@ impl Inode {
         let longest = self.len().max(len);
         self.data.resize(position(longest), 0);
         for (number, sector) in std::mem::take(&mut self.pending) {
-            let is_blank = !self.held.contains(&number);
+            let is_blank = sector.before.iter().all(|byte| *byte == 0);
             let pending = Pending::Sector { path: path.to_owned(), number, is_blank };
             let fate = choose(&pending);
             let mut content = self.sector(number);
             match fate {
-                Fate::Keep => self.hold(number, sector.holding),
+                Fate::Keep => {}
                 Fate::Tear { bytes } if is_blank => {
                     content.iter_mut().skip(usize::from(bytes)).for_each(|byte| *byte = 0);
-                    self.hold(number, sector.holding);
                 }
-                Fate::Garble { seed } if is_blank => {
-                    content = garbage(seed);
-                    self.held.insert(number);
-                }
+                Fate::Garble { seed } if is_blank => content = garbage(seed),
                 _ => content = sector.before,
             }
             self.put_sector(number, &content);

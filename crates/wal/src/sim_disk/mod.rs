@@ -10,8 +10,8 @@
 //! until the next crash makes that handle useless.
 //!
 //! The model of a power cut: a sector that holds durable bytes is afterwards as before or as
-//! written, whole. One that was never written, or only filled with zeros, may also be torn, or
-//! hold garbage. Each change of a name happened or did not; a rename is never half done.
+//! written, whole. One that holds nothing but zeros may also be torn, or hold garbage. Each change
+//! of a name happened or did not; a rename is never half done.
 
 mod crash;
 mod fault;

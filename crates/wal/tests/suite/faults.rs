@@ -6,7 +6,7 @@ use wal::{
     Wal, WalError,
 };
 
-use crate::harness::{Harness, Random, observe, options, seeds};
+use crate::harness::{Harness, Random, for_seeds, observe, options};
 
 fn entries(range: std::ops::RangeInclusive<u64>) -> Append {
     let entry = |index| Entry::new(index, 1, 0, format!("payload of {index}").into_bytes());
@@ -69,7 +69,7 @@ fn a_failed_write_poisons_the_log_for_good() {
 
 #[test]
 fn a_failed_write_or_sync_at_any_moment_loses_nothing_that_was_acknowledged() {
-    for seed in seeds(150) {
+    for_seeds(150, |seed| {
         for kind in [
             OperationKind::Write,
             OperationKind::SyncData,
@@ -98,7 +98,7 @@ fn a_failed_write_or_sync_at_any_moment_loses_nothing_that_was_acknowledged() {
             harness.medium.crash_with(|_| Fate::Lose);
             harness.recover(Check::default(), &format!("{story}, then the power went"));
         }
-    }
+    });
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn bytes_of_a_torn_batch_never_come_back() {
 
 #[test]
 fn opening_twice_changes_nothing_and_a_second_owner_is_refused() {
-    for seed in seeds(40) {
+    for_seeds(40, |seed| {
         let mut random = Random(seed);
         let mut harness = Harness::create(4096);
         harness.medium.inject(100 + seed, None, Fault::PowerOff);
@@ -238,5 +238,5 @@ fn opening_twice_changes_nothing_and_a_second_owner_is_refused() {
         assert_eq!(harness.medium.files(), files, "seed {seed}");
         let again: Vec<_> = files.iter().map(|file| harness.medium.contents(file)).collect();
         assert!(again == contents, "seed {seed}: opening an orderly log writes nothing");
-    }
+    });
 }

@@ -37,10 +37,21 @@ impl Random {
     }
 }
 
-/// The seeds of a random test: `default` of them, or as many as `WAL_TEST_SEEDS` asks for.
-pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
-    let asked = std::env::var("WAL_TEST_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..asked.unwrap_or(default)
+/// Runs a story for `default` seeds, or for those that `WAL_TEST_SEEDS` asks for: `500`, or
+/// `925..926`. A failure names its seed.
+pub(crate) fn for_seeds(default: u64, story: impl Fn(u64)) {
+    let asked = std::env::var("WAL_TEST_SEEDS").unwrap_or_default();
+    let seeds = match asked.split_once("..") {
+        Some((first, end)) => first.parse().unwrap()..end.parse().unwrap(),
+        None => 0..asked.parse().unwrap_or(default),
+    };
+    for seed in seeds {
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| story(seed)));
+        if let Err(panic) = told {
+            eprintln!("the failure above has seed {seed}: WAL_TEST_SEEDS={seed}..{}", seed + 1);
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 /// What the log should hold.

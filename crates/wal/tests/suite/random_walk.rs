@@ -4,7 +4,7 @@
 use wal::sim_disk::{Fault, OperationKind};
 use wal::{Check, Fsync};
 
-use crate::harness::{Harness, Random, observe, options, seeds};
+use crate::harness::{Harness, Random, for_seeds, observe, options};
 
 const SEGMENT_SIZES: [u64; 3] = [4096, 6144, 16384];
 
@@ -53,21 +53,17 @@ fn cut_the_power(harness: &mut Harness, random: &mut Random, story: &str) {
 
 #[test]
 fn a_log_survives_power_cuts_at_any_moment_of_any_life() {
-    for seed in seeds(200) {
-        live(seed, 200, Fsync::Always);
-    }
+    for_seeds(200, |seed| live(seed, 200, Fsync::Always));
 }
 
 #[test]
 fn without_syncs_a_power_cut_leaves_an_earlier_state_and_never_looks_like_damage() {
-    for seed in seeds(150) {
-        live(seed, 200, Fsync::UnsafeNever);
-    }
+    for_seeds(150, |seed| live(seed, 200, Fsync::UnsafeNever));
 }
 
 #[test]
 fn interrupted_and_short_calls_change_nothing() {
-    for seed in seeds(60) {
+    for_seeds(60, |seed| {
         let mut random = Random(seed);
         let mut harness = Harness::create(SEGMENT_SIZES[random.below(3) as usize]);
         for _ in 0..150 {
@@ -89,5 +85,5 @@ fn interrupted_and_short_calls_change_nothing() {
         }
         let seen = observe(harness.wal.as_ref().unwrap());
         assert!(seen == harness.model, "seed {seed}: the log is not as its model");
-    }
+    });
 }
