@@ -144,6 +144,17 @@ impl Wal {
         self.ensure_room(alone, weight, reset.is_some())
     }
 
+    /// Whether an append can be staged now without overfilling the batch behind a flush.
+    pub(crate) fn fits_behind_flush(&self, append: &Append) -> bool {
+        if self.in_flight.is_none() || append.reset.is_some() {
+            return true;
+        }
+        let count = self.staged.count(self.last.index).saturating_add(append.entries.len() as u64);
+        let added: u64 = append.entries.iter().map(Entry::payload_bytes).sum();
+        let bytes = bytes_max(count, self.staged.payload_bytes.saturating_add(added));
+        bytes <= self.options.batch_bytes_max || self.staged.is_empty(self.last.index)
+    }
+
     fn stage_reset(&mut self, position: Position) {
         self.recent.clear();
         self.recent_bytes = 0;

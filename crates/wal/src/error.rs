@@ -243,6 +243,9 @@ pub enum AppendError {
         /// What can be taken.
         room: u64,
     },
+    /// The [`Committer`](crate::Committer) was stopped.
+    #[error("the log was stopped")]
+    Stopped,
     /// What is queued fills a batch while another one is being written; the append may be
     /// repeated when the flush that is out has been finished.
     #[error("a commit is running, and {bytes} bytes more do not fit into the batch behind it")]
@@ -262,6 +265,9 @@ pub enum WalError {
     /// staged and not yet acknowledged is unknown until the log is opened again.
     #[error("the log is poisoned: {0}")]
     Poisoned(#[source] Failure),
+    /// The [`Committer`](crate::Committer) was stopped.
+    #[error("the log was stopped")]
+    Stopped,
     /// A flush is out; it must be finished first.
     #[error("a commit is running elsewhere")]
     InFlight,

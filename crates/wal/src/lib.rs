@@ -22,17 +22,17 @@
 //!
 //! # What it leaves to others
 //!
-//! It does not know what the entries mean, has no network, no clock, no executor, and never starts
-//! a thread. It does not recycle segments, compress, or encrypt.
-//! A lost *last* batch cannot be told from a torn one; no local format can. [`Wal::close`] makes a
+//! It does not know what the entries mean, has no network, no clock, no executor, and starts no
+//! thread but for [`Committer`], whose purpose that is. It does not recycle segments, compress, or
+//! encrypt. A lost *last* batch cannot be told from a torn one; no local format can. [`Wal::close`] makes a
 //! mark that spares an orderly stop this doubt.
 //!
 //! # Where to read
 //!
 //! [`entry`](Entry) and [`options`](Options) say what goes in. `segment`, `record` and `batch` are
 //! the format, which docs/WAL_FORMAT.md draws byte by byte. `tally` counts what records amount to;
-//! `active`, `staged`, `append` and `room` write them; `reader` reads entries back. Opening goes
-//! from `inventory` (what files are there) over `scan` (how far is one segment whole) and `survey`
+//! `staged`, `append`, `active`, `commit` and `room` write them; `reader` reads entries back.
+//! Opening goes from `inventory` (what files are there) over `scan` (how far is one segment whole) and `survey`
 //! (which segments make up the log) to `verdict` (what is damage, what is torn) and `open`. All of
 //! it stands on [`disk`], which tests replace with `sim_disk`.
 
@@ -40,6 +40,7 @@ mod active;
 mod append;
 mod batch;
 mod commit;
+mod committer;
 pub mod disk;
 mod entry;
 mod error;
@@ -66,6 +67,7 @@ mod wal;
 mod window;
 
 pub use commit::{Flush, FlushDone};
+pub use committer::{Committer, Outcome};
 pub use disk::{Disk, File, Lock};
 pub use entry::{Append, Entry, METADATA_MAX, Metadata, MetadataTooLong, Position, Ticket};
 pub use error::{

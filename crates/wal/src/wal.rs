@@ -195,6 +195,11 @@ impl Wal {
         self.durable_ticket
     }
 
+    /// The ticket of the newest append, staged included.
+    pub fn newest_ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// The newest metadata, staged included.
     pub fn metadata(&self) -> Option<Metadata> {
         self.metadata

@@ -1,0 +1,232 @@
+//! A log shared by many threads: one thread commits, and takes along everything that was appended
+//! while its last fdatasync ran. There is no timer: an idle log commits at once, a busy one groups
+//! by itself.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use crate::entry::{Append, Position, Ticket};
+use crate::error::{AppendError, WalError};
+use crate::successor::Job;
+use crate::wal::Wal;
+
+/// Owns a [`Wal`] together with a thread that commits it and one that makes segments ahead.
+///
+/// A ticket completes only when a sync that *started* after its bytes were written has returned.
+/// After a failure every waiter, present and future, is told the same cause.
+#[derive(Debug)]
+pub struct Committer {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The committing thread waits here for something to commit.
+    work: Condvar,
+    /// Callers wait here for their batch, those of even and of odd ones apart, so that a batch
+    /// that completes does not wake those of the next.
+    done: [Condvar; 2],
+}
+
+#[derive(Debug)]
+struct State {
+    wal: Option<Wal>,
+    /// The number of the batch that is being staged.
+    batch: u64,
+    /// The newest ticket in the batch that is being written.
+    writing: Option<Ticket>,
+    is_idle: bool,
+    is_stopping: bool,
+}
+
+/// What the committing thread tells its observer.
+pub type Outcome = Result<Ticket, WalError>;
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn done(&self, batch: u64) -> &Condvar {
+        let [even, odd] = &self.done;
+        if batch.is_multiple_of(2) { even } else { odd }
+    }
+
+    fn wake_everyone(&self) {
+        self.work.notify_all();
+        self.done.iter().for_each(Condvar::notify_all);
+    }
+}
+
+fn wait<'s>(on: &Condvar, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+    on.wait(state).unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Committer {
+    /// Takes over a log. `observer` is called on the committing thread after every commit, for
+    /// callers that do not wait but want to be told; it must not call back into the committer.
+    pub fn start(
+        wal: Wal,
+        observer: impl FnMut(Outcome) + Send + 'static,
+    ) -> io::Result<Committer> {
+        let state =
+            State { wal: Some(wal), batch: 0, writing: None, is_idle: false, is_stopping: false };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            done: [Condvar::new(), Condvar::new()],
+        });
+        let (jobs, orders) = channel();
+        let mut committer = Committer { shared: Arc::clone(&shared), threads: Vec::new() };
+        let maker = Arc::clone(&shared);
+        let make =
+            Builder::new().name("wal-segments".into()).spawn(move || run_jobs(&maker, &orders));
+        committer.threads.push(make?);
+        let commit = Builder::new()
+            .name("wal-commit".into())
+            .spawn(move || commit_all(&shared, observer, &jobs));
+        committer.threads.push(commit?);
+        Ok(committer)
+    }
+
+    /// Stages what `build` makes of the last position in the log, which no other caller can move
+    /// meanwhile. If it has to wait for the disk to catch up, `build` is called again.
+    pub fn append(&self, mut build: impl FnMut(Position) -> Append) -> Result<Ticket, AppendError> {
+        let mut state = self.shared.lock();
+        loop {
+            let Some(wal) = &mut state.wal else {
+                return Err(AppendError::Stopped);
+            };
+            let append = build(wal.last());
+            if wal.fits_behind_flush(&append) {
+                let ticket = wal.stage(append)?;
+                if state.is_idle {
+                    self.shared.work.notify_one();
+                }
+                return Ok(ticket);
+            }
+            // The batch that is being staged is full, so the one before it must complete first.
+            let before = state.batch.saturating_sub(1);
+            state = wait(self.shared.done(before), state);
+        }
+    }
+
+    /// Waits until everything up to a ticket is durable.
+    pub fn wait(&self, ticket: Ticket) -> Result<(), WalError> {
+        let mut state = self.shared.lock();
+        loop {
+            let Some(wal) = &state.wal else { return Err(WalError::Stopped) };
+            if wal.durable_ticket() >= ticket {
+                return Ok(());
+            }
+            wal.check_poison()?;
+            let is_writing = state.writing.is_some_and(|writing| ticket <= writing);
+            let batch = if is_writing { state.batch.saturating_sub(1) } else { state.batch };
+            state = wait(self.shared.done(batch), state);
+        }
+    }
+
+    /// Looks at the log, or stages more than [`append`](Committer::append) can: a prefix removal.
+    /// Everyone else waits meanwhile. `None` if the committer was stopped.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Wal) -> T) -> Option<T> {
+        let mut state = self.shared.lock();
+        let result = state.wal.as_mut().map(look);
+        if state.is_idle {
+            self.shared.work.notify_one();
+        }
+        result
+    }
+
+    /// Commits what is staged, ends the threads, and gives the log back.
+    pub fn stop(mut self) -> Result<Wal, WalError> {
+        self.join();
+        let wal = self.shared.lock().wal.take().ok_or(WalError::Stopped)?;
+        wal.check_poison()?;
+        Ok(wal)
+    }
+
+    fn join(&mut self) {
+        self.shared.lock().is_stopping = true;
+        self.shared.wake_everyone();
+        // The committing thread ends first: it holds the other one's orders.
+        while let Some(thread) = self.threads.pop() {
+            // A thread that panicked has printed why, and has left the log as after a crash.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.join();
+        self.shared.lock().wal = None;
+        self.shared.wake_everyone();
+    }
+}
+
+/// The committing thread.
+fn commit_all(shared: &Shared, mut observer: impl FnMut(Outcome), jobs: &Sender<Job>) {
+    let mut state = shared.lock();
+    loop {
+        let begun = match &mut state.wal {
+            Some(wal) => {
+                if let Some(job) = wal.take_job() {
+                    // Nobody receives only when everything is about to end.
+                    let _ = jobs.send(job);
+                }
+                wal.begin_commit()
+            }
+            None => return,
+        };
+        let flush = match begun {
+            Ok(Some(flush)) => flush,
+            Ok(None) if state.is_stopping => return,
+            Ok(None) => {
+                state.is_idle = true;
+                state = wait(&shared.work, state);
+                state.is_idle = false;
+                continue;
+            }
+            Err(error) => {
+                drop(state);
+                observer(Err(error));
+                shared.wake_everyone();
+                return;
+            }
+        };
+        let batch = state.batch;
+        state.batch = batch.saturating_add(1);
+        state.writing = state.wal.as_ref().map(Wal::newest_ticket);
+        drop(state);
+        let done = flush.run();
+        state = shared.lock();
+        state.writing = None;
+        let Some(wal) = &mut state.wal else { return };
+        let outcome = wal.finish_commit(done);
+        drop(state);
+        shared.done(batch).notify_all();
+        let is_over = outcome.is_err();
+        observer(outcome);
+        if is_over {
+            shared.wake_everyone();
+            return;
+        }
+        state = shared.lock();
+    }
+}
+
+/// The thread that makes segments ahead and removes old ones.
+fn run_jobs(shared: &Shared, orders: &Receiver<Job>) {
+    for job in orders {
+        let done = job.run();
+        let mut state = shared.lock();
+        let Some(wal) = &mut state.wal else { return };
+        // A poisoned log tells everyone at the next commit. Any other failure costs time only:
+        // the log makes its segment itself, and what was not removed goes at the next opening.
+        let _ = wal.finish_job(done);
+    }
+}

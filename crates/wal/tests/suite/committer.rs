@@ -1,0 +1,131 @@
+//! Many threads, one log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use wal::sim_disk::{Fate, Fault, OperationKind, SimDisk};
+use wal::{Append, Check, Committer, Entry, Position, RealDisk, Ticket, Wal, WalError};
+
+use crate::harness::options;
+
+fn one(last: Position, payload: &str) -> Append {
+    let entry = Entry::new(last.index + 1, 1, 0, payload.as_bytes().to_vec());
+    Append { entries: vec![entry], ..Append::default() }
+}
+
+/// Lets 8 threads append 50 entries each and wait for every one.
+fn write_from_many_threads(committer: &Committer) {
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let payload = format!("{number} of {writer} {:200}", "");
+                    let ticket = committer.append(|last| one(last, &payload)).unwrap();
+                    committer.wait(ticket).unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_many_threads_waited_for_is_there_after_a_power_cut() {
+    let medium = SimDisk::new();
+    let wal = Wal::create(medium.disk(), options(16 * 1024)).unwrap();
+    let syncs = medium.count(Some(OperationKind::SyncData));
+    let committer = Committer::start(wal, |_| {}).unwrap();
+    write_from_many_threads(&committer);
+    let commits = medium.count(Some(OperationKind::SyncData)) - syncs;
+    assert!(commits <= 500, "{commits} syncs for 400 entries and a few rotations");
+    drop(committer);
+    medium.crash_with(|_| Fate::Lose);
+    let (wal, _) = Wal::open(medium.disk(), options(16 * 1024), Check::default()).unwrap();
+    assert_eq!(wal.last(), Position::new(400, 1));
+    for writer in 0..8 {
+        let prefix = format!(" of {writer} ");
+        let all = wal.read(1, 400, u64::MAX).unwrap();
+        let own: Vec<_> = all
+            .iter()
+            .filter_map(|entry| {
+                let text = std::str::from_utf8(&entry.payload).unwrap();
+                text.split_once(&prefix).map(|(number, _)| number.parse::<u64>().unwrap())
+            })
+            .collect();
+        assert_eq!(own, (0..50).collect::<Vec<_>>(), "writer {writer} kept its order");
+    }
+}
+
+#[test]
+fn a_stopped_committer_gives_the_log_back_and_its_observer_has_seen_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RealDisk::open(directory.path()).unwrap();
+    let wal = Wal::create(disk, options(16 * 1024)).unwrap();
+    let seen = Arc::new(AtomicU64::new(0));
+    let observer = Arc::clone(&seen);
+    let committer = Committer::start(wal, move |outcome| {
+        let Ticket(ticket) = outcome.unwrap();
+        let before = observer.swap(ticket, Ordering::SeqCst);
+        assert!(before <= ticket, "tickets complete in order");
+    })
+    .unwrap();
+    write_from_many_threads(&committer);
+    let wal = committer.stop().unwrap();
+    assert_eq!(seen.load(Ordering::SeqCst), 400);
+    assert_eq!((wal.durable(), wal.durable_ticket()), (Position::new(400, 1), Ticket(400)));
+    wal.close().unwrap();
+}
+
+#[test]
+fn when_a_sync_fails_every_waiter_is_told_the_same_and_none_is_acknowledged() {
+    let medium = SimDisk::new();
+    let mut wal = Wal::create(medium.disk(), options(64 * 1024)).unwrap();
+    // Nothing is left to be done by a job, so the failure strikes the commit.
+    let job = wal.take_job().unwrap();
+    wal.finish_job(job.run()).unwrap();
+    let committer = Committer::start(wal, |_| {}).unwrap();
+    let first = committer.append(|last| one(last, "first")).unwrap();
+    committer.wait(first).unwrap();
+    medium.inject(0, Some(OperationKind::SyncData), Fault::EIO);
+    let told: Vec<String> = thread::scope(|scope| {
+        let waiters: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let ticket = committer.append(|last| one(last, "never durable"));
+                    match ticket {
+                        Ok(ticket) => committer.wait(ticket).unwrap_err().to_string(),
+                        Err(error) => error.to_string(),
+                    }
+                })
+            })
+            .collect();
+        waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect()
+    });
+    assert!(told.iter().all(|cause| *cause == told[0]), "{told:?}");
+    assert!(told[0].contains("poisoned"), "{}", told[0]);
+    let syncs = medium.count(Some(OperationKind::SyncData));
+    assert!(matches!(committer.wait(Ticket(99)), Err(WalError::Poisoned(_))));
+    assert!(matches!(committer.stop(), Err(WalError::Poisoned(_))));
+    assert_eq!(medium.count(Some(OperationKind::SyncData)), syncs, "nothing is retried");
+}
+
+#[test]
+fn appends_beyond_a_batch_wait_and_are_not_refused() {
+    let medium = SimDisk::new();
+    let wal = Wal::create(medium.disk(), options(4096)).unwrap();
+    let committer = Committer::start(wal, |_| {}).unwrap();
+    let payload = "x".repeat(900);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..60 {
+                    committer.append(|last| one(last, &payload)).unwrap();
+                }
+            });
+        }
+    });
+    let last = committer.with(|wal| wal.last()).unwrap();
+    assert_eq!(last, Position::new(240, 1));
+    let wal = committer.stop().unwrap();
+    assert_eq!(wal.durable(), last);
+}
