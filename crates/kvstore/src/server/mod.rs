@@ -92,8 +92,8 @@ pub enum ServeError {
     },
     /// A command that is let in would not fit into the log.
     #[error(
-        "[wal] segment is {segment_bytes} bytes, but requests may have {command_bytes_max}; make it \
-         more than twice that, or lower [limits] request"
+        "[wal] segment is {segment_bytes} bytes, but requests may have {command_bytes_max}; make \
+         it more than twice that, or lower [limits] request"
     )]
     SegmentTooSmall {
         /// The size of a segment.

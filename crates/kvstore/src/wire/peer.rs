@@ -300,7 +300,7 @@ mod tests {
                 0xac, 0x02, 2, 9, // for incarnation 300, boot 2; in term 9
                 6, 5, 7, 4, 3, // an append after 5@7, commit 4, round 3
                 2, 8, 0, 0, 0, // two entries: term 8, empty, checksum 0, no payload
-                8, 1, 0xec, 0xc9, 0xa2, 0xc7, 0x0d, 2, b'h', b'i',
+                8, 1, 0xac, 0xd5, 0xcc, 0xc4, 0x0d, 2, b'h', b'i',
             ]
         );
     }
