@@ -12,8 +12,8 @@
 //! Two different sets of pairs can never both be founded: each would need the agreement of every
 //! server in it, and a server agrees once in the life of its directory.
 //!
-//! This file is pure: what was heard goes in, the next step comes out. [`Home`](crate::storage::Home)
-//! makes the steps durable.
+//! This file is pure: what was heard goes in, the next step comes out.
+//! [`Home`](crate::storage::Home) makes the steps durable.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -15,6 +15,7 @@
 //! source of chance, or the order of a hash map.
 
 mod actions;
+mod admission;
 mod config;
 mod durability;
 mod election;
@@ -27,6 +28,7 @@ mod quorum;
 mod random;
 mod read;
 mod replication;
+mod restore;
 mod role;
 mod status;
 mod types;
@@ -42,6 +44,7 @@ pub use config::Config;
 pub use membership::{Configuration, ConfigurationError, Voter};
 pub use message::{Envelope, Message};
 pub use quorum::majority;
+pub use restore::{DurableState, RestoreError};
 pub use status::{FollowerStatus, RoleName, Status};
 pub use types::{
     Boot, COUNTER_MAX, Entry, EntryKind, FetchId, HardState, Incarnation, Index, InvalidNodeId,
@@ -53,56 +56,14 @@ use log::Log;
 use membership::Membership;
 use progress::Progress;
 use random::Random;
-use read::FollowerReads;
 use replication::{Received, Urge};
-use role::{ElectionTimer, Follower, Role};
+use role::{ElectionTimer, Role};
 
 /// A server that is its own majority waits for nobody.
 const TICKS_ALONE: u32 = 1;
 
-/// How far beyond its own a server believes a term to be.
-const TERM_LEAP_MAX: u64 = 1 << 32;
-
 /// A follower's question for a read index that is older than this many heartbeats is lost.
 const READ_QUESTION_HEARTBEATS: u32 = 2;
-
-/// What a server finds on its disk when it starts.
-#[derive(Clone, Debug)]
-pub struct DurableState {
-    /// Its promises.
-    pub hard_state: HardState,
-    /// The position before the first entry of the log.
-    pub start: Position,
-    /// The first position of each run of equal terms in the log, ascending.
-    pub runs: Vec<Position>,
-    /// The end of the log.
-    pub last: Position,
-    /// The newest entries, as many as are worth keeping in memory.
-    pub recent: Vec<Entry>,
-    /// The configuration at `start`, or the empty one.
-    pub configuration: Configuration,
-    /// Every configuration in the log, with its index, ascending.
-    pub configurations: Vec<(Index, Configuration)>,
-}
-
-/// Why a node cannot start from what was found.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// The log does not hang together.
-    #[error("the log cannot be right: {0}")]
-    Log(String),
-    /// The hard state is older than the log.
-    #[error("the hard state is of term {term}, but the log ends at {last}: its promises are lost")]
-    TermLost {
-        /// The term of the hard state.
-        term: Term,
-        /// The end of the log.
-        last: Position,
-    },
-    /// A setting makes no sense.
-    #[error("{0}")]
-    Config(String),
-}
 
 /// Why a batch of proposals was refused. Nothing of it entered the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,61 +153,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that continues from what its server finds on the disk, as a follower. `seed`
-    /// decides its election timeouts.
-    ///
-    /// # Errors
-    /// What was found does not hang together, or a setting makes no sense.
-    pub fn restore(config: Config, state: DurableState, seed: u64) -> Result<Self, RestoreError> {
-        config.check().map_err(RestoreError::Config)?;
-        let DurableState { hard_state, start, runs, last, recent, configuration, configurations } =
-            state;
-        let log = Log::restore(start, runs, last, recent);
-        log.check().map_err(RestoreError::Log)?;
-        if hard_state.term < last.term {
-            return Err(RestoreError::TermLost { term: hard_state.term, last });
-        }
-        let follower = Follower {
-            leader: None,
-            verified: Index(0),
-            lagging_to: None,
-            round_echoed: 0,
-            timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE },
-            reads: FollowerReads::default(),
-        };
-        let mut node = Self {
-            config,
-            random: Random::new(seed),
-            hard_state,
-            log,
-            membership: Membership::new((start.index, configuration), configurations),
-            durability: Durability::restore(last.index, hard_state),
-            role: Role::Follower(follower),
-            commit: start.index,
-            applying: start.index,
-            applied: start.index,
-            last_leader: None,
-            room: u64::MAX,
-            read_counter: 0,
-            next_fetch: FetchId(1),
-            fetching: BTreeMap::new(),
-            fetched: Vec::new(),
-            outbox: Vec::new(),
-            fetches: Vec::new(),
-            ended: Vec::new(),
-            reads: Vec::new(),
-            events: Vec::new(),
-        };
-        let timer = node.new_timer();
-        if let Role::Follower(follower) = &mut node.role {
-            follower.timer = timer;
-        }
-        let (term, timeout_ticks) = (hard_state.term, timer.timeout);
-        node.events.push(Event::BecameFollower { term, leader: None, timeout_ticks });
-        node.assert_invariants();
-        Ok(node)
-    }
-
     /// A tenth of a heartbeat has passed.
     pub fn tick(&mut self) {
         match &mut self.role {
@@ -293,37 +199,12 @@ impl Node {
 
     /// A message came. Anything may come: what no correct server sends is ignored.
     pub fn step(&mut self, envelope: Envelope) {
-        let checked = check_envelope(&envelope, self.config.me)
-            .and_then(|()| self.check_leap(envelope.term))
-            .and_then(|()| self.check_sizes(&envelope.message));
-        if let Err(reason) = checked {
+        if let Err(reason) = self.admit(&envelope) {
             self.events.push(Event::Ignored { from: envelope.from, reason });
             return;
         }
         self.step_by_term(envelope);
         self.assert_invariants();
-    }
-
-    /// A term far beyond the own one was not reached by elections. Adopting it would leave nowhere
-    /// to go.
-    fn check_leap(&self, term: Term) -> Result<(), &'static str> {
-        if term.0 > self.hard_state.term.0.saturating_add(TERM_LEAP_MAX) {
-            return Err("its term is too far beyond this server's to be true");
-        }
-        Ok(())
-    }
-
-    /// An entry that the own log cannot take, since this server was set up with less room for one
-    /// than its leader.
-    fn check_sizes(&self, message: &Message) -> Result<(), &'static str> {
-        let too_large =
-            |entry: &Entry| entry.payload.bytes.len() as u64 > self.config.command_bytes_max;
-        match message {
-            Message::Append { entries, .. } if entries.iter().any(too_large) => {
-                Err("an entry is larger than this server's log takes; raise [wal] segment here")
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The only place that compares a sender's term with the own one (3.3).
@@ -626,85 +507,4 @@ impl Node {
     pub fn applied(&self) -> Index {
         self.applied
     }
-
-    /// The node at this moment.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let follower = |(member, progress): (&Member, &Progress)| FollowerStatus {
-            id: member.id,
-            matched: progress.matched(),
-            next: progress.next(),
-        };
-        let followers = match &self.role {
-            Role::Leader(leader) => leader.progress.iter().map(follower).collect(),
-            _ => Vec::new(),
-        };
-        Status {
-            id: self.config.me.id,
-            role: self.role(),
-            term: self.hard_state.term,
-            leader: self.leader(),
-            last_leader: self.last_leader(),
-            vote: self.hard_state.vote.map(|vote| vote.id),
-            commit: self.commit,
-            applied: self.applied,
-            durable: self.durability.durable(),
-            last: self.log.last().index,
-            snapshot: self.log.start().index,
-            followers,
-        }
-    }
-}
-
-/// Whether a correct server could have sent this to `me`.
-fn check_envelope(envelope: &Envelope, me: Member) -> Result<(), &'static str> {
-    let Envelope { from, to, term, message } = envelope;
-    if *to != me {
-        return Err("it was meant for another member, or for an earlier life of this one");
-    }
-    if *from == me {
-        return Err("it came from this server itself");
-    }
-    let (highest, terms): (Index, &[Term]) = match message {
-        Message::PreVoteRequest { campaign, last } => (last.index, &[*campaign, last.term]),
-        Message::PreVoteGranted { campaign } | Message::PreVoteRefused { campaign } => {
-            (Index(0), &[*campaign])
-        }
-        Message::VoteRequest { last } => (last.index, &[last.term]),
-        Message::Append { previous, entries, commit, .. } => {
-            if previous.index.0 > COUNTER_MAX {
-                return Err("its index is beyond all counting");
-            }
-            check_entries(*previous, entries, *term)?;
-            ((*commit).max(previous.index), &[previous.term])
-        }
-        Message::AppendAccepted { matched } => (*matched, &[]),
-        Message::AppendRejected { previous, hint } => ((*previous).max(hint.index), &[hint.term]),
-        Message::ReadIndexAnswer { index, .. } => (*index, &[]),
-        Message::VoteGranted
-        | Message::VoteRefused
-        | Message::TermIsOver
-        | Message::RoundEcho { .. }
-        | Message::ReadIndexRequest { .. } => (Index(0), &[]),
-    };
-    if highest.0 > COUNTER_MAX || terms.iter().chain([term]).any(|term| term.0 > COUNTER_MAX) {
-        return Err("its term or index is beyond all counting");
-    }
-    Ok(())
-}
-
-/// Entries follow each other and the position before them, and none is of a later term than
-/// their sender's.
-fn check_entries(previous: Position, entries: &[Entry], term: Term) -> Result<(), &'static str> {
-    let mut last = previous;
-    for entry in entries {
-        if entry.index != last.index.next() || entry.term < last.term {
-            return Err("its entries do not follow each other");
-        }
-        last = entry.position();
-    }
-    if last.term > term {
-        return Err("it has entries of a term later than its own");
-    }
-    Ok(())
 }

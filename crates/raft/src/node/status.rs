@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{Index, NodeId, Term};
+use super::Node;
+use super::progress::Progress;
+use super::role::Role;
+use super::types::{Index, Member, NodeId, Term};
 
 /// The role of a node, without what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,4 +72,34 @@ pub struct FollowerStatus {
     pub matched: Index,
     /// The next entry to send.
     pub next: Index,
+}
+
+impl Node {
+    /// The node at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let follower = |(member, progress): (&Member, &Progress)| FollowerStatus {
+            id: member.id,
+            matched: progress.matched(),
+            next: progress.next(),
+        };
+        let followers = match &self.role {
+            Role::Leader(leader) => leader.progress.iter().map(follower).collect(),
+            _ => Vec::new(),
+        };
+        Status {
+            id: self.config.me.id,
+            role: self.role(),
+            term: self.hard_state.term,
+            leader: self.leader(),
+            last_leader: self.last_leader(),
+            vote: self.hard_state.vote.map(|vote| vote.id),
+            commit: self.commit,
+            applied: self.applied,
+            durable: self.durability.durable(),
+            last: self.log.last().index,
+            snapshot: self.log.start().index,
+            followers,
+        }
+    }
 }

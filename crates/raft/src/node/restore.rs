@@ -1,0 +1,109 @@
+//! Starting from what is on the disk, after checking that it hangs together.
+
+use std::collections::BTreeMap;
+
+use super::actions::Event;
+use super::config::Config;
+use super::durability::Durability;
+use super::log::Log;
+use super::membership::{Configuration, Membership};
+use super::random::Random;
+use super::read::FollowerReads;
+use super::role::{ElectionTimer, Follower, Role};
+use super::types::{Entry, FetchId, HardState, Index, Position, Term};
+use super::{Node, TICKS_ALONE};
+
+/// What a server finds on its disk when it starts.
+#[derive(Clone, Debug)]
+pub struct DurableState {
+    /// Its promises.
+    pub hard_state: HardState,
+    /// The position before the first entry of the log.
+    pub start: Position,
+    /// The first position of each run of equal terms in the log, ascending.
+    pub runs: Vec<Position>,
+    /// The end of the log.
+    pub last: Position,
+    /// The newest entries, as many as are worth keeping in memory.
+    pub recent: Vec<Entry>,
+    /// The configuration at `start`, or the empty one.
+    pub configuration: Configuration,
+    /// Every configuration in the log, with its index, ascending.
+    pub configurations: Vec<(Index, Configuration)>,
+}
+
+/// Why a node cannot start from what was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The log does not hang together.
+    #[error("the log cannot be right: {0}")]
+    Log(String),
+    /// The hard state is older than the log.
+    #[error("the hard state is of term {term}, but the log ends at {last}: its promises are lost")]
+    TermLost {
+        /// The term of the hard state.
+        term: Term,
+        /// The end of the log.
+        last: Position,
+    },
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl Node {
+    /// A node that continues from what its server finds on the disk, as a follower. `seed`
+    /// decides its election timeouts.
+    ///
+    /// # Errors
+    /// What was found does not hang together, or a setting makes no sense.
+    pub fn restore(config: Config, state: DurableState, seed: u64) -> Result<Self, RestoreError> {
+        config.check().map_err(RestoreError::Config)?;
+        let DurableState { hard_state, start, runs, last, recent, configuration, configurations } =
+            state;
+        let log = Log::restore(start, runs, last, recent);
+        log.check().map_err(RestoreError::Log)?;
+        if hard_state.term < last.term {
+            return Err(RestoreError::TermLost { term: hard_state.term, last });
+        }
+        let follower = Follower {
+            leader: None,
+            verified: Index(0),
+            lagging_to: None,
+            round_echoed: 0,
+            timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE },
+            reads: FollowerReads::default(),
+        };
+        let mut node = Self {
+            config,
+            random: Random::new(seed),
+            hard_state,
+            log,
+            membership: Membership::new((start.index, configuration), configurations),
+            durability: Durability::restore(last.index, hard_state),
+            role: Role::Follower(follower),
+            commit: start.index,
+            applying: start.index,
+            applied: start.index,
+            last_leader: None,
+            room: u64::MAX,
+            read_counter: 0,
+            next_fetch: FetchId(1),
+            fetching: BTreeMap::new(),
+            fetched: Vec::new(),
+            outbox: Vec::new(),
+            fetches: Vec::new(),
+            ended: Vec::new(),
+            reads: Vec::new(),
+            events: Vec::new(),
+        };
+        let timer = node.new_timer();
+        if let Role::Follower(follower) = &mut node.role {
+            follower.timer = timer;
+        }
+        let (term, timeout_ticks) = (hard_state.term, timer.timeout);
+        node.events.push(Event::BecameFollower { term, leader: None, timeout_ticks });
+        node.assert_invariants();
+        Ok(node)
+    }
+}
