@@ -24,17 +24,18 @@
 //!
 //! It does not know what the entries mean, has no network, no clock, no executor, and starts no
 //! thread but for [`Committer`], whose purpose that is. It does not recycle segments, compress, or
-//! encrypt. A lost *last* batch cannot be told from a torn one; no local format can. [`Wal::close`] makes a
-//! mark that spares an orderly stop this doubt.
+//! encrypt. A lost *last* batch cannot be told from a torn one; no local format can.
+//! [`Wal::close`] makes a mark that spares an orderly stop this doubt.
 //!
 //! # Where to read
 //!
 //! [`entry`](Entry) and [`options`](Options) say what goes in. `segment`, `record` and `batch` are
 //! the format, which docs/WAL_FORMAT.md draws byte by byte. `tally` counts what records amount to;
 //! `staged`, `append`, `active`, `commit` and `room` write them; `reader` reads entries back.
-//! Opening goes from `inventory` (what files are there) over `scan` (how far is one segment whole) and `survey`
-//! (which segments make up the log) to `verdict` (what is damage, what is torn) and `open`. All of
-//! it stands on [`disk`], which tests replace with `sim_disk`.
+//! Opening goes from `inventory` (what files are there) over `scan` (how far is one segment whole)
+//! and `survey` (which segments make up the log) to `verdict` (what is damage, what is torn) and
+//! `open`. [`Inspector`] looks at a log that nobody uses. All of it stands on [`disk`], which tests
+//! replace with `sim_disk`.
 
 mod active;
 mod append;
@@ -42,9 +43,11 @@ mod batch;
 mod commit;
 mod committer;
 pub mod disk;
+mod dump;
 mod entry;
 mod error;
 mod index;
+mod inspect;
 mod inventory;
 mod open;
 mod options;
@@ -69,11 +72,13 @@ mod window;
 pub use commit::{Flush, FlushDone};
 pub use committer::{Committer, Outcome};
 pub use disk::{Disk, File, Lock};
+pub use dump::{Item, Payload, Record};
 pub use entry::{Append, Entry, METADATA_MAX, Metadata, MetadataTooLong, Position, Ticket};
 pub use error::{
     AppendError, CreateError, Damage, Failure, LostRange, OpenError, ReadError, RepairError,
     WalError,
 };
+pub use inspect::{Finding, Health, Inspector, Role, SegmentSummary, Summary};
 pub use open::{Ending, Recovery};
 pub use options::{Fsync, LogId, Options, OptionsError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use real_disk::RealDisk;

@@ -237,7 +237,7 @@ fn unused(source: Source) -> Spare {
 }
 
 /// The terms of all entries, put together from what each part holds.
-fn all_runs(parts: &[Part]) -> TermRuns {
+pub(crate) fn all_runs(parts: &[Part]) -> TermRuns {
     let mut runs = TermRuns::default();
     for part in parts {
         match &part.content {

@@ -188,7 +188,7 @@ pub(crate) fn read_control(
     }
 }
 
-fn read_directory<'w>(
+pub(crate) fn read_directory<'w>(
     source: &Source,
     window: &'w mut Window,
     offset: u64,

@@ -1,0 +1,226 @@
+//! Every record of a log in the order in which it was written, broken places included.
+//!
+//! A dump judges nothing and follows no chain: it reads batch after batch, and after a broken
+//! place goes on at the next header that is whole.
+
+use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before};
+use crate::entry::{Metadata, Position};
+use crate::error::{Damage, OpenError};
+use crate::inspect::Inspector;
+use crate::record::{Boundary, EntryRow, Link, Row, Rows, Seal};
+use crate::scan::{Source, read_directory, search};
+use crate::segment::SEGMENT_HEADER_BYTES;
+use crate::window::Window;
+
+/// Something that a dump comes across.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A segment file begins.
+    Segment {
+        /// Its number.
+        sequence: u64,
+        /// Where it is.
+        path: String,
+        /// What makes it unreadable as a whole; then nothing of it follows.
+        problem: Option<Damage>,
+    },
+    /// A batch begins; its records follow.
+    Batch {
+        /// Where in the segment.
+        offset: u64,
+        /// How long it is.
+        bytes: u64,
+        /// The first index in it, or the next one if it holds no entry.
+        first_index: u64,
+        /// Everything before it was synced when it was written.
+        claims_synced: bool,
+    },
+    /// A record of the batch.
+    Record(Record),
+    /// Something that is not a batch stands where one should begin.
+    Broken {
+        /// Where in the segment.
+        offset: u64,
+        /// What is wrong there.
+        damage: Damage,
+        /// How far it is to the next whole header, or to the last byte that is not zero.
+        bytes: u64,
+    },
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Ties the segment to the one before.
+    Link {
+        /// The position before the first entry of the log.
+        start: Position,
+        /// The last entry before this segment.
+        last: Position,
+        /// The oldest segment that was needed.
+        first_sequence: u64,
+        /// The metadata at that time.
+        metadata: Option<Metadata>,
+    },
+    /// The log was emptied; it goes on after this position.
+    Reset {
+        /// The position.
+        position: Position,
+        /// The metadata at that time.
+        metadata: Option<Metadata>,
+    },
+    /// New metadata.
+    Metadata(Metadata),
+    /// Entries above this position were cut.
+    Truncate(Position),
+    /// An entry.
+    Entry {
+        /// Its place.
+        position: Position,
+        /// Its tag.
+        tag: u8,
+        /// The length of its payload.
+        bytes: u64,
+        /// The CRC-32 of its payload.
+        checksum: u32,
+        /// Whether the payload is as it was written.
+        payload: Payload,
+    },
+    /// Entries up to this position were dropped.
+    Prefix {
+        /// The position.
+        start: Position,
+        /// The oldest segment that is needed since.
+        first_sequence: u64,
+    },
+    /// The segment is full.
+    Seal {
+        /// The last entry in it.
+        last: Position,
+        /// How many terms it holds, if that is listed.
+        terms: Option<u64>,
+    },
+    /// The owner closed the log.
+    Close,
+}
+
+/// The condition of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// As it was written.
+    Whole,
+    /// Its checksum does not match.
+    Damaged,
+    /// The medium refused to read it.
+    Unreadable,
+}
+
+impl Inspector {
+    /// Shows every segment, batch and record to `visit`, oldest first.
+    pub fn dump(&self, mut visit: impl FnMut(Item)) -> Result<(), OpenError> {
+        let mut window = Window::default();
+        for head in self.inventory(&mut window)?.heads {
+            let source = head.source;
+            let path = source.path.to_string();
+            visit(Item::Segment { sequence: source.sequence, path, problem: head.problem });
+            if head.problem.is_none() {
+                window.clear();
+                dump_segment(&source, &mut window, &mut visit);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn dump_segment(source: &Source, window: &mut Window, visit: &mut impl FnMut(Item)) {
+    let mut offset = SEGMENT_HEADER_BYTES;
+    while offset < source.capacity {
+        let damage = match dump_batch(source, window, offset, visit) {
+            Ok(end) => {
+                offset = end;
+                continue;
+            }
+            Err(damage) => damage,
+        };
+        let found = search(source, window, offset);
+        let next = found.beyond.map(|(next, _)| next);
+        let end = next.unwrap_or(found.dirty_end);
+        if end > offset {
+            let bytes = end.saturating_sub(offset);
+            visit(Item::Broken { offset, damage, bytes });
+        }
+        match next {
+            Some(next) => offset = next,
+            None => return,
+        }
+    }
+}
+
+/// Shows one batch and returns where it ends.
+fn dump_batch(
+    source: &Source,
+    window: &mut Window,
+    offset: u64,
+    visit: &mut impl FnMut(Item),
+) -> Result<u64, Damage> {
+    let room = source.capacity.saturating_sub(offset);
+    let bytes = source.view(window, offset, BATCH_HEADER_BYTES).map_err(|_| Damage::Unreadable)?;
+    let header =
+        BatchHeader::decode(bytes, &source.seed, offset, room).ok_or(Damage::BatchHeader)?;
+    let directory =
+        read_directory(source, window, offset, &header).map_err(|broken| broken.damage)?;
+    let directory = directory.to_vec();
+    visit(Item::Batch {
+        offset,
+        bytes: u64::from(header.total_bytes),
+        first_index: header.first_index,
+        claims_synced: header.before == Before::Synced,
+    });
+    let mut index = header.first_index;
+    let mut at =
+        offset.saturating_add(BATCH_HEADER_BYTES).saturating_add(u64::from(header.directory_bytes));
+    for row in Rows::new(&directory) {
+        let row = row.map_err(|_| Damage::Malformed)?;
+        let record = match row {
+            Row::Entry(row) => {
+                let record = entry(source, window, &row, index, at);
+                index = index.saturating_add(1);
+                at = at.saturating_add(u64::from(row.length));
+                record
+            }
+            row => control(row),
+        };
+        visit(Item::Record(record));
+    }
+    Ok(offset.saturating_add(u64::from(header.total_bytes)))
+}
+
+fn entry(source: &Source, window: &mut Window, row: &EntryRow, index: u64, at: u64) -> Record {
+    let bytes = u64::from(row.length);
+    let payload = match source.view(window, at, bytes) {
+        Ok(payload) if crc32fast::hash(payload) == row.checksum => Payload::Whole,
+        Ok(_) => Payload::Damaged,
+        Err(_) => Payload::Unreadable,
+    };
+    let position = Position { index, term: row.term };
+    Record::Entry { position, tag: row.tag, bytes, checksum: row.checksum, payload }
+}
+
+fn control(row: Row) -> Record {
+    match row {
+        Row::Link(Link { boundary, .. }) => {
+            let Boundary { start, last, first_sequence, metadata } = boundary;
+            Record::Link { start, last, first_sequence, metadata }
+        }
+        Row::Reset(Link { boundary, .. }) => {
+            Record::Reset { position: boundary.last, metadata: boundary.metadata }
+        }
+        Row::Metadata(metadata) => Record::Metadata(metadata),
+        Row::Truncate(position) => Record::Truncate(position),
+        Row::Prefix { start, first_sequence } => Record::Prefix { start, first_sequence },
+        Row::Seal(Seal { boundary, runs, .. }) => {
+            Record::Seal { last: boundary.last, terms: runs.map(|runs| runs.len() as u64) }
+        }
+        Row::Close | Row::Entry(_) => Record::Close,
+    }
+}

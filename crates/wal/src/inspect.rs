@@ -1,0 +1,189 @@
+//! Looking at a log that nobody is using: what is there, whether it is whole, and every record.
+//!
+//! Nothing here writes. What opening a log would mend or remove is reported and left alone.
+
+use std::sync::Arc;
+
+use crate::disk::{Disk, Lock};
+use crate::entry::{Metadata, Position};
+use crate::error::OpenError;
+use crate::inventory::{Inventory, take_inventory};
+use crate::options::LogId;
+use crate::survey::{Check, Content};
+use crate::verdict::{TornTail, reach_verdict};
+use crate::wal::take_lock;
+use crate::window::Window;
+
+/// A log that is looked at while nobody else has it.
+#[derive(Debug)]
+pub struct Inspector {
+    disk: Arc<dyn Disk>,
+    _lock: Lock,
+}
+
+/// The condition of a log.
+#[derive(Debug)]
+pub enum Health {
+    /// Every byte that is needed is as it was written.
+    Clean,
+    /// Whole up to a last write that was cut short, which opening removes.
+    Torn(TornTail),
+    /// Payloads are lost, or links, seals and padding can be made again; no history is lost.
+    Damaged(Vec<Finding>),
+    /// History is lost; opening refuses with this error.
+    Lost(OpenError),
+}
+
+impl Health {
+    /// What a program that checks a log should exit with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Health::Clean => 0,
+            Health::Damaged(_) | Health::Lost(_) => 10,
+            Health::Torn(_) => 11,
+        }
+    }
+}
+
+/// Damage that takes no history along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The payload of an entry is gone; another replica may have it.
+    LostPayload {
+        /// The sequence of the segment.
+        segment: u64,
+        /// The entry.
+        position: Position,
+    },
+    /// Bytes that can be made again from what surrounds them; opening does that.
+    Mendable {
+        /// The sequence of the segment.
+        segment: u64,
+        /// Where they stand.
+        offset: u64,
+    },
+}
+
+/// A log at a glance, from the heads and the ends of its segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Which log this is.
+    pub log_id: LogId,
+    /// The position before the first entry.
+    pub start: Position,
+    /// The last entry.
+    pub last: Position,
+    /// The newest metadata.
+    pub metadata: Option<Metadata>,
+    /// The first index of each term, ascending.
+    pub terms: Vec<Position>,
+    /// All segment files, oldest first.
+    pub segments: Vec<SegmentSummary>,
+}
+
+/// One segment file at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentSummary {
+    /// Its number.
+    pub sequence: u64,
+    /// Where it is.
+    pub path: String,
+    /// How long the file is.
+    pub bytes: u64,
+    /// How far it is used.
+    pub used_bytes: u64,
+    /// What it is to the log.
+    pub role: Role,
+}
+
+/// What a segment file is to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The log needs nothing of it; it is about to be removed.
+    Obsolete,
+    /// Full and ended by a seal.
+    Sealed,
+    /// Being written.
+    Active,
+    /// Empty, made ahead.
+    Spare,
+}
+
+impl Inspector {
+    /// Takes the lock of a log's directory, so that what is seen stands still.
+    pub fn open(disk: Arc<dyn Disk>) -> Result<Inspector, OpenError> {
+        let lock =
+            take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
+        Ok(Inspector { disk, _lock: lock })
+    }
+
+    pub(crate) fn inventory(&self, window: &mut Window) -> Result<Inventory, OpenError> {
+        let inventory = take_inventory(&*self.disk, window)?;
+        inventory.ok_or_else(|| OpenError::NoLog { path: self.disk.path("") })
+    }
+
+    /// Reads everything that the log needs and says in what condition it is.
+    ///
+    /// Fails only if that cannot be said: no log, a newer format, a disk that does not answer.
+    pub fn verify(&self, floor: Option<u64>) -> Result<Health, OpenError> {
+        let mut window = Window::default();
+        let check = Check { verify_from: 0, floor };
+        let verdict = match reach_verdict(&*self.disk, check, &mut window) {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => return Err(OpenError::NoLog { path: self.disk.path("") }),
+            Err(error @ OpenError::Corrupt { .. }) => return Ok(Health::Lost(error)),
+            Err(error) => return Err(error),
+        };
+        let lost = verdict.lost.iter().map(|(segment, position)| Finding::LostPayload {
+            segment: *segment,
+            position: *position,
+        });
+        let mends = verdict
+            .mends
+            .iter()
+            .map(|mend| Finding::Mendable { segment: mend.source.sequence, offset: mend.offset });
+        let findings: Vec<Finding> = lost.chain(mends).collect();
+        if !findings.is_empty() {
+            return Ok(Health::Damaged(findings));
+        }
+        Ok(match verdict.torn {
+            Some(torn) => Health::Torn(torn),
+            None => Health::Clean,
+        })
+    }
+
+    /// The log at a glance. Reads full segments only by their ends; fails if history is lost.
+    pub fn summarize(&self) -> Result<Summary, OpenError> {
+        let mut window = Window::default();
+        let check = Check { verify_from: u64::MAX, floor: None };
+        let no_log = || OpenError::NoLog { path: self.disk.path("") };
+        let inventory = self.inventory(&mut window)?;
+        let verdict = reach_verdict(&*self.disk, check, &mut window)?.ok_or_else(no_log)?;
+        let newest = verdict.parts.last().ok_or_else(no_log)?;
+        let boundary = newest.boundary();
+        let segments = inventory.heads.iter().map(|head| {
+            let sequence = head.source.sequence;
+            let part = verdict.parts.iter().find(|part| part.source.sequence == sequence);
+            let oldest = verdict.parts.first().map_or(0, |part| part.source.sequence);
+            let (used_bytes, role) = match part.map(|part| &part.content) {
+                Some(Content::Scanned(scan)) if scan.seal_offset.is_none() => {
+                    (scan.end, Role::Active)
+                }
+                Some(Content::Scanned(scan)) => (scan.end, Role::Sealed),
+                Some(Content::Sealed(sealed)) => (sealed.end, Role::Sealed),
+                None if sequence < oldest => (0, Role::Obsolete),
+                None => (0, Role::Spare),
+            };
+            let path = head.source.path.to_string();
+            SegmentSummary { sequence, path, bytes: head.source.capacity, used_bytes, role }
+        });
+        Ok(Summary {
+            log_id: verdict.log_id,
+            start: boundary.start,
+            last: boundary.last,
+            metadata: boundary.metadata,
+            terms: crate::open::all_runs(&verdict.parts).iter().collect(),
+            segments: segments.collect(),
+        })
+    }
+}

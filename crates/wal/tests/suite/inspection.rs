@@ -1,0 +1,144 @@
+//! Looking at a stopped log, in every condition.
+
+use wal::sim_disk::OperationKind;
+use wal::{Damage, Finding, Health, Inspector, Item, OpenError, Payload, Record, Role, Wal};
+
+use crate::harness::options;
+use crate::sample::Sample;
+
+fn entries_in(items: &[Item]) -> Vec<(u64, Payload)> {
+    let entry = |item: &Item| match item {
+        Item::Record(Record::Entry { position, payload, .. }) => Some((position.index, *payload)),
+        _ => None,
+    };
+    items.iter().filter_map(entry).collect()
+}
+
+fn dump(inspector: &Inspector) -> Vec<Item> {
+    let mut items = Vec::new();
+    inspector.dump(|item| items.push(item)).unwrap();
+    items
+}
+
+#[test]
+fn each_condition_has_its_own_answer_and_exit_code() {
+    let sample = Sample::new();
+    let last = sample.last_file();
+    let first = sample.medium.files()[0].clone();
+    let verify = |path: &str, byte: usize| {
+        let medium = sample.medium.fork();
+        medium.corrupt(path, |contents| contents[byte] ^= 1);
+        Inspector::open(medium.disk()).unwrap().verify(None).unwrap()
+    };
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    let clean = inspector.verify(Some(sample.model.last().index)).unwrap();
+    assert!(matches!(clean, Health::Clean));
+    assert_eq!(clean.exit_code(), 0);
+
+    let torn = verify(&last, sample.last_batch as usize);
+    assert!(matches!(&torn, Health::Torn(torn) if torn.offset == sample.last_batch));
+    assert_eq!(torn.exit_code(), 11);
+
+    let contents = sample.medium.contents(&first).unwrap();
+    let needle = b"entry 5 of term 1 ";
+    let payload = contents.windows(needle.len()).position(|window| window == needle).unwrap();
+    let damaged = verify(&first, payload);
+    let Health::Damaged(findings) = &damaged else { panic!("{damaged:?}") };
+    assert!(matches!(
+        findings[..],
+        [Finding::LostPayload { segment: 1, position }] if position.index == 5
+    ));
+    assert_eq!(damaged.exit_code(), 10);
+
+    let lost = verify(&first, 161);
+    assert!(matches!(lost, Health::Lost(OpenError::Corrupt { .. })));
+    assert_eq!(lost.exit_code(), 10);
+}
+
+#[test]
+fn a_dump_shows_every_record_and_goes_on_behind_damage() {
+    let sample = Sample::new();
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    let items = dump(&inspector);
+    let written = entries_in(&items);
+    assert!(sample.model.entries.keys().all(|index| written.contains(&(*index, Payload::Whole))));
+    assert!(items.iter().any(|item| matches!(item, Item::Record(Record::Truncate(_)))));
+    assert!(items.iter().any(|item| matches!(item, Item::Record(Record::Prefix { .. }))));
+    assert!(items.iter().any(|item| matches!(item, Item::Record(Record::Seal { .. }))));
+    assert!(!items.iter().any(|item| matches!(item, Item::Broken { .. })));
+    drop(inspector);
+
+    for file in sample.medium.files() {
+        let medium = sample.medium.fork();
+        let end = if file == sample.last_file() { sample.last_batch as usize } else { 1000 };
+        medium.corrupt(&file, |contents| contents[200..end].fill(0x5a));
+        let inspector = Inspector::open(medium.disk()).unwrap();
+        let items = dump(&inspector);
+        let broken = items.iter().any(|item| matches!(item, Item::Broken { .. }));
+        let payload = entries_in(&items).iter().any(|(_, payload)| *payload != Payload::Whole);
+        assert!(broken || payload, "{file}");
+        let last = sample.model.last().index;
+        assert!(entries_in(&items).contains(&(last, Payload::Whole)), "{file}: it went on");
+    }
+}
+
+#[test]
+fn a_summary_knows_terms_metadata_and_the_role_of_every_file() {
+    let sample = Sample::new();
+    let (mut wal, _) = sample.open(&sample.medium, Default::default()).unwrap();
+    let job = wal.take_job().unwrap();
+    wal.finish_job(job.run()).unwrap();
+    let terms = wal.terms();
+    wal.close().unwrap();
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    let summary = inspector.summarize().unwrap();
+    assert_eq!((summary.start, summary.last), (sample.model.start, sample.model.last()));
+    assert_eq!(summary.metadata, sample.model.metadata);
+    assert_eq!(summary.terms, terms);
+    let roles: Vec<Role> = summary.segments.iter().map(|segment| segment.role).collect();
+    assert_eq!(roles, [Role::Sealed, Role::Sealed, Role::Active, Role::Spare]);
+    assert!(summary.segments.iter().all(|segment| segment.bytes == 4096));
+}
+
+#[test]
+fn inspection_writes_nothing_and_needs_the_log_for_itself() {
+    let sample = Sample::new();
+    sample.medium.corrupt(&sample.last_file(), |contents| {
+        contents[sample.last_batch as usize] ^= 1;
+    });
+    let writes = |medium: &wal::sim_disk::SimDisk| {
+        let kinds = [
+            OperationKind::Write,
+            OperationKind::SyncAll,
+            OperationKind::SyncData,
+            OperationKind::Create,
+            OperationKind::Remove,
+            OperationKind::Rename,
+        ];
+        kinds.iter().map(|kind| medium.count(Some(*kind))).sum::<u64>()
+    };
+    let before = writes(&sample.medium);
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    inspector.verify(None).unwrap();
+    inspector.summarize().unwrap();
+    dump(&inspector);
+    assert_eq!(writes(&sample.medium), before);
+    let opened = Wal::open(sample.medium.disk(), options(4096), Default::default());
+    assert!(matches!(opened, Err(OpenError::Locked { .. })));
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_at_all_is_shown_with_its_problem() {
+    let sample = Sample::new();
+    let file = sample.medium.files()[1].clone();
+    sample.medium.corrupt(&file, |contents| contents[3] ^= 1);
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    let problems: Vec<_> = dump(&inspector)
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::Segment { sequence, problem, .. } => Some((sequence, problem)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(problems, [(1, None), (2, Some(Damage::SegmentHeader)), (3, None)]);
+}
