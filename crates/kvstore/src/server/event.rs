@@ -252,28 +252,28 @@ impl fmt::Display for Event {
         match self {
             Event::Recovered { term, entries, snapshot, took } => write!(
                 f,
-                "recovered     term {term}, {entries} entries, snapshot at {snapshot}, in {} ms",
+                "recovered   term {term}, {entries} entries, snapshot at {snapshot}, in {} ms",
                 milliseconds(*took)
             ),
             Event::TornTail { segment, offset, bytes } => write!(
                 f,
-                "torn tail     segment {segment} at {offset}, {bytes} bytes: the last write had \
+                "torn tail   segment {segment} at {offset}, {bytes} bytes: the last write had \
                  not finished and was never acknowledged; it is discarded"
             ),
             Event::Listening { address, data } => {
-                write!(f, "listening     {address}   data {data}")
+                write!(f, "listening   {address}   data {data}")
             }
             Event::Waiting { missing } => {
-                write!(f, "waiting       for {} to found the cluster with", Names(missing))
+                write!(f, "waiting     for {} to found the cluster with", Names(missing))
             }
-            Event::Stuck { obstacle } => write!(f, "stuck         {obstacle}"),
+            Event::Stuck { obstacle } => write!(f, "stuck       {obstacle}"),
             Event::Founded { cluster, members } => {
-                write!(f, "founded       cluster {cluster} of {}", Names(members))
+                write!(f, "founded     cluster {cluster} of {}", Names(members))
             }
-            Event::PeerRefused { peer, reason } => write!(f, "refused       by {peer}: {reason}"),
-            Event::Warning { text } => write!(f, "warning       {text}"),
-            Event::Stopping => write!(f, "stopping      asked to; finishing what is in flight"),
-            Event::Stopped => write!(f, "stopped       the log is closed"),
+            Event::PeerRefused { peer, reason } => write!(f, "refused     by {peer}: {reason}"),
+            Event::Warning { text } => write!(f, "warning     {text}"),
+            Event::Stopping => write!(f, "stopping    asked to; finishing what is in flight"),
+            Event::Stopped => write!(f, "stopped     the log is closed"),
             Event::Raft { event, tick } => fmt_raft(f, event, *tick),
         }
     }
@@ -284,20 +284,20 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
     match event {
         node::Event::AskingForVotes { campaign, silent_ticks, asked } => write!(
             f,
-            "asks          term {campaign}   no leader for {} ms, would I be elected? asking {}",
+            "asks        term {campaign}   no leader for {} ms, would I be elected? asking {}",
             ms(*silent_ticks),
             Names(asked)
         ),
         node::Event::Campaigning { term, asked } => {
-            write!(f, "candidate     term {term}   asking {}", Names(asked))
+            write!(f, "candidate   term {term}   asking {}", Names(asked))
         }
         node::Event::VoteAnswered { candidate, term, binding, refusal } => {
             let word = if *binding { "vote  " } else { "would " };
             match refusal {
-                None => write!(f, "{word}        term {term}   {candidate}, count on me"),
+                None => write!(f, "{word}      term {term}   {candidate}, count on me"),
                 Some(refusal) => write!(
                     f,
-                    "{word}        term {term}   {candidate}, do not count on me: {}",
+                    "{word}      term {term}   {candidate}, do not count on me: {}",
                     Refusal(*refusal)
                 ),
             }
@@ -305,40 +305,40 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
         node::Event::VoteReceived { voter, term, binding, granted } => {
             let word = if *binding { "answer" } else { "hint  " };
             let said = if *granted { "count on me" } else { "do not count on me" };
-            write!(f, "{word}        term {term}   {voter}: {said}")
+            write!(f, "{word}      term {term}   {voter}: {said}")
         }
         node::Event::BecameLeader { term, votes, voters } => write!(
             f,
-            "LEADER        term {term}   {} of {voters} votes ({})",
+            "LEADER      term {term}   {} of {voters} votes ({})",
             votes.len(),
             Names(votes)
         ),
         node::Event::BecameFollower { term, leader, timeout_ticks } => {
-            write!(f, "follower      term {term}   ")?;
+            write!(f, "follower    term {term}   ")?;
             if let Some(leader) = leader {
                 write!(f, "of {leader}, ")?;
             }
             write!(f, "election timeout {} ms", ms(*timeout_ticks))
         }
         node::Event::SteppedDown { term, reason } => {
-            write!(f, "steps down    term {term}   {}", StepDownReason(*reason))
+            write!(f, "steps down  term {term}   {}", StepDownReason(*reason))
         }
         node::Event::CatchingUp { follower, from, to } => {
-            write!(f, "lags          {follower} lacks entries {from}..{to}")
+            write!(f, "lags        {follower} lacks entries {from}..{to}")
         }
         node::Event::CaughtUp { follower, at } => {
-            write!(f, "caught up     {follower} holds everything up to {at}")
+            write!(f, "caught up   {follower} holds everything up to {at}")
         }
         node::Event::LagsBehind { leader, from, to } => {
-            write!(f, "catches up    entries {from}..{to} from {leader}")
+            write!(f, "catches up  entries {from}..{to} from {leader}")
         }
         node::Event::Truncated { after, last } => write!(
             f,
-            "truncated     entries {}..{last}, never committed, make way for the leader's",
+            "truncated   entries {}..{last}, never committed, make way for the leader's",
             after.next()
         ),
         node::Event::Ignored { from, reason } => {
-            write!(f, "ignored       a message from {from}: {reason}")
+            write!(f, "ignored     a message from {from}: {reason}")
         }
     }
 }
@@ -384,4 +384,44 @@ impl fmt::Display for StepDownReason {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::node::{Index, Term};
+
+    fn raft(event: node::Event) -> String {
+        Event::Raft { event, tick: Duration::from_millis(5) }.to_string()
+    }
+
+    #[test]
+    fn the_story_reads_like_this() {
+        let id = |name| NodeId::new(name).unwrap();
+        let took = Duration::from_millis(2);
+        let recovered = Event::Recovered { term: 6, entries: 9, snapshot: 0, took };
+        let address = "127.0.0.1:10000".to_string();
+        let listening = Event::Listening { address, data: "./data/s1".into() };
+        let lines = [
+            recovered.to_string(),
+            listening.to_string(),
+            raft(node::Event::BecameFollower { term: Term(6), leader: None, timeout_ticks: 146 }),
+            raft(node::Event::Campaigning { term: Term(7), asked: vec![id("s2"), id("s3")] }),
+            raft(node::Event::BecameLeader {
+                term: Term(7),
+                votes: vec![id("s1"), id("s2"), id("s3")],
+                voters: 4,
+            }),
+            raft(node::Event::LagsBehind { leader: id("s1"), from: Index(2), to: Index(9) }),
+        ];
+        let expected = [
+            "recovered   term 6, 9 entries, snapshot at 0, in 2 ms",
+            "listening   127.0.0.1:10000   data ./data/s1",
+            "follower    term 6   election timeout 730 ms",
+            "candidate   term 7   asking s2 s3",
+            "LEADER      term 7   3 of 4 votes (s1 s2 s3)",
+            "catches up  entries 2..9 from s1",
+        ];
+        assert_eq!(lines, expected);
+    }
 }

@@ -323,7 +323,8 @@ impl Core {
         self.answer_with(connection, |out| frame::encode(out, request_id, answer, FRAME_BYTES_MAX));
     }
 
-    /// Queues an answer that `fill` appends.
+    /// Queues an answer that `fill` appends. It leaves at the end of the turn, which whoever
+    /// hands in requests asks for.
     pub(super) fn answer_with(
         &mut self,
         connection: &Rc<Connection>,
@@ -337,7 +338,6 @@ impl Core {
         if !connection.dirty.replace(true) {
             self.dirty.push(Rc::clone(connection));
         }
-        self.wake();
     }
 
     pub(super) fn server_state(&self) -> ServerState {
