@@ -25,12 +25,17 @@
 //! 4. [`client`]: finds the leader, repeats safely, says what is known.
 //! 5. [`config`]: the one file that servers and clients share.
 //!
+//! Linux only: durability rests on system calls whose meaning differs elsewhere.
+//!
 //! # Deliberately not done
 //!
 //! - Encryption and passwords: a server listens on loopback unless it is told that the network is
 //!   its owner's alone.
 //! - Forwarding a write from a follower to the leader: the client is told who leads, and so knows
 //!   what became of each attempt.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("kvctl runs on Linux only: its durability rests on Linux's fdatasync and flock");
 
 pub mod client;
 mod codec;
