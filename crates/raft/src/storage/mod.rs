@@ -1,4 +1,4 @@
-//! What a server keeps on its disk: who it is ([`identity`]), what its cluster was founded with
+//! What a server keeps on its disk: who it is ([`Identity`]), what its cluster was founded with
 //! ([`Home`]), and its log ([`LogStore`]).
 //!
 //! A data directory:
