@@ -205,7 +205,8 @@ impl Wal {
 
     fn stage_entries(&mut self, entries: &mut Vec<Entry>, payload_bytes: u64) {
         for entry in entries.iter() {
-            self.runs.push(entry.position());
+            let noted = self.runs.push(entry.position());
+            assert!(noted.is_some(), "a checked entry does not continue the terms of the log");
         }
         if let Some(newest) = entries.last() {
             self.last = newest.position();

@@ -8,6 +8,7 @@ use crate::disk::{Disk, Lock};
 use crate::entry::{Metadata, Position};
 use crate::error::OpenError;
 use crate::inventory::{Inventory, take_inventory};
+use crate::open::{all_runs, contradiction};
 use crate::options::LogId;
 use crate::survey::{Check, Content};
 use crate::verdict::{TornTail, reach_verdict};
@@ -161,6 +162,7 @@ impl Inspector {
         let verdict = reach_verdict(&*self.disk, check, &mut window)?.ok_or_else(no_log)?;
         let newest = verdict.parts.last().ok_or_else(no_log)?;
         let boundary = newest.boundary();
+        let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
         let segments = inventory.heads.iter().map(|head| {
             let sequence = head.source.sequence;
             let part = verdict.parts.iter().find(|part| part.source.sequence == sequence);
@@ -182,7 +184,7 @@ impl Inspector {
             start: boundary.start,
             last: boundary.last,
             metadata: boundary.metadata,
-            terms: crate::open::all_runs(&verdict.parts).iter().collect(),
+            terms: runs.iter().collect(),
             segments: segments.collect(),
         })
     }

@@ -46,6 +46,9 @@ pub mod disk;
 mod dump;
 mod entry;
 mod error;
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod forged;
 mod index;
 mod inspect;
 mod inventory;

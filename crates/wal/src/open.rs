@@ -71,9 +71,12 @@ impl Wal {
         let verdict = reach_verdict(&*disk, check, &mut window)?.ok_or_else(no_log)?;
         let segments = build_segments(&verdict.parts);
         check_coverage(&segments, &verdict)?;
+        let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
         put_in_order(&*disk, &verdict)?;
         remove_temporaries(&*disk)?;
-        build(disk, options, lock, verdict, segments)
+        let (mut wal, recovery) = build(disk, options, lock, verdict, segments)?;
+        wal.runs = runs;
+        Ok((wal, recovery))
     }
 }
 
@@ -125,6 +128,15 @@ fn check_coverage(segments: &Segments, verdict: &Verdict) -> Result<(), OpenErro
     }
 }
 
+/// Parts that are whole, each in itself, and say different things about the same entries.
+pub(crate) fn contradiction(parts: &[Part]) -> OpenError {
+    let lost = crate::survey::unknown_loss(Position::default());
+    match parts.first() {
+        Some(part) => corrupt(&part.source, 0, Damage::Chain, lost),
+        None => OpenError::NoLog { path: String::new() },
+    }
+}
+
 /// Writes what the verdict asks for. Doing it twice, or half and then again, changes nothing.
 fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), OpenError> {
     for wipe in &verdict.wipes {
@@ -159,7 +171,6 @@ fn build(
     mut segments: Segments,
 ) -> Result<(Wal, Recovery), OpenError> {
     let no_log = || OpenError::NoLog { path: disk.path("") };
-    let runs = all_runs(&verdict.parts);
     let mut batches = 0_u64;
     let mut entries = 0_u64;
     for part in &verdict.parts {
@@ -221,7 +232,6 @@ fn build(
     };
     let log_id = verdict.log_id;
     let mut wal = Wal::assemble(disk, options, log_id, lock, segments, active);
-    wal.runs = runs;
     wal.lost = lost;
     wal.spare = spare;
     Ok((wal, recovery))
@@ -236,18 +246,19 @@ fn unused(source: Source) -> Spare {
     }
 }
 
-/// The terms of all entries, put together from what each part holds.
-pub(crate) fn all_runs(parts: &[Part]) -> TermRuns {
+/// The terms of all entries, put together from what each part holds. `None` if they contradict
+/// each other.
+pub(crate) fn all_runs(parts: &[Part]) -> Option<TermRuns> {
     let mut runs = TermRuns::default();
     for part in parts {
         match &part.content {
             Content::Scanned(scan) => {
                 runs.truncate_after(scan.tally.low.saturating_sub(1));
-                scan.tally.runs.iter().for_each(|run| runs.push(run));
+                scan.tally.runs.iter().try_for_each(|run| runs.push(run))?;
             }
             Content::Sealed(sealed) => {
                 runs.truncate_after(sealed.seal.low.saturating_sub(1));
-                sealed.seal.runs.iter().flatten().for_each(|run| runs.push(*run));
+                sealed.seal.runs.iter().flatten().try_for_each(|run| runs.push(*run))?;
             }
         }
     }
@@ -256,5 +267,5 @@ pub(crate) fn all_runs(parts: &[Part]) -> TermRuns {
         runs.truncate_after(boundary.last.index);
         runs.drop_through(boundary.start.index, boundary.last.index);
     }
-    runs
+    Some(runs)
 }

@@ -33,7 +33,7 @@ impl Tally {
         if position.term < last.term {
             return None;
         }
-        self.runs.push(position);
+        self.runs.push(position)?;
         self.boundary.last = position;
         Some(position)
     }
@@ -51,6 +51,10 @@ impl Tally {
         }
         boundary.last = keep;
         self.runs.truncate_after(keep.index);
+        // What this segment knows itself must agree.
+        if self.runs.term(keep.index).is_some_and(|term| term != keep.term) {
+            return None;
+        }
         self.low = self.low.min(keep.index.checked_add(1)?);
         Some(())
     }

@@ -13,18 +13,19 @@ pub(crate) struct TermRuns {
 }
 
 impl TermRuns {
-    /// Notes the next entry; only a new term takes room.
-    pub(crate) fn push(&mut self, position: Position) {
+    /// Notes the next entry; only a new term takes room. `None` if it cannot follow.
+    #[must_use]
+    pub(crate) fn push(&mut self, position: Position) -> Option<()> {
         if let Some(newest) = self.runs.back() {
-            assert!(
-                position.index > newest.index && position.term >= newest.term,
-                "entry {position} was noted after the run that begins at {newest}"
-            );
+            if position.index <= newest.index || position.term < newest.term {
+                return None;
+            }
             if position.term == newest.term {
-                return;
+                return Some(());
             }
         }
         self.runs.push_back(position);
+        Some(())
     }
 
     /// Forgets all entries above `index`.
@@ -75,7 +76,7 @@ mod tests {
     fn runs(terms: &[u64]) -> TermRuns {
         let mut runs = TermRuns::default();
         for (index, term) in (1..).zip(terms) {
-            runs.push(Position::new(index, *term));
+            runs.push(Position::new(index, *term)).unwrap();
         }
         runs
     }

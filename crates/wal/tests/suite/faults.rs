@@ -2,8 +2,8 @@
 
 use wal::sim_disk::{Fate, Fault, OperationKind, SimDisk};
 use wal::{
-    Append, AppendError, Check, Damage, Ending, Entry, OpenError, Options, Position, ReadError,
-    Wal, WalError,
+    Append, AppendError, Check, Damage, Ending, Entry, Metadata, OpenError, Options, Position,
+    ReadError, Wal, WalError,
 };
 
 use crate::harness::{Harness, Random, for_seeds, observe, options};
@@ -215,6 +215,34 @@ fn bytes_of_a_torn_batch_never_come_back() {
     let (wal, recovery) = Wal::open(medium.disk(), options, Check::default()).unwrap();
     assert_eq!(recovery.ending, Ending::Whole);
     assert_eq!(wal.last(), Position::new(3, 1));
+}
+
+#[test]
+fn a_batch_whose_last_sector_never_arrived_is_torn_even_if_it_ends_in_zeros() {
+    let zeros = |bytes| Metadata::new(&vec![0; bytes]).unwrap();
+    for filler in 0..48 {
+        let medium = SimDisk::new();
+        let options = options(16 * 1024);
+        let mut wal = Wal::create(medium.disk(), options.clone()).unwrap();
+        let entries = vec![Entry::new(1, 1, 0, vec![b'x'; 240 + 4 * filler])];
+        wal.stage(Append { entries, ..Append::default() }).unwrap();
+        wal.commit().unwrap();
+        medium.inject(0, Some(OperationKind::SyncData), Fault::PowerOff);
+        let metadata = Some(zeros(64));
+        wal.stage(Append::<Vec<Entry>> { metadata, ..Append::default() }).unwrap();
+        assert!(wal.commit().is_err());
+        drop(wal);
+        let sectors = medium.pending().len();
+        let mut number = 0;
+        medium.crash_with(|_| {
+            number += 1;
+            if number < sectors { Fate::Keep } else { Fate::Lose }
+        });
+        let (wal, recovery) = Wal::open(medium.disk(), options, Check::default()).unwrap();
+        assert_eq!(wal.metadata(), None, "{filler}: {sectors} sectors");
+        let is_torn = matches!(recovery.ending, Ending::Torn(_));
+        assert_eq!(is_torn, sectors > 1, "{filler}: {sectors} sectors");
+    }
 }
 
 #[test]

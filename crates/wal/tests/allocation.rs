@@ -1,0 +1,171 @@
+//! What the log asks of the allocator: nothing per entry once it runs, and never more than a
+//! fixed sum for bytes that it does not trust yet.
+//!
+//! A binary of its own, because the allocator counts for a whole process.
+
+// Counting allocations takes a global allocator, and that takes unsafe.
+#![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wal::sim_disk::SimDisk;
+use wal::{Append, Check, Disk, Entry, File, Lock, LogId, Metadata, Options, Wal};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn note(size: usize) {
+    COUNT.with(|count| count.set(count.get() + 1));
+    LARGEST.with(|largest| largest.set(largest.get().max(size)));
+}
+
+// SAFETY: every call is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs `work` and returns how often it allocated, and the largest piece.
+fn allocations(work: impl FnOnce()) -> (u64, usize) {
+    COUNT.with(|count| count.set(0));
+    LARGEST.with(|largest| largest.set(0));
+    work();
+    (COUNT.with(Cell::get), LARGEST.with(Cell::get))
+}
+
+/// A file that takes everything and keeps nothing: what is counted is the log's own.
+#[derive(Debug)]
+struct Sink;
+
+impl File for Sink {
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn write_at(&self, buffer: &[u8], _: u64) -> io::Result<usize> {
+        Ok(buffer.len())
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SinkDisk;
+
+impl Disk for SinkDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    fn open(&self, _: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(Sink))
+    }
+    fn create(&self, _: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(Sink))
+    }
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn lock(&self, _: &str) -> io::Result<Lock> {
+        Ok(Lock::new(()))
+    }
+    fn subdirectory(&self, _: &str) -> io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(SinkDisk))
+    }
+    fn room(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+    fn path(&self, name: &str) -> String {
+        name.to_owned()
+    }
+}
+
+#[test]
+fn an_entry_costs_no_allocation_once_the_log_runs() {
+    let mut options = Options::with_segment_bytes(64 * 1024 * 1024);
+    options.cache_bytes = 100_000;
+    let mut wal = Wal::create(Arc::new(SinkDisk), options).unwrap();
+    let payload = Bytes::from(vec![b'x'; 100]);
+    let mut index = 0;
+    let mut run = |batches: u64, count: u64| {
+        for _ in 0..batches {
+            let first = index + 1;
+            index += count;
+            let entries = (first..=index).map(|at| Entry::new(at, 1, 0, payload.clone()));
+            let metadata = Some(Metadata::new(b"vote").unwrap());
+            let append = Append { entries, metadata, reset: None, truncate_after: None };
+            wal.stage(append).unwrap();
+            wal.commit().unwrap();
+        }
+    };
+    run(100, 256);
+    let (small, _) = allocations(|| run(100, 1));
+    let (large, _) = allocations(|| run(100, 256));
+    assert!(large <= small + 20, "{small} allocations for 100 entries, {large} for 25,600");
+    assert!(small <= 3 * 100, "{small} allocations for 100 batches");
+}
+
+#[test]
+fn bytes_that_are_not_trusted_make_nobody_allocate() {
+    let medium = SimDisk::new();
+    let mut options = Options::with_segment_bytes(16 * 1024 * 1024);
+    options.log_id = Some(LogId(1));
+    drop(Wal::create(medium.disk(), options.clone()).unwrap());
+    let file = medium.files().remove(0);
+    // Lengths of all sizes wherever a header or a directory could stand.
+    medium.corrupt(&file, |contents| {
+        let mut state = 1_u64;
+        for byte in contents.iter_mut().skip(160) {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (state >> 56) as u8;
+        }
+    });
+    let disk = medium.disk();
+    let (_, largest) = allocations(|| {
+        let _ = Wal::open(disk, options, Check::default());
+    });
+    assert!(largest <= 1024 * 1024, "{largest} bytes at once");
+}
