@@ -22,8 +22,17 @@ const IN_FLIGHT_MAX: usize = 16 << 10;
 /// How long one client's requests may keep the loop before others get their turn.
 const TURN_MAX: Duration = Duration::from_millis(2);
 
-/// Room made for each read from a socket.
-pub(super) const READ_BYTES: usize = 64 << 10;
+/// The size of the pieces of memory that sockets are read into.
+const READ_BYTES: usize = 64 << 10;
+
+/// Makes room for a read, if little is left. What was read before may be held for long as the
+/// payload of an entry, and the piece of memory around it with it; so a piece is used up before
+/// there is another.
+pub(super) fn make_room(input: &mut BytesMut) {
+    if input.capacity() - input.len() < READ_BYTES / 4 {
+        input.reserve(READ_BYTES);
+    }
+}
 
 /// A client.
 #[derive(Debug)]
@@ -102,7 +111,7 @@ async fn read_requests(
             core.borrow().wake();
         }
         if outbox.ready(connection.reading()).await? {
-            input.reserve(READ_BYTES);
+            make_room(input);
             if outbox.try_read(input)? == Some(0) {
                 return Ok(());
             }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use raft::node::{self, NodeId, StepDown, VoteRefusal};
+use raft::node::{self, Ballot, NodeId, StepDown, VoteRefusal};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,9 +182,9 @@ fn raft_name(event: &node::Event) -> &'static str {
         node::Event::BecameLeader { .. } => "leader",
         node::Event::BecameFollower { .. } => "follower",
         node::Event::SteppedDown { .. } => "steps-down",
-        node::Event::CatchingUp { .. } => "lags",
-        node::Event::CaughtUp { .. } => "caught-up",
-        node::Event::LagsBehind { .. } => "catches-up",
+        node::Event::FollowerLags { .. } => "lags",
+        node::Event::FollowerCaughtUp { .. } => "caught-up",
+        node::Event::CatchingUp { .. } => "catches-up",
         node::Event::Truncated { .. } => "truncated",
         node::Event::Ignored { .. } => "ignored",
     }
@@ -198,26 +198,28 @@ fn raft_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Field)
             ("silent_ms", time(*silent_ticks)),
             ("asked", asked.as_slice().into()),
         ],
-        node::Event::Campaigning { term, asked } => {
-            vec![("term", term.0.into()), ("asked", asked.as_slice().into())]
-        }
-        node::Event::VoteAnswered { candidate, term, binding, refusal } => vec![
+        node::Event::Campaigning { term, silent_ticks, asked } => vec![
+            ("term", term.0.into()),
+            ("silent_ms", time(*silent_ticks)),
+            ("asked", asked.as_slice().into()),
+        ],
+        node::Event::VoteAnswered { candidate, term, ballot, refusal } => vec![
             ("candidate", (*candidate).into()),
             ("term", term.0.into()),
-            ("binding", (*binding).into()),
+            ("binding", (*ballot == Ballot::Vote).into()),
             ("granted", refusal.is_none().into()),
             ("reason", refusal.map(|it| Refusal(it).to_string()).unwrap_or_default().into()),
         ],
-        node::Event::VoteReceived { voter, term, binding, granted } => vec![
+        node::Event::VoteReceived { voter, term, ballot, granted } => vec![
             ("voter", (*voter).into()),
             ("term", term.0.into()),
-            ("binding", (*binding).into()),
+            ("binding", (*ballot == Ballot::Vote).into()),
             ("granted", (*granted).into()),
         ],
         node::Event::BecameLeader { term, votes, voters } => vec![
             ("term", term.0.into()),
             ("votes", votes.as_slice().into()),
-            ("voters", (*voters as u64).into()),
+            ("voters", u64::from(*voters).into()),
         ],
         node::Event::BecameFollower { term, leader, timeout_ticks } => vec![
             ("term", term.0.into()),
@@ -227,13 +229,13 @@ fn raft_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Field)
         node::Event::SteppedDown { term, reason } => {
             vec![("term", term.0.into()), ("reason", StepDownReason(*reason).to_string().into())]
         }
-        node::Event::CatchingUp { follower, from, to } => {
+        node::Event::FollowerLags { follower, from, to } => {
             vec![("follower", (*follower).into()), ("from", from.0.into()), ("to", to.0.into())]
         }
-        node::Event::CaughtUp { follower, at } => {
+        node::Event::FollowerCaughtUp { follower, at } => {
             vec![("follower", (*follower).into()), ("at", at.0.into())]
         }
-        node::Event::LagsBehind { leader, from, to } => {
+        node::Event::CatchingUp { leader, from, to } => {
             vec![("leader", (*leader).into()), ("from", from.0.into()), ("to", to.0.into())]
         }
         node::Event::Truncated { after, last } => {
@@ -284,15 +286,18 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
     match event {
         node::Event::AskingForVotes { campaign, silent_ticks, asked } => write!(
             f,
-            "asks        term {campaign}   no leader for {} ms, would I be elected? asking {}",
+            "asks        {}: no leader for {} ms, would you elect me in term {campaign}?",
+            Names(asked),
+            ms(*silent_ticks)
+        ),
+        node::Event::Campaigning { term, silent_ticks, asked } => write!(
+            f,
+            "candidate   term {term}   no leader for {} ms, asking {}",
             ms(*silent_ticks),
             Names(asked)
         ),
-        node::Event::Campaigning { term, asked } => {
-            write!(f, "candidate   term {term}   asking {}", Names(asked))
-        }
-        node::Event::VoteAnswered { candidate, term, binding, refusal } => {
-            let word = if *binding { "vote  " } else { "would " };
+        node::Event::VoteAnswered { candidate, term, ballot, refusal } => {
+            let word = if *ballot == Ballot::Vote { "vote  " } else { "would " };
             match refusal {
                 None => write!(f, "{word}      term {term}   {candidate}, count on me"),
                 Some(refusal) => write!(
@@ -302,8 +307,8 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
                 ),
             }
         }
-        node::Event::VoteReceived { voter, term, binding, granted } => {
-            let word = if *binding { "answer" } else { "hint  " };
+        node::Event::VoteReceived { voter, term, ballot, granted } => {
+            let word = if *ballot == Ballot::Vote { "answer" } else { "hint  " };
             let said = if *granted { "count on me" } else { "do not count on me" };
             write!(f, "{word}      term {term}   {voter}: {said}")
         }
@@ -323,13 +328,13 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
         node::Event::SteppedDown { term, reason } => {
             write!(f, "steps down  term {term}   {}", StepDownReason(*reason))
         }
-        node::Event::CatchingUp { follower, from, to } => {
+        node::Event::FollowerLags { follower, from, to } => {
             write!(f, "lags        {follower} lacks entries {from}..{to}")
         }
-        node::Event::CaughtUp { follower, at } => {
+        node::Event::FollowerCaughtUp { follower, at } => {
             write!(f, "caught up   {follower} holds everything up to {at}")
         }
-        node::Event::LagsBehind { leader, from, to } => {
+        node::Event::CatchingUp { leader, from, to } => {
             write!(f, "catches up  entries {from}..{to} from {leader}")
         }
         node::Event::Truncated { after, last } => write!(
@@ -402,23 +407,24 @@ mod tests {
         let recovered = Event::Recovered { term: 6, entries: 9, snapshot: 0, took };
         let address = "127.0.0.1:10000".to_string();
         let listening = Event::Listening { address, data: "./data/s1".into() };
+        let asked = vec![id("s2"), id("s3"), id("s4")];
         let lines = [
             recovered.to_string(),
             listening.to_string(),
             raft(node::Event::BecameFollower { term: Term(6), leader: None, timeout_ticks: 146 }),
-            raft(node::Event::Campaigning { term: Term(7), asked: vec![id("s2"), id("s3")] }),
+            raft(node::Event::Campaigning { term: Term(7), silent_ticks: 147, asked }),
             raft(node::Event::BecameLeader {
                 term: Term(7),
                 votes: vec![id("s1"), id("s2"), id("s3")],
                 voters: 4,
             }),
-            raft(node::Event::LagsBehind { leader: id("s1"), from: Index(2), to: Index(9) }),
+            raft(node::Event::CatchingUp { leader: id("s1"), from: Index(2), to: Index(9) }),
         ];
         let expected = [
             "recovered   term 6, 9 entries, snapshot at 0, in 2 ms",
             "listening   127.0.0.1:10000   data ./data/s1",
             "follower    term 6   election timeout 730 ms",
-            "candidate   term 7   asking s2 s3",
+            "candidate   term 7   no leader for 735 ms, asking s2 s3 s4",
             "LEADER      term 7   3 of 4 votes (s1 s2 s3)",
             "catches up  entries 2..9 from s1",
         ];

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::connection::READ_BYTES;
+use super::connection::make_room;
 use super::core::SharedCore;
 use super::event::Event;
 use super::outbox::{Outbox, Reading};
@@ -126,10 +126,7 @@ fn send_standing(outbox: &Outbox, standing: &Standing) {
 pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
     loop {
         let ended = match connect(&core, &link).await {
-            Ok((outbox, welcome)) => {
-                link.complaint.borrow_mut().clear();
-                carry(&core, &link, outbox, &welcome).await
-            }
+            Ok((outbox, welcome)) => carry(&core, &link, outbox, &welcome).await,
             Err(error) => {
                 complain(&core, &link, &error);
                 Ended::Lost
@@ -212,7 +209,7 @@ async fn read_answer(outbox: &Outbox) -> io::Result<Answer> {
             return Answer::decode(frame.kind, &frame.body).map_err(io::Error::other);
         }
         if outbox.ready(Reading::Wanted).await? {
-            input.reserve(READ_BYTES);
+            make_room(&mut input);
             if outbox.try_read(&mut input)? == Some(0) {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -246,6 +243,7 @@ async fn carry(core: &SharedCore, link: &Link, outbox: Rc<Outbox>, welcome: &Wel
         complain(core, link, &ConnectError::Refused(reason));
         return Ended::Lost;
     }
+    link.complaint.borrow_mut().clear();
     link.up.replace(Some(Up { outbox: Rc::clone(&outbox), member, boot }));
     let unfounded = welcome.cluster_id.is_none() || core.borrow().cluster_id().is_none();
     if unfounded && let Some(standing) = core.borrow().standing() {

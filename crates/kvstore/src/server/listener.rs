@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::Failures;
-use super::connection::{self, Connection, READ_BYTES};
+use super::connection::{self, Connection, make_room};
 use super::core::SharedCore;
 use super::event::Event;
 use super::links::PEER_FRAME_BYTES_MAX;
@@ -292,7 +292,7 @@ async fn read_peer(
             core.borrow().wake();
         }
         if outbox.ready(Reading::Wanted).await? {
-            input.reserve(READ_BYTES);
+            make_room(input);
             if outbox.try_read(input)? == Some(0) {
                 return Ok(());
             }

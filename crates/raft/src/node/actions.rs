@@ -129,17 +129,19 @@ pub enum Event {
     Campaigning {
         /// The new term.
         term: Term,
+        /// Ticks for which it had not heard from a leader when it asked whether it would win.
+        silent_ticks: u32,
         /// Whom it asks.
         asked: Vec<NodeId>,
     },
-    /// It answered a request for its vote (or, if not `binding`, whether it would give it).
+    /// It answered a request for its vote, or whether it would give it.
     VoteAnswered {
         /// Who asked.
         candidate: NodeId,
         /// The term of the campaign.
         term: Term,
-        /// Pre-votes promise nothing.
-        binding: bool,
+        /// What was asked for.
+        ballot: Ballot,
         /// Why not; `None` when the vote was given.
         refusal: Option<VoteRefusal>,
     },
@@ -149,8 +151,8 @@ pub enum Event {
         voter: NodeId,
         /// The term of the campaign.
         term: Term,
-        /// Pre-votes promise nothing.
-        binding: bool,
+        /// What was asked for.
+        ballot: Ballot,
         /// Whether the vote was given.
         granted: bool,
     },
@@ -161,7 +163,7 @@ pub enum Event {
         /// Who voted for it.
         votes: Vec<NodeId>,
         /// How many could vote.
-        voters: usize,
+        voters: u32,
     },
     /// It follows a leader, or waits for one.
     BecameFollower {
@@ -180,7 +182,7 @@ pub enum Event {
         reason: StepDown,
     },
     /// A follower of this leader lacks more than what is under way to it.
-    CatchingUp {
+    FollowerLags {
         /// The follower.
         follower: NodeId,
         /// The first entry it lacks.
@@ -189,14 +191,14 @@ pub enum Event {
         to: Index,
     },
     /// That follower holds everything that it was found to lack.
-    CaughtUp {
+    FollowerCaughtUp {
         /// The follower.
         follower: NodeId,
         /// The last entry it holds.
         at: Index,
     },
     /// This follower lacks entries that its leader has committed.
-    LagsBehind {
+    CatchingUp {
         /// The leader.
         leader: NodeId,
         /// The first entry it lacks.
@@ -218,6 +220,15 @@ pub enum Event {
         /// What was wrong with it.
         reason: &'static str,
     },
+}
+
+/// What a candidate asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ballot {
+    /// Whether a vote would be given; promises nothing.
+    PreVote,
+    /// The vote of a term.
+    Vote,
 }
 
 /// Why a vote was not given.

@@ -134,11 +134,10 @@ impl Durability {
 
     /// The disk completed the append of this ticket: the messages that rested on it may leave.
     pub(super) fn complete(&mut self, ticket: Ticket) -> Vec<Envelope> {
-        let pending = self.pending.pop_front();
-        let Some(pending) = pending.filter(|pending| pending.ticket == ticket) else {
-            // The owner of the node broke the contract: what is durable is no longer known.
-            unreachable!("appends complete strictly in the order of their tickets, not {ticket}");
-        };
+        let pending = self.pending.pop_front_if(|pending| pending.ticket == ticket);
+        // Otherwise the owner of the node broke the contract: what is durable is not known.
+        assert!(pending.is_some(), "appends complete in the order of their tickets, not {ticket}");
+        let Some(pending) = pending else { return Vec::new() };
         self.durable = pending.last;
         self.durable_state = pending.state;
         pending.messages

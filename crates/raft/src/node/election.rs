@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::actions::{Event, StepDown, VoteRefusal};
+use super::actions::{Ballot, Event, StepDown, VoteRefusal};
 use super::message::Message;
 use super::progress::Progress;
 use super::quorum;
@@ -13,6 +13,13 @@ use super::read::{FollowerReads, ReadRounds};
 use super::role::{Campaign, ElectionTimer, Follower, Leader, Role};
 use super::types::{EntryKind, Index, Member, NodeId, Payload, Position, Term};
 use super::{Node, TICKS_ALONE};
+
+/// What a voter said to a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Yes,
+    No,
+}
 
 impl Node {
     pub(super) fn new_timer(&mut self) -> ElectionTimer {
@@ -44,14 +51,16 @@ impl Node {
         }
         let silent_ticks = match &self.role {
             Role::Follower(follower) => follower.timer.elapsed,
-            Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.timer.elapsed,
+            Role::PreCandidate(campaign) | Role::Candidate(campaign) => {
+                campaign.silent_ticks.saturating_add(campaign.timer.elapsed)
+            }
             Role::Leader(_) => 0,
         };
         self.leave_role(None);
         let campaign = self.hard_state.term.next();
         let timer = self.new_timer();
         let votes = BTreeMap::from([(me, true)]);
-        self.role = Role::PreCandidate(Campaign { term: campaign, votes, timer });
+        self.role = Role::PreCandidate(Campaign { term: campaign, votes, silent_ticks, timer });
         let asked = self.ask_voters(&Message::PreVoteRequest { campaign, last: self.log.last() });
         self.events.push(Event::AskingForVotes { campaign, silent_ticks, asked });
         self.count_votes();
@@ -62,13 +71,18 @@ impl Node {
     /// the same term could win with the votes it had asked for.
     fn start_election(&mut self) {
         let me = self.config.me;
+        let silent_ticks = match &self.role {
+            Role::PreCandidate(campaign) => campaign.silent_ticks,
+            _ => 0,
+        };
         let term = self.hard_state.term.next();
         self.hard_state.term = term;
         self.hard_state.vote = Some(me);
         let timer = self.new_timer();
-        self.role = Role::Candidate(Campaign { term, votes: BTreeMap::new(), timer });
+        let votes = BTreeMap::new();
+        self.role = Role::Candidate(Campaign { term, votes, silent_ticks, timer });
         let asked = self.ask_voters(&Message::VoteRequest { last: self.log.last() });
-        self.events.push(Event::Campaigning { term, asked });
+        self.events.push(Event::Campaigning { term, silent_ticks, asked });
     }
 
     /// Sends a request to all other voters; returns their names.
@@ -97,17 +111,24 @@ impl Node {
     /// An answer to this server's own request. A pre-candidate counts pre-votes and a candidate
     /// counts votes: a pre-vote that arrives late names the very term of the campaign that
     /// followed it, and promises nothing in it.
-    pub(super) fn on_vote_answer(&mut self, from: Member, term: Term, binding: bool, yes: bool) {
+    pub(super) fn on_vote_answer(
+        &mut self,
+        from: Member,
+        term: Term,
+        ballot: Ballot,
+        answer: Answer,
+    ) {
         let campaign = match &mut self.role {
-            Role::PreCandidate(campaign) if !binding => campaign,
-            Role::Candidate(campaign) if binding => campaign,
+            Role::PreCandidate(campaign) if ballot == Ballot::PreVote => campaign,
+            Role::Candidate(campaign) if ballot == Ballot::Vote => campaign,
             _ => return,
         };
         if campaign.term != term || campaign.votes.contains_key(&from) {
             return;
         }
-        campaign.votes.insert(from, yes);
-        self.events.push(Event::VoteReceived { voter: from.id, term, binding, granted: yes });
+        let granted = answer == Answer::Yes;
+        campaign.votes.insert(from, granted);
+        self.events.push(Event::VoteReceived { voter: from.id, term, ballot, granted });
         self.count_votes();
     }
 
@@ -126,13 +147,13 @@ impl Node {
         if matches!(self.role, Role::PreCandidate(_)) {
             self.start_election();
         } else {
-            self.lead(yes, total);
+            self.lead(yes, u32::try_from(total).unwrap_or(u32::MAX));
         }
     }
 
     /// Starts to lead: an empty entry of the own term, since only such an entry is committed by
     /// counting, and everything before it with it (3.6.2).
-    fn lead(&mut self, votes: Vec<NodeId>, voters: usize) {
+    fn lead(&mut self, votes: Vec<NodeId>, voters: u32) {
         let me = self.config.me;
         let term = self.hard_state.term;
         let last = self.log.last().index;
@@ -178,7 +199,7 @@ impl Node {
         self.events.push(Event::VoteAnswered {
             candidate,
             term: campaign,
-            binding: false,
+            ballot: Ballot::PreVote,
             refusal,
         });
         let answer = match refusal {
@@ -197,7 +218,12 @@ impl Node {
             return false;
         };
         let refusal = Some(VoteRefusal::HasLeader(leader.id));
-        self.events.push(Event::VoteAnswered { candidate: from.id, term, binding: true, refusal });
+        self.events.push(Event::VoteAnswered {
+            candidate: from.id,
+            term,
+            ballot: Ballot::Vote,
+            refusal,
+        });
         true
     }
 
@@ -206,7 +232,7 @@ impl Node {
         let term = self.hard_state.term;
         let refusal = self.vote_refusal(from, term, last);
         let candidate = from.id;
-        self.events.push(Event::VoteAnswered { candidate, term, binding: true, refusal });
+        self.events.push(Event::VoteAnswered { candidate, term, ballot: Ballot::Vote, refusal });
         if refusal.is_some() {
             self.send(from, Message::VoteRefused);
             return;

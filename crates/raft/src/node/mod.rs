@@ -37,8 +37,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub use actions::{
-    Actions, Append, Ended, Event, Fetch, LeadershipChanged, ProposalOutcome, ReadEnded, StepDown,
-    VoteRefusal,
+    Actions, Append, Ballot, Ended, Event, Fetch, LeadershipChanged, ProposalOutcome, ReadEnded,
+    StepDown, VoteRefusal,
 };
 pub use config::Config;
 pub use membership::{Configuration, ConfigurationError, Voter};
@@ -52,6 +52,7 @@ pub use types::{
 };
 
 use durability::Durability;
+use election::Answer;
 use log::Log;
 use membership::Membership;
 use progress::Progress;
@@ -217,11 +218,11 @@ impl Node {
                 return self.on_pre_vote_request(from, *campaign, *last);
             }
             Message::PreVoteGranted { campaign } => {
-                return self.on_vote_answer(from, *campaign, false, true);
+                return self.on_vote_answer(from, *campaign, Ballot::PreVote, Answer::Yes);
             }
             // A refusal names the refuser's term, and whoever lags behind it adopts it.
             Message::PreVoteRefused { campaign } if term <= mine => {
-                return self.on_vote_answer(from, *campaign, false, false);
+                return self.on_vote_answer(from, *campaign, Ballot::PreVote, Answer::No);
             }
             _ => {}
         }
@@ -246,8 +247,8 @@ impl Node {
         let term = self.hard_state.term;
         match message {
             Message::VoteRequest { last } => self.on_vote_request(from, last),
-            Message::VoteGranted => self.on_vote_answer(from, term, true, true),
-            Message::VoteRefused => self.on_vote_answer(from, term, true, false),
+            Message::VoteGranted => self.on_vote_answer(from, term, Ballot::Vote, Answer::Yes),
+            Message::VoteRefused => self.on_vote_answer(from, term, Ballot::Vote, Answer::No),
             Message::Append { previous, entries, commit, round } => {
                 if let Role::Leader(_) = self.role {
                     let reason = "it leads in the same term";

@@ -98,9 +98,11 @@ impl Node {
         let round = leader.rounds.round();
         let Some(progress) = leader.progress.get_mut(&member) else { return };
         let index = progress.next().previous();
-        let Some(term) = self.log.term(index) else {
-            unreachable!("a leader's next entry for a follower, {index} + 1, lies in its log");
-        };
+        let term = self.log.term(index).unwrap_or_default();
+        assert!(
+            self.log.holds(Position { index, term }),
+            "a leader's next entry for a follower, {index} + 1, follows one of its log"
+        );
         let bytes = entries.iter().map(Entry::bytes).sum();
         progress.on_sent(entries.last().map(|last| (last.index, bytes)), commit, round);
         let previous = Position { index, term };
@@ -119,7 +121,7 @@ impl Node {
         }
         let news = progress.on_accepted(matched);
         if progress.take_caught_up() {
-            self.events.push(Event::CaughtUp { follower: from.id, at: matched });
+            self.events.push(Event::FollowerCaughtUp { follower: from.id, at: matched });
         }
         if news {
             self.advance_commit();
@@ -136,7 +138,7 @@ impl Node {
         let next = agree.index.next();
         if progress.on_rejected(previous, next) && progress.on_lagging(last) {
             let from_index = progress.next();
-            self.events.push(Event::CatchingUp { follower: from.id, from: from_index, to: last });
+            self.events.push(Event::FollowerLags { follower: from.id, from: from_index, to: last });
         }
     }
 
@@ -259,7 +261,7 @@ impl Node {
                 follower.lagging_to = (commit > verified).then_some(commit);
                 if follower.lagging_to.is_some() {
                     let (leader, first) = (from.id, verified.next());
-                    self.events.push(Event::LagsBehind { leader, from: first, to: commit });
+                    self.events.push(Event::CatchingUp { leader, from: first, to: commit });
                 }
             }
         }

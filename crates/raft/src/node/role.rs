@@ -38,6 +38,8 @@ pub(super) struct Campaign {
     pub(super) term: Term,
     /// Each voter's answer; the first one counts.
     pub(super) votes: BTreeMap<Member, bool>,
+    /// For how long no leader had been heard when it began.
+    pub(super) silent_ticks: u32,
     pub(super) timer: ElectionTimer,
 }
 

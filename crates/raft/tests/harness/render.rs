@@ -1,7 +1,7 @@
 //! What scripts show: one line for each thing that happened or was said.
 
 use raft::node::{
-    Ended, Entry, EntryKind, Envelope, Event, Message, NodeId, ProposalOutcome, ReadEnded,
+    Ballot, Ended, Entry, EntryKind, Envelope, Event, Message, NodeId, ProposalOutcome, ReadEnded,
     StepDown, VoteRefusal,
 };
 
@@ -63,9 +63,11 @@ pub fn event(event: &Event) -> String {
         Event::AskingForVotes { campaign, asked, .. } => {
             format!("asks {} about term {campaign}", names(asked))
         }
-        Event::Campaigning { term, asked } => format!("CAMPAIGNS in {term}, asks {}", names(asked)),
-        Event::VoteAnswered { candidate, term, binding, refusal } => {
-            let kind = if *binding { "vote" } else { "pre-vote" };
+        Event::Campaigning { term, asked, .. } => {
+            format!("CAMPAIGNS in {term}, asks {}", names(asked))
+        }
+        Event::VoteAnswered { candidate, term, ballot, refusal } => {
+            let kind = kind(*ballot);
             match refusal {
                 None => format!("gives {candidate} its {kind} in {term}"),
                 Some(refusal) => {
@@ -73,8 +75,8 @@ pub fn event(event: &Event) -> String {
                 }
             }
         }
-        Event::VoteReceived { voter, term, binding, granted } => {
-            let kind = if *binding { "vote" } else { "pre-vote" };
+        Event::VoteReceived { voter, term, ballot, granted } => {
+            let kind = kind(*ballot);
             let said = if *granted { "yes" } else { "no" };
             format!("hears {said} of {voter} ({kind} in {term})")
         }
@@ -89,13 +91,20 @@ pub fn event(event: &Event) -> String {
             StepDown::LaterTerm(later) => format!("steps down: term {later} has begun"),
             StepDown::NoQuorum => format!("steps down in {term}: no quorum"),
         },
-        Event::CatchingUp { follower, from, to } => {
+        Event::FollowerLags { follower, from, to } => {
             format!("finds {follower} to lack {from}..{to}")
         }
-        Event::CaughtUp { follower, at } => format!("finds {follower} caught up at {at}"),
-        Event::LagsBehind { leader, from, to } => format!("lacks {from}..{to} of {leader}"),
+        Event::FollowerCaughtUp { follower, at } => format!("finds {follower} caught up at {at}"),
+        Event::CatchingUp { leader, from, to } => format!("lacks {from}..{to} of {leader}"),
         Event::Truncated { after, last } => format!("truncates {}..{last}", after.next()),
         Event::Ignored { from, reason } => format!("ignores {from}: {reason}"),
+    }
+}
+
+fn kind(ballot: Ballot) -> &'static str {
+    match ballot {
+        Ballot::PreVote => "pre-vote",
+        Ballot::Vote => "vote",
     }
 }
 
