@@ -118,7 +118,10 @@ pub enum Obstacle {
         peer: NodeId,
     },
     /// The founded cluster has another name.
-    #[error("{peer} belongs to cluster {found:?}, but this server's file names {wanted:?}")]
+    #[error(
+        "{peer} belongs to cluster {found:?}, but this server's configuration names {wanted:?}; \
+         start it with the configuration of its own cluster"
+    )]
     OtherName {
         /// The other server.
         peer: NodeId,
@@ -128,13 +131,19 @@ pub enum Obstacle {
         wanted: String,
     },
     /// The founded cluster knows this server by another incarnation.
-    #[error("this cluster knows {me} by another disk: it lost its data directory, or has two")]
+    #[error(
+        "this cluster knows {me} by another disk: it lost its data directory, or has two; bring \
+         the old directory back, the other servers go on without it until then"
+    )]
     OtherDisk {
         /// This server.
         me: NodeId,
     },
     /// The founded cluster does not know this server.
-    #[error("{peer} belongs to a cluster that was founded without {me}")]
+    #[error(
+        "{peer} belongs to a cluster that was founded without {me}; take {me} out of the \
+         configuration, or start it with the configuration of its own cluster"
+    )]
     NotListed {
         /// The other server.
         peer: NodeId,

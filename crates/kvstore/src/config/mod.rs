@@ -14,7 +14,6 @@
 //! [raft]
 //! heartbeat = "50ms"
 //! election = "500ms..1s"
-//! snapshot_every = "64MiB"
 //! fsync = "always"
 //!
 //! [wal]
@@ -108,8 +107,6 @@ pub struct RaftConfig {
     pub heartbeat: Duration,
     /// Each election timeout is drawn from this range.
     pub election: RangeInclusive<Duration>,
-    /// A snapshot is taken when the log has grown by so many bytes.
-    pub snapshot_every_bytes: u64,
     /// Whether acknowledged means durable.
     pub fsync: Fsync,
 }
@@ -280,7 +277,6 @@ impl Default for RaftConfig {
         RaftConfig {
             heartbeat: Duration::from_millis(50),
             election: Duration::from_millis(500)..=Duration::from_secs(1),
-            snapshot_every_bytes: 64 * units::MEBIBYTE,
             fsync: Fsync::Always,
         }
     }

@@ -1,7 +1,7 @@
 //! Reads the file by hand, key by key, because the errors are the point: each names the file and
 //! the line, says what is wrong, and what to write instead.
 
-use super::units::{self, GIBIBYTE, KIBIBYTE, MEBIBYTE, Size};
+use super::units::{self, GIBIBYTE, KIBIBYTE, Size};
 use super::{
     Config, ConfigError, DataTemplate, ELECTION_HEARTBEATS_MIN, Fsync, Limits, Place, RaftConfig,
     SERVERS_MAX, ServerEntry, Source, WalConfig,
@@ -20,8 +20,6 @@ type Value<'a> = Spanned<DeValue<'a>>;
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
 /// The sizes that a segment can have.
 const SEGMENT_BYTES: RangeInclusive<u64> = 64 * KIBIBYTE..=GIBIBYTE;
-/// The least that the log grows between two snapshots.
-const SNAPSHOT_EVERY_BYTES_MIN: u64 = MEBIBYTE;
 /// The most connections that a server can be allowed.
 const CONNECTIONS_MAX: u64 = 1_000_000;
 
@@ -62,7 +60,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         None => defaults.data,
         Some(node) => data(&node)?.unwrap_or(defaults.data),
     };
-    let raft = match root.table("raft", &["heartbeat", "election", "snapshot_every", "fsync"])? {
+    let raft = match root.table("raft", &["heartbeat", "election", "fsync"])? {
         None => defaults.raft,
         Some(raft) => raft_config(&raft, defaults.raft)?,
     };
@@ -195,10 +193,7 @@ fn raft_config(raft: &Table<'_>, defaults: RaftConfig) -> Result<RaftConfig, Con
             return Err(raft.error("fsync", problem, remedy));
         }
     };
-    let snapshot_every_bytes = raft
-        .size("snapshot_every", SNAPSHOT_EVERY_BYTES_MIN..=u64::MAX)?
-        .unwrap_or(defaults.snapshot_every_bytes);
-    Ok(RaftConfig { heartbeat, election, snapshot_every_bytes, fsync })
+    Ok(RaftConfig { heartbeat, election, fsync })
 }
 
 /// Limits can only be made stricter: what one server accepts, all must be able to carry.

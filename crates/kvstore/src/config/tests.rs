@@ -45,7 +45,6 @@ data = "/var/lib/kv-{id}"
 [raft]
 heartbeat = "100ms"
 election = "1s..2s"
-snapshot_every = "1GiB"
 fsync = "unsafe-never"
 [wal]
 segment = 1048576
@@ -60,7 +59,6 @@ connections = 10_000
     assert_eq!(config.data.directory("s1"), Path::new("/var/lib/kv-s1"));
     assert_eq!(config.raft.heartbeat, Duration::from_millis(100));
     assert_eq!(config.raft.election, Duration::from_secs(1)..=Duration::from_secs(2));
-    assert_eq!(config.raft.snapshot_every_bytes, 1 << 30);
     assert_eq!(config.raft.fsync, Fsync::UnsafeNever);
     assert_eq!(config.wal.segment_bytes, 1 << 20);
     let command =

@@ -48,6 +48,11 @@ impl Core {
                 let found = view.get(&get.key).map(|entry| (entry.state, entry.value));
                 encode_value(out, request_id, view.revision(), found)
             }),
+            Work::Scan(_) if !connection.begin_stream() => {
+                let text = "too many scans of this connection are under way; read some first";
+                let refusal = ErrorReply::nothing_happened(ErrorCode::Overloaded, text);
+                self.answer(&connection, request_id, &refusal);
+            }
             Work::Scan(scan) if scan.content == Content::CountOnly => {
                 tokio::task::spawn_local(count_keys(connection, request_id, scan, view));
             }
@@ -191,7 +196,7 @@ async fn stream_scan(connection: Rc<Connection>, request_id: u64, scan: Scan, vi
     loop {
         connection.drained().await;
         if connection.outbox.is_closed() {
-            return;
+            break;
         }
         let step = connection.outbox.append(|out| -> Result<_, FrameError> {
             let visible = |entry| visible(entry, scan.content);
@@ -226,7 +231,7 @@ async fn stream_scan(connection: Rc<Connection>, request_id: u64, scan: Scan, vi
         }
         tokio::task::yield_now().await;
     }
-    connection.on_answered();
+    connection.end_stream();
 }
 
 /// Answers how many keys a scan would return. It counts in portions, so that other requests do
@@ -235,7 +240,7 @@ async fn count_keys(connection: Rc<Connection>, request_id: u64, scan: Scan, vie
     let limit = usize::try_from(scan.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let mut range = scan.range();
     let mut counted = 0;
-    while counted < limit {
+    while counted < limit && !connection.outbox.is_closed() {
         let portion = (limit - counted).min(COUNT_PORTION);
         let mut last = None;
         let mut found = 0;
@@ -257,5 +262,5 @@ async fn count_keys(connection: Rc<Connection>, request_id: u64, scan: Scan, vie
         Ok(()) => connection.outbox.flush(),
         Err(_) => connection.outbox.close(),
     }
-    connection.on_answered();
+    connection.end_stream();
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::core::SharedCore;
 use super::outbox::{Outbox, Reading};
@@ -15,6 +15,12 @@ use crate::wire::frame::{self, FRAME_BYTES_MAX};
 
 /// Answers that wait to be taken, in bytes, beyond which no more requests are read.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
+
+/// Answers of many frames that one client may have under way at once.
+const STREAMS_MAX: u32 = 16;
+
+/// How long a client may take nothing of such an answer.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests under way, beyond which no more are read.
 const IN_FLIGHT_MAX: usize = 16 << 10;
@@ -40,6 +46,8 @@ pub(super) struct Connection {
     pub(super) outbox: Outbox,
     /// Requests that have no answer yet.
     in_flight: Cell<usize>,
+    /// Answers of many frames under way.
+    streams: Cell<u32>,
     /// Set while nothing is read, so that an answer knows to wake the task.
     paused: Cell<bool>,
     /// Set while the connection stands in the core's list of those with answers to flush.
@@ -48,8 +56,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(outbox: Outbox) -> Rc<Self> {
-        let (in_flight, paused, dirty) = (Cell::new(0), Cell::new(false), Cell::new(false));
-        Rc::new(Self { outbox, in_flight, paused, dirty })
+        let (paused, dirty) = (Cell::new(false), Cell::new(false));
+        Rc::new(Self { outbox, in_flight: Cell::new(0), streams: Cell::new(0), paused, dirty })
     }
 
     pub(super) fn on_request(&self) {
@@ -63,6 +71,11 @@ impl Connection {
         }
     }
 
+    /// Whether it has every answer that it waits for, or is gone.
+    pub(super) fn is_served(&self) -> bool {
+        self.outbox.is_closed() || self.in_flight.get() == 0 && self.outbox.queued_bytes() == 0
+    }
+
     fn reading(&self) -> Reading {
         let full =
             self.outbox.queued_bytes() > QUEUED_BYTES_MAX || self.in_flight.get() >= IN_FLIGHT_MAX;
@@ -70,16 +83,34 @@ impl Connection {
         if full { Reading::Paused } else { Reading::Wanted }
     }
 
-    /// Waits until what is queued is below the limit again, for answers of many frames.
+    /// Waits until what is queued is below the limit again, for answers of many frames. A client
+    /// that takes nothing for long loses its connection: what it reads pins a version of the
+    /// store.
     pub(super) async fn drained(&self) {
         while self.outbox.queued_bytes() > QUEUED_BYTES_MAX && !self.outbox.is_closed() {
-            self.outbox.flushed().await;
+            if timeout(STREAM_TIMEOUT, self.outbox.flushed()).await.is_err() {
+                self.outbox.close();
+            }
         }
+    }
+
+    /// Begins an answer of many frames, unless too many are under way.
+    pub(super) fn begin_stream(&self) -> bool {
+        let fits = self.streams.get() < STREAMS_MAX;
+        self.streams.set(self.streams.get() + u32::from(fits));
+        fits
+    }
+
+    /// Ends an answer of many frames.
+    pub(super) fn end_stream(&self) {
+        self.streams.set(self.streams.get().saturating_sub(1));
+        self.on_answered();
     }
 }
 
 /// Serves a client until it leaves, breaks the protocol, or the server stops.
 pub(super) async fn serve(core: SharedCore, connection: Rc<Connection>, mut input: BytesMut) {
+    core.borrow_mut().on_connected(&connection);
     // Whatever the reason, there is nobody left to tell it to.
     let _ = read_requests(&core, &connection, &mut input).await;
     connection.outbox.close();

@@ -8,12 +8,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use raft::driver::{Driver, Input};
 use raft::founding::{Charter, Founding, Seat, Standing, Step};
-use raft::node::{self, Boot, Config as NodeConfig, Envelope, Member, NodeId};
+use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId};
 use raft::replica::{Replica, Transport};
 use raft::storage::{Home, LogOptions};
 use slab::Slab;
@@ -89,10 +89,12 @@ pub(super) struct Core {
     pub(super) held: BTreeSet<(Instant, usize)>,
     /// What the pending requests take in memory.
     pub(super) pending_bytes: usize,
+    /// All clients' connections that are open, and some that are not any more.
+    connections: Vec<Weak<Connection>>,
     /// Connections with answers to flush.
     pub(super) dirty: Vec<Rc<Connection>>,
-    /// The highest boot seen of each member.
-    boots: BTreeMap<Member, Boot>,
+    /// The last incarnation seen of each server, and its highest boot.
+    boots: BTreeMap<NodeId, (Incarnation, Boot)>,
     /// When each server was last heard from.
     pub(super) heard: BTreeMap<NodeId, Instant>,
     pub(super) stopping: bool,
@@ -120,6 +122,7 @@ impl Core {
             pending: Slab::new(),
             held: BTreeSet::new(),
             pending_bytes: 0,
+            connections: Vec::new(),
             dirty: Vec::new(),
             boots: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -316,9 +319,12 @@ impl Core {
         if !self.is_member(member) {
             return true;
         }
-        let highest = self.boots.entry(member).or_insert(boot);
-        let current = boot >= *highest;
-        *highest = boot.max(*highest);
+        let seen = self.boots.entry(member.id).or_insert((member.incarnation, boot));
+        if seen.0 != member.incarnation {
+            *seen = (member.incarnation, boot);
+        }
+        let current = boot >= seen.1;
+        seen.1 = seen.1.max(boot);
         current
     }
 
@@ -398,9 +404,15 @@ impl Core {
         }
     }
 
-    /// Whether everything that was begun has ended, as far as anybody still waits for it.
+    /// A client was let in.
+    pub(super) fn on_connected(&mut self, connection: &Rc<Connection>) {
+        self.connections.retain(|other| other.strong_count() > 0);
+        self.connections.push(Rc::downgrade(connection));
+    }
+
+    /// Whether every client has every answer that it waits for.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.iter().all(|(_, pending)| pending.connection.is_none())
+        self.connections.iter().filter_map(Weak::upgrade).all(|client| client.is_served())
     }
 
     /// Takes no more requests, and ends those that only wait for a leader.

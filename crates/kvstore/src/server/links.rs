@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::connection::make_room;
 use super::core::SharedCore;
 use super::event::Event;
 use super::outbox::{Outbox, Reading};
@@ -202,19 +201,8 @@ async fn connect(core: &SharedCore, link: &Link) -> Result<(Rc<Outbox>, Welcome)
 }
 
 async fn read_answer(outbox: &Outbox) -> io::Result<Answer> {
-    let mut input = BytesMut::with_capacity(HANDSHAKE_FRAME_BYTES_MAX as usize);
-    loop {
-        let decoded = frame::decode(&mut input, HANDSHAKE_FRAME_BYTES_MAX);
-        if let Some(frame) = decoded.map_err(io::Error::other)? {
-            return Answer::decode(frame.kind, &frame.body).map_err(io::Error::other);
-        }
-        if outbox.ready(Reading::Wanted).await? {
-            make_room(&mut input);
-            if outbox.try_read(&mut input)? == Some(0) {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
+    let frame = outbox.first_frame(&mut BytesMut::new()).await?.map_err(io::Error::other)?;
+    Answer::decode(frame.kind, &frame.body).map_err(io::Error::other)
 }
 
 /// Why the server that answered is not the one that was meant.

@@ -17,7 +17,7 @@ use super::core::SharedCore;
 use super::event::Event;
 use super::links::PEER_FRAME_BYTES_MAX;
 use super::outbox::{Outbox, Reading};
-use crate::wire::frame::{self, Frame, FrameError, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
+use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
 use crate::wire::handshake::{
     ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, VersionRange,
 };
@@ -104,7 +104,7 @@ async fn greet(
     notice_vanished(&socket)?;
     let outbox = Outbox::new(socket);
     let mut input = BytesMut::with_capacity(HANDSHAKE_FRAME_BYTES_MAX as usize);
-    let first = timeout(HANDSHAKE_TIMEOUT, first_frame(&outbox, &mut input)).await;
+    let first = timeout(HANDSHAKE_TIMEOUT, outbox.first_frame(&mut input)).await;
     let first = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let accepted = match first {
         Ok(frame) => match check_hello(&core, &frame) {
@@ -141,23 +141,6 @@ async fn greet(
                     read_peer(&core, &peer, &outbox, &mut input, &failures).await
                 }
             }
-        }
-    }
-}
-
-/// The first frame, or why there is none. Bytes that are no frame are answered too.
-async fn first_frame(
-    outbox: &Outbox,
-    input: &mut BytesMut,
-) -> io::Result<Result<Frame, FrameError>> {
-    loop {
-        match frame::decode(input, HANDSHAKE_FRAME_BYTES_MAX) {
-            Err(error) => return Ok(Err(error)),
-            Ok(Some(frame)) => return Ok(Ok(frame)),
-            Ok(None) => {}
-        }
-        if outbox.ready(Reading::Wanted).await? && outbox.try_read(input)? == Some(0) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

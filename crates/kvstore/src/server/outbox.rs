@@ -10,6 +10,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::wire::frame::{self, Frame, FrameError, HANDSHAKE_FRAME_BYTES_MAX};
+
 /// A buffer that grew beyond this is given back once it is empty.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
@@ -113,6 +115,24 @@ impl Outbox {
             Ok(read) => Ok(Some(read)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Reads up to the end of the first frame; what came behind it stays in `input`. Bytes that are
+    /// no frame are told apart from a connection that ended.
+    pub(super) async fn first_frame(
+        &self,
+        input: &mut BytesMut,
+    ) -> io::Result<Result<Frame, FrameError>> {
+        loop {
+            match frame::decode(input, HANDSHAKE_FRAME_BYTES_MAX) {
+                Err(error) => return Ok(Err(error)),
+                Ok(Some(frame)) => return Ok(Ok(frame)),
+                Ok(None) => input.reserve(HANDSHAKE_FRAME_BYTES_MAX as usize),
+            }
+            if self.ready(Reading::Wanted).await? && self.try_read(input)? == Some(0) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
     }
 

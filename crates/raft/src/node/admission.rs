@@ -33,7 +33,7 @@ impl Node {
             |entry: &Entry| entry.payload.bytes.len() as u64 > self.config.command_bytes_max;
         match message {
             Message::Append { entries, .. } if entries.iter().any(too_large) => {
-                Err("an entry is larger than this server's log takes; raise [wal] segment here")
+                Err("an entry is larger than this server's log takes: its segments are too small")
             }
             _ => Ok(()),
         }

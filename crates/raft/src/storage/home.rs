@@ -31,15 +31,15 @@ pub enum HomeError {
         source: io::Error,
     },
     /// Another process runs on it.
-    #[error("{path}: another kvctl is running on this data directory; stop it first")]
+    #[error("{path}: another server is running on this data directory; stop it first")]
     InUse {
         /// The lock.
         path: String,
     },
     /// It belongs to another server.
     #[error(
-        "{path}: this data directory belongs to server {found}, not {wanted}; start with \
-         --id {found}, or give {wanted} a directory of its own"
+        "{path}: this data directory belongs to server {found}, not {wanted}; start it as \
+         {found}, or give {wanted} a directory of its own"
     )]
     OtherServer {
         /// The directory.
@@ -51,8 +51,8 @@ pub enum HomeError {
     },
     /// It belongs to another cluster.
     #[error(
-        "{path}: this data directory belongs to cluster {found:?}, but the configuration file \
-         names {wanted:?}; use that cluster's file, or another directory"
+        "{path}: this data directory belongs to cluster {found:?}, but the configuration names \
+         {wanted:?}; use that cluster's configuration, or another directory"
     )]
     OtherCluster {
         /// The directory.
@@ -66,7 +66,10 @@ pub enum HomeError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// Something that must be there is missing or unreadable.
-    #[error("{path}: {what}; what this server promised is lost, so it does not start")]
+    #[error(
+        "{path}: {what}; what this server promised is not known, so it does not start; keep the \
+         directory as it is, the other servers go on without this one"
+    )]
     Damaged {
         /// The file or directory.
         path: String,
@@ -102,7 +105,8 @@ pub struct Home {
 
 impl Home {
     /// Opens the directory of server `id` in the cluster called `name`. An empty one becomes that
-    /// server's, with the incarnation that `draw` gives. Each opening counts as a boot.
+    /// server's, with the incarnation that `draw` gives. Each opening that succeeds counts as a
+    /// boot; one that fails leaves the directory as it was.
     ///
     /// # Errors
     /// The directory is in use, belongs to another server or cluster, or is damaged.
@@ -117,7 +121,7 @@ impl Home {
             _ => HomeError::Io { path: disk.path(LOCK), source },
         })?;
         let io = |source| HomeError::Io { path: disk.path(""), source };
-        let identity = if IdentityFile::exists(disk.as_ref()).map_err(io)? {
+        let mut identity = if IdentityFile::exists(disk.as_ref()).map_err(io)? {
             IdentityFile::open(disk.as_ref())?
         } else {
             let log = disk.subdirectory(LOG).map_err(io)?;
@@ -147,6 +151,8 @@ impl Home {
             let (found, wanted) = (charter.name.clone(), name.to_string());
             return Err(HomeError::OtherCluster { path: disk.path(""), found, wanted });
         }
+        // From here on it is the right directory: this start counts.
+        identity.count_start()?;
         Ok(Self { disk, identity, charter, _lock: lock })
     }
 

@@ -63,14 +63,14 @@ pub enum IdentityError {
     /// Both copies are unreadable.
     #[error(
         "{path}: both copies of this server's identity are damaged, so nobody knows what it \
-         promised; remove the directory and let the server rejoin as a new one"
+         promised; keep the directory as it is, the other servers go on without this one"
     )]
     Damaged {
         /// The file.
         path: String,
     },
     /// A newer program wrote it.
-    #[error("{path}: version {version} of the identity file is unknown; use a newer kvctl")]
+    #[error("{path}: version {version} of the identity file is unknown; a newer program wrote it")]
     Version {
         /// The file.
         path: String,
@@ -85,6 +85,8 @@ pub(super) struct IdentityFile {
     file: Box<dyn File>,
     path: String,
     sequence: u64,
+    /// One of the sectors could not be read.
+    is_rotten: bool,
     identity: Identity,
 }
 
@@ -104,7 +106,7 @@ impl IdentityFile {
     pub(super) fn create(disk: &dyn Disk, member: Member) -> Result<Self, IdentityError> {
         let path = disk.path(NAME);
         let io = |source| IdentityError::Io { path: path.clone(), source };
-        let identity = Identity { member, boot: Boot(1), stage: Stage::Drawn };
+        let identity = Identity { member, boot: Boot(0), stage: Stage::Drawn };
         let unfinished = format!("{NAME}.new");
         if disk.list().map_err(io)?.contains(&unfinished) {
             disk.remove(&unfinished).map_err(io)?;
@@ -115,10 +117,10 @@ impl IdentityFile {
         file.sync_all().map_err(io)?;
         disk.rename(&unfinished, NAME).map_err(io)?;
         disk.sync().map_err(io)?;
-        Ok(Self { file, path, sequence: 2, identity })
+        Ok(Self { file, path, sequence: 2, is_rotten: false, identity })
     }
 
-    /// Reads the file and counts this start, durably. Both sectors are whole again afterwards.
+    /// Reads the file and changes nothing in it.
     pub(super) fn open(disk: &dyn Disk) -> Result<Self, IdentityError> {
         let path = disk.path(NAME);
         let io = |source| IdentityError::Io { path: path.clone(), source };
@@ -138,16 +140,23 @@ impl IdentityFile {
                 _ => None,
             })
             .max_by_key(|(sequence, _)| *sequence);
-        let Some((sequence, mut identity)) = newest else {
+        let Some((sequence, identity)) = newest else {
             return Err(IdentityError::Damaged { path });
         };
-        identity.boot = Boot(identity.boot.0 + if rotten { 2 } else { 1 });
-        let mut opened = Self { file, path, sequence, identity: identity.clone() };
-        opened.write(identity.clone())?;
-        if rotten {
-            opened.write(identity)?;
+        Ok(Self { file, path, sequence, is_rotten: rotten, identity })
+    }
+
+    /// Counts this start, durably. Both sectors are whole again afterwards.
+    pub(super) fn count_start(&mut self) -> Result<(), IdentityError> {
+        let raise = if self.is_rotten { 2 } else { 1 };
+        let boot = Boot(self.identity.boot.0 + raise);
+        let identity = Identity { boot, ..self.identity.clone() };
+        self.write(identity.clone())?;
+        if self.is_rotten {
+            self.write(identity)?;
+            self.is_rotten = false;
         }
-        Ok(opened)
+        Ok(())
     }
 
     pub(super) fn identity(&self) -> &Identity {
@@ -275,16 +284,22 @@ mod tests {
         let disk = wal::RealDisk::open(directory.path()).unwrap();
         let member = identity().member;
         IdentityFile::create(disk.as_ref(), member).unwrap();
-        assert_eq!(IdentityFile::open(disk.as_ref()).unwrap().identity().boot, Boot(2));
+        let start = || {
+            let mut opened = IdentityFile::open(disk.as_ref()).unwrap();
+            opened.count_start().unwrap();
+            opened.identity().clone()
+        };
+        assert_eq!(start().boot, Boot(1));
+        assert_eq!(start().boot, Boot(2));
         let mut last = Boot(2);
         for rotten in [0, 1, 0] {
             let file = disk.open(NAME).unwrap();
             let place = rotten * SECTOR as u64 + 30;
             wal::disk::write_all_at(file.as_ref(), &[0xff; 8], place).unwrap();
-            let opened = IdentityFile::open(disk.as_ref()).unwrap();
-            assert!(opened.identity().boot > last, "rotten sector {rotten}");
-            assert_eq!(opened.identity().member, member);
-            last = opened.identity().boot;
+            let started = start();
+            assert!(started.boot > last, "rotten sector {rotten}");
+            assert_eq!(started.member, member);
+            last = started.boot;
         }
     }
 

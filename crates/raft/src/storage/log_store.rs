@@ -58,7 +58,7 @@ pub enum LogError {
     )]
     Lost {
         /// How many.
-        count: usize,
+        count: u64,
         /// The first of them.
         first: Position,
     },
@@ -155,7 +155,7 @@ impl LogStore {
         let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;
         if let Some(first) = recovery.lost.first() {
             let first = from_position(*first);
-            return Err(LogError::Lost { count: recovery.lost.len(), first });
+            return Err(LogError::Lost { count: recovery.lost.len() as u64, first });
         }
         let mut store = Self {
             wal,
