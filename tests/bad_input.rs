@@ -103,9 +103,8 @@ fn the_directory_of_another_server_is_refused() {
     let text = config_text(cluster.directory(), &addresses, "");
     let config = write_config(&cluster, "two.toml", &text);
     let data = cluster.server("s1").data().to_str().unwrap().to_owned();
-    let run = serve("s2", &config, &["--data", &data]);
-    assert!(![Some(0), Some(101), None].contains(&run.code), "{run:?}");
-    assert!(run.stderr.contains("s1") && run.stderr.contains("s2"), "{}", run.stderr);
+    let run = serve("s2", &config, &["--data", &data]).expect_code(6);
+    assert!(run.stderr.contains("belongs to server s1, not s2"), "{}", run.stderr);
     assert_nothing_was_lost(&mut cluster);
 }
 
@@ -115,9 +114,10 @@ fn the_directory_of_another_cluster_is_refused() {
     let good = fs::read_to_string(cluster.config()).unwrap();
     let text = good.replace("cluster = \"test\"", "cluster = \"other\"");
     let config = write_config(&cluster, "other.toml", &text);
-    let run = serve("s1", &config, &[]);
-    assert!(![Some(0), Some(101), None].contains(&run.code), "{run:?}");
-    assert!(run.stderr.contains("test") && run.stderr.contains("other"), "{}", run.stderr);
+    let run = serve("s1", &config, &[]).expect_code(6);
+    for expected in ["cluster \"test\"", "names \"other\""] {
+        assert!(run.stderr.contains(expected), "{expected} is missing: {}", run.stderr);
+    }
     assert_nothing_was_lost(&mut cluster);
 }
 
@@ -127,8 +127,7 @@ fn a_second_process_on_the_same_directory_is_refused() {
     cluster.kvctl(&["set", "ana", "4"]).expect_code(0);
     let text = config_text(cluster.directory(), &free_addresses(1), "");
     let config = write_config(&cluster, "second.toml", &text);
-    let run = serve("s1", &config, &[]);
-    assert!(![Some(0), Some(101), None].contains(&run.code), "{run:?}");
+    let run = serve("s1", &config, &[]).expect_code(6);
     let data = cluster.server("s1").data().to_str().unwrap().to_owned();
     assert!(run.stderr.contains(&data), "{}", run.stderr);
     assert_eq!(cluster.kvctl(&["get", "ana"]).expect_code(0).stdout, "4\n");
@@ -198,8 +197,7 @@ fn off_loopback_a_server_wants_to_be_told_that_it_is_meant() {
     let address = cluster.server("s1").address();
     let text = good.replace(&address.to_string(), "192.0.2.1:10000");
     let config = write_config(&cluster, "public.toml", &text);
-    let run = serve("s1", &config, &[]);
-    assert!(![Some(0), Some(101), None].contains(&run.code), "{run:?}");
+    let run = serve("s1", &config, &[]).expect_code(2);
     assert!(run.stderr.contains("--insecure"), "{}", run.stderr);
     assert!(!cluster.server("s1").data().exists(), "a refused server leaves nothing behind");
 }

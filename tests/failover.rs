@@ -1,29 +1,16 @@
 //! Servers die, all at once or one by one, and nothing that was acknowledged is lost.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use verify::cluster::{Cluster, eventually};
-use verify::load::{LOAD_PREFIX, Load};
+use verify::load::{Load, found};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn addresses(cluster: &Cluster) -> Vec<SocketAddrV4> {
     cluster.servers().iter().map(|server| server.address()).collect()
-}
-
-/// What the cluster holds of a load.
-fn found(cluster: &Cluster) -> BTreeMap<String, String> {
-    let arguments = ["get", "--prefix", LOAD_PREFIX, "-o", "jsonl", "--timeout", "20s"];
-    let run = cluster.kvctl(&arguments).expect_code(0);
-    let lines = run.stdout.lines().map(|line| {
-        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-        let text = |name: &str| entry[name].as_str().unwrap().to_owned();
-        (text("key"), text("value"))
-    });
-    lines.collect()
 }
 
 /// Waits until all servers have applied the same log, then compares the logs entry by entry.

@@ -19,9 +19,9 @@ struct Shell {
 }
 
 impl Shell {
-    fn connected(cluster: &Cluster) -> Shell {
+    fn connected(cluster: &Cluster, timeout: &str) -> Shell {
         let mut command = clean_command(KVCTL);
-        command.args(["shell", "--timeout", "1s"]).env("KVCTL_CONFIG", cluster.config());
+        command.args(["shell", "--timeout", timeout]).env("KVCTL_CONFIG", cluster.config());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
@@ -65,7 +65,7 @@ impl Drop for Shell {
 #[test]
 fn a_read_that_was_sent_and_not_answered_ends_with_124() {
     let cluster = Cluster::started(KVCTL, 1);
-    let mut shell = Shell::connected(&cluster);
+    let mut shell = Shell::connected(&cluster, "1s");
     cluster.server("s1").pause();
     shell.say("get a");
     let (code, told) = shell.end();
@@ -76,7 +76,7 @@ fn a_read_that_was_sent_and_not_answered_ends_with_124() {
 #[test]
 fn a_write_that_was_sent_and_not_answered_ends_with_8_and_names_its_request() {
     let cluster = Cluster::started(KVCTL, 1);
-    let mut shell = Shell::connected(&cluster);
+    let mut shell = Shell::connected(&cluster, "1s");
     cluster.server("s1").pause();
     shell.say("set a 2");
     let (code, told) = shell.end();
@@ -101,13 +101,35 @@ fn a_server_that_does_not_even_greet_was_sent_nothing() {
     }
 }
 
+/// Waits until a frozen server was sent something: it lies in its socket, unread.
+fn wait_until_sent(cluster: &Cluster) {
+    eventually("something sent to s1", LIMIT, || {
+        (cluster.server("s1").unread_bytes() > 0).then_some(())
+    });
+}
+
 #[test]
-fn ctrl_c_ends_a_command_that_waits() {
+fn ctrl_c_ends_a_shell_that_waits_for_an_answer() {
     let cluster = Cluster::started(KVCTL, 1);
-    let mut shell = Shell::connected(&cluster);
+    let mut shell = Shell::connected(&cluster, "60s");
     cluster.server("s1").pause();
     shell.say("get a");
+    wait_until_sent(&cluster);
     kill_process(Pid::from_child(&shell.child), Signal::INT).unwrap();
     let (code, told) = shell.end();
     assert_eq!(code, Some(130), "{told}");
+}
+
+#[test]
+fn ctrl_c_ends_a_command_that_waits_for_an_answer() {
+    let cluster = Cluster::started(KVCTL, 1);
+    cluster.server("s1").pause();
+    let mut command = clean_command(KVCTL);
+    command.args(["get", "a", "--timeout", "60s"]).env("KVCTL_CONFIG", cluster.config());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    wait_until_sent(&cluster);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let status = eventually("the command's end", LIMIT, || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(130));
 }

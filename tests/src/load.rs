@@ -8,9 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use kvstore::client::{Client, ClientOptions, Endpoint, Redirect};
+use serde_json::Value;
+
+use crate::cluster::Cluster;
 
 /// Keys of the load lie under this prefix.
-pub const LOAD_PREFIX: &str = "load/";
+const LOAD_PREFIX: &str = "load/";
 
 /// What became of the writes of a load.
 #[derive(Debug, Default)]
@@ -85,6 +88,21 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the load does not panic")
     }
+}
+
+/// What a cluster holds of a load.
+///
+/// # Panics
+/// If it does not answer.
+pub fn found(cluster: &Cluster) -> BTreeMap<String, String> {
+    let arguments = ["get", "--prefix", LOAD_PREFIX, "-o", "jsonl", "--timeout", "20s"];
+    let run = cluster.kvctl(&arguments).expect_code(0);
+    let lines = run.stdout.lines().map(|line| {
+        let entry: Value = serde_json::from_str(line).expect("a line of JSON");
+        let text = |name: &str| entry[name].as_str().expect("a key and a value").to_owned();
+        (text("key"), text("value"))
+    });
+    lines.collect()
 }
 
 async fn write(

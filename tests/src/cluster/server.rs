@@ -147,6 +147,26 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
+    /// How much was sent to it that it has not read, by whoever is connected. For a frozen server
+    /// it tells that a request has arrived.
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
+    pub fn unread_bytes(&self) -> u64 {
+        const ESTABLISHED: &str = "01";
+        // The kernel prints an address as the number that its bytes are in memory.
+        let host = u32::from_ne_bytes(self.address.ip().octets());
+        let local = format!("{host:08X}:{:04X}", self.address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel lists connections");
+        let unread = table.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, address, _, ESTABLISHED, queues, ..] = fields[..] else { return None };
+            let (_, received) = queues.split_once(':')?;
+            (address == local).then(|| u64::from_str_radix(received, 16).ok())?
+        });
+        unread.sum()
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(self.child()), signal).expect("a running server has a pid");
     }
