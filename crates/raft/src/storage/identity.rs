@@ -1,5 +1,6 @@
 //! Who a server is, on its disk: a file of two sectors that are written in turn, so that a power
-//! cut in the middle of one leaves the other. It is preallocated and never grows.
+//! cut in the middle of one leaves the other. They lie a page apart, since a disk or a file system
+//! may lose a whole page at once. The file is preallocated and never grows.
 //!
 //! ```text
 //! one sector, 512 bytes, little endian:
@@ -23,6 +24,8 @@ use crate::node::{Boot, Incarnation, Member, NodeId};
 /// The file's name.
 const NAME: &str = "identity";
 const SECTOR: usize = 512;
+/// Where the two sectors are.
+const PLACES: [u64; 2] = [0, 4096];
 const MAGIC: &[u8; 8] = b"KVCTLID1";
 const VERSION: u16 = 1;
 
@@ -112,8 +115,10 @@ impl IdentityFile {
             disk.remove(&unfinished).map_err(io)?;
         }
         let file = disk.create(&unfinished).map_err(io)?;
-        let sectors = [encode(1, &identity), encode(2, &identity)].concat();
-        wal::disk::write_all_at(file.as_ref(), &sectors, 0).map_err(io)?;
+        for (place, sequence) in PLACES.into_iter().zip(1..) {
+            let sector = encode(sequence, &identity);
+            wal::disk::write_all_at(file.as_ref(), &sector, place).map_err(io)?;
+        }
         file.sync_all().map_err(io)?;
         disk.rename(&unfinished, NAME).map_err(io)?;
         disk.sync().map_err(io)?;
@@ -128,7 +133,7 @@ impl IdentityFile {
         // What the cache holds may never have reached the disk.
         file.sync_all().map_err(io)?;
         file.drop_cache().map_err(io)?;
-        let sectors = [0, SECTOR].map(|offset| read_sector(file.as_ref(), offset));
+        let sectors = PLACES.map(|place| read_sector(file.as_ref(), place));
         if let [Sector::Version(version), _] | [_, Sector::Version(version)] = sectors {
             return Err(IdentityError::Version { path, version });
         }
@@ -175,8 +180,9 @@ impl IdentityFile {
     fn write(&mut self, identity: Identity) -> Result<(), IdentityError> {
         let io = |source| IdentityError::Io { path: self.path.clone(), source };
         let sequence = self.sequence + 1;
-        let offset = if sequence % 2 == 1 { 0 } else { SECTOR as u64 };
-        wal::disk::write_all_at(self.file.as_ref(), &encode(sequence, &identity), offset)
+        let [odd, even] = PLACES;
+        let place = if sequence % 2 == 1 { odd } else { even };
+        wal::disk::write_all_at(self.file.as_ref(), &encode(sequence, &identity), place)
             .map_err(io)?;
         self.file.sync_data().map_err(io)?;
         self.sequence = sequence;
@@ -209,9 +215,9 @@ fn encode(sequence: u64, identity: &Identity) -> [u8; SECTOR] {
     sector.try_into().unwrap_or([0; SECTOR])
 }
 
-fn read_sector(file: &dyn File, offset: usize) -> Sector {
+fn read_sector(file: &dyn File, place: u64) -> Sector {
     let mut sector = [0; SECTOR];
-    match wal::disk::read_exact_at(file, &mut sector, offset as u64) {
+    match wal::disk::read_exact_at(file, &mut sector, place) {
         // An unreadable sector is a rotten one: the other copy may be whole.
         Err(_) => Sector::Rotten,
         Ok(()) => decode(&sector).unwrap_or(Sector::Rotten),
@@ -294,7 +300,7 @@ mod tests {
         let mut last = Boot(2);
         for rotten in [0, 1, 0] {
             let file = disk.open(NAME).unwrap();
-            let place = rotten * SECTOR as u64 + 30;
+            let place = PLACES[rotten] + 30;
             wal::disk::write_all_at(file.as_ref(), &[0xff; 8], place).unwrap();
             let started = start();
             assert!(started.boot > last, "rotten sector {rotten}");
@@ -305,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_stage_survives_the_rot_of_either_sector() {
-        for rotten in [0, SECTOR as u64] {
+        for rotten in PLACES {
             let directory = tempfile::tempdir().unwrap();
             let disk = wal::RealDisk::open(directory.path()).unwrap();
             let mut file = IdentityFile::create(disk.as_ref(), identity().member).unwrap();
@@ -325,7 +331,7 @@ mod tests {
         let disk = wal::RealDisk::open(directory.path()).unwrap();
         IdentityFile::create(disk.as_ref(), identity().member).unwrap();
         let file = disk.open(NAME).unwrap();
-        wal::disk::write_all_at(file.as_ref(), &[0; 2 * SECTOR], 0).unwrap();
+        wal::disk::write_all_at(file.as_ref(), &[0; 4096 + SECTOR], 0).unwrap();
         let error = IdentityFile::open(disk.as_ref()).unwrap_err();
         assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
     }

@@ -323,9 +323,14 @@ impl LogStore {
 
     /// Has the next segment made ready, where one is wanted, and takes it over when it is.
     fn make_successor(&mut self) -> Result<(), LogError> {
-        if let Some(done) = self.helper.as_ref().and_then(|helper| helper.try_recv().ok()) {
-            self.helper = None;
-            self.take_over(done)?;
+        match self.helper.as_ref().map(mpsc::Receiver::try_recv) {
+            Some(Ok(done)) => {
+                self.helper = None;
+                self.take_over(done)?;
+            }
+            // The helper ended without a result; the next commit offers the job again.
+            Some(Err(mpsc::TryRecvError::Disconnected)) => self.helper = None,
+            Some(Err(mpsc::TryRecvError::Empty)) | None => {}
         }
         if self.helper.is_some() {
             return Ok(());
@@ -335,11 +340,13 @@ impl LogStore {
             Successors::Inline => self.take_over(job.run())?,
             Successors::Thread => {
                 let (sender, receiver) = mpsc::sync_channel(1);
-                std::thread::spawn(move || {
+                let helper = std::thread::Builder::new().name("log-segment".into());
+                let spawned = helper.spawn(move || {
                     // A log that is gone by then needs no successor.
                     let _ = sender.send(job.run());
                 });
-                self.helper = Some(receiver);
+                // Without a thread the job is lost, and offered again.
+                self.helper = spawned.ok().map(|_| receiver);
             }
         }
         Ok(())
