@@ -2,12 +2,16 @@
 //! behind whichever way it ends.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 use verify::cluster::{Run, clean_command, eventually, run};
 
@@ -165,4 +169,104 @@ fn a_demo_that_is_killed_takes_its_servers_along() {
     let demo = Running::start();
     demo.signal(Signal::KILL);
     demo.assert_nothing_is_left(None);
+}
+
+/// A demo that was only just started.
+struct Beginning {
+    child: Child,
+    temporary: TempDir,
+}
+
+impl Beginning {
+    fn start() -> Beginning {
+        let temporary = TempDir::with_prefix("kvctl-suite-").unwrap();
+        let mut command = demo_command(temporary.path());
+        command.arg("demo").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        Beginning { child, temporary }
+    }
+
+    /// Signals it and waits for its end, which need not be in good order.
+    fn end_by(mut self, signal: Signal) -> (ExitStatus, TempDir) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let status = eventually("the demo's end", LIMIT, || self.child.try_wait().unwrap());
+        (status, self.temporary)
+    }
+}
+
+#[test]
+fn a_signal_right_after_the_start_leaves_nothing_behind() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let (status, temporary) = Beginning::start().end_by(signal);
+        let ended = status.code() == Some(130) || status.signal() == Some(signal.as_raw());
+        assert!(ended, "{status}");
+        assert!(is_empty(temporary.path()), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_signal_while_the_servers_start_leaves_nothing_behind() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let demo = Beginning::start();
+        eventually("the demo's directory", LIMIT, || {
+            (!is_empty(demo.temporary.path())).then_some(())
+        });
+        let (status, temporary) = demo.end_by(signal);
+        assert_eq!(status.code(), Some(130), "{signal:?}");
+        assert!(is_empty(temporary.path()), "{signal:?}");
+    }
+}
+
+/// A terminal: this end of it, and the end that a program takes for one.
+fn terminal() -> (File, File) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    (ours.into(), theirs)
+}
+
+#[test]
+fn an_empty_line_at_the_prompt_ends_the_demo() {
+    let temporary = TempDir::with_prefix("kvctl-suite-").unwrap();
+    let (mut ours, theirs) = terminal();
+    let mut command = demo_command(temporary.path());
+    // The history of whoever runs the suite is not touched.
+    command.arg("demo").env("TERM", "xterm").env("XDG_STATE_HOME", temporary.path().join("state"));
+    command.stdin(theirs.try_clone().unwrap());
+    command.stdout(theirs.try_clone().unwrap()).stderr(theirs);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let mut screen = ours.try_clone().unwrap();
+    let reader = std::thread::spawn({
+        let seen = Arc::clone(&seen);
+        move || {
+            let mut chunk = [0; 1024];
+            // The end of the program that has the other end is an error here.
+            while let Ok(count) = screen.read(&mut chunk) {
+                seen.lock().unwrap().extend_from_slice(&chunk[..count]);
+            }
+        }
+    });
+    let prompt = b"demo> ";
+    eventually("the prompt", LIMIT, || {
+        let seen = seen.lock().unwrap();
+        seen.windows(prompt.len()).any(|window| window == prompt).then_some(())
+    });
+    ours.write_all(b"\r").unwrap();
+    let status = eventually("the demo's end", LIMIT, || child.try_wait().unwrap());
+    let screen = || String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
+    assert_eq!(status.code(), Some(0), "{}", screen());
+    reader.join().unwrap();
+    let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
+    assert!(left.iter().all(|it| it.as_ref().unwrap().file_name() == "state"), "{left:?}");
+}
+
+#[test]
+fn empty_lines_of_a_script_are_skipped() {
+    let (run, _temporary) = piped("\nset a 1\n\nget a\n");
+    assert_eq!(run.expect_code(0).stdout, "a set to 1\n1\n");
 }

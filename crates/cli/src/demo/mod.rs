@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::shell::{self, DotCommands, Flow, Interaction};
+use crate::signals::Signals;
 use servers::Servers;
 use story::Stories;
 
@@ -34,18 +35,26 @@ const DOT_HELP: &str = "\
   .pause ID         freeze a server, as a long stall would
   .resume ID        let it go on
   .log ID           the log of a server: index, term, command
-  .quit             end the demo
+  .quit             end the demo; so does an empty line
 ID is s1, s2, ... or `leader`, which stands for whoever leads at the moment.
 Every other line is a command as in kvctl shell: set ana 4, get ana, show, help ...
 ";
 
 /// `kvctl demo`.
 pub(crate) async fn run(global: &Global, args: DemoArgs) -> Result<(), Failure> {
+    // From here on a signal no longer ends the process by itself, so whatever is made is removed.
+    let mut signals = Signals::listen()?;
     let stories = Stories::default();
     let mut servers = Servers::prepare(args.nodes, stories.clone())?;
-    servers.start_all()?;
     let session = Session::with_servers(global, servers.addresses())?.for_shell();
-    wait_for_leader(&session).await?;
+    let begin = async {
+        servers.start_all()?;
+        wait_for_leader(&session).await
+    };
+    tokio::select! {
+        begun = begin => begun?,
+        _ = signals.next() => return Err(Failure::interrupted()),
+    }
     let interaction = Interaction::of_stdin();
     if interaction == Interaction::Terminal {
         eprint!("{}", banner(&servers));
@@ -53,7 +62,7 @@ pub(crate) async fn run(global: &Global, args: DemoArgs) -> Result<(), Failure> 
     let mut demo = Demo { servers };
     let opened = shell::open(&session, interaction, "demo> ", &DOT_COMMANDS);
     stories.print_above(opened.above);
-    shell::run(&session, interaction, opened.lines, &mut demo).await
+    shell::run(&session, interaction, opened.lines, &mut demo, &mut signals).await
 }
 
 fn banner(servers: &Servers) -> String {
@@ -61,7 +70,7 @@ fn banner(servers: &Servers) -> String {
     let first = addresses.first().map(|server| server.address.as_str()).unwrap_or_default();
     format!(
         "\n{} servers from {first} on, data in {}; everything goes away at the end.\n\
-         Try: set ana 4, get ana, show, .status, .kill leader, .help\n\n",
+         Try: set ana 4, get ana, show, .status, .kill leader, .help; an empty line ends it.\n\n",
         addresses.len(),
         servers.directory().display()
     )

@@ -31,11 +31,6 @@ pub(crate) enum Flow {
 pub(crate) trait DotCommands {
     /// Does what the words say. The first begins with a dot.
     async fn run(&mut self, session: &Session, words: &[String]) -> Result<Flow, Failure>;
-
-    /// What an empty line does at a prompt. In a script it does nothing.
-    fn at_empty_line(&self) -> Flow {
-        Flow::GoOn
-    }
 }
 
 /// No such commands.
@@ -44,10 +39,6 @@ struct NoDotCommands;
 impl DotCommands for NoDotCommands {
     async fn run(&mut self, _: &Session, _: &[String]) -> Result<Flow, Failure> {
         Err(Failure::usage("commands that begin with a dot exist in kvctl demo only"))
-    }
-
-    fn at_empty_line(&self) -> Flow {
-        Flow::End
     }
 }
 
@@ -71,10 +62,11 @@ pub(crate) fn open(
 
 /// `kvctl shell`.
 pub(crate) async fn shell(session: Session) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
     let session = session.for_shell();
     let interaction = Interaction::of_stdin();
     let opened = open(&session, interaction, "kvctl> ", &[]);
-    run(&session, interaction, opened.lines, &mut NoDotCommands).await
+    run(&session, interaction, opened.lines, &mut NoDotCommands, &mut signals).await
 }
 
 /// Carries out lines until they end. At a prompt an error is told and the next line is read; in a
@@ -84,9 +76,9 @@ pub(crate) async fn run(
     interaction: Interaction,
     mut lines: Lines,
     dot_commands: &mut impl DotCommands,
+    signals: &mut Signals,
 ) -> Result<(), Failure> {
     let _terminal = TerminalState::keep();
-    let mut signals = Signals::listen()?;
     let mut number = 0;
     loop {
         number += 1;
@@ -128,8 +120,9 @@ async fn carry_out(
 ) -> Result<Flow, Failure> {
     let words = words::words(line).map_err(|error| Failure::usage(error.to_string()))?;
     let Some(first) = words.first() else {
+        // At a prompt an empty line is the shortest way out; in a script it is only white space.
         return Ok(match interaction {
-            Interaction::Terminal => dot_commands.at_empty_line(),
+            Interaction::Terminal => Flow::End,
             Interaction::Script => Flow::GoOn,
         });
     };
