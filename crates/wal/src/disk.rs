@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// One directory of files.
 ///
 /// Names are plain file names without separators. Nothing that changes a name (`create`, `rename`,
-/// `remove`) is durable before [`Disk::sync`] has returned.
+/// `rename_new`, `remove`) is durable before [`Disk::sync`] has returned.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// The names of all files in the directory, sorted; subdirectories are left out.
     fn list(&self) -> io::Result<Vec<String>>;
@@ -25,6 +25,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Renames a file, replacing the target if there is one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Renames a file to a name that is free.
+    ///
+    /// Fails with [`io::ErrorKind::AlreadyExists`], and changes nothing, if it is taken.
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file. Open handles stay usable.
     fn remove(&self, name: &str) -> io::Result<()>;

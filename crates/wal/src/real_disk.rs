@@ -6,6 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use crate::disk::{Disk, File, Lock};
 
 /// One directory of a real file system.
@@ -73,6 +76,19 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let directory = &self.directory;
+        let flags = RenameFlags::NOREPLACE;
+        match renameat_with(directory, from, directory, to, flags) {
+            // Some file systems know only the older way to take a name that must be free.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                fs::hard_link(self.path.join(from), self.path.join(to))?;
+                fs::remove_file(self.path.join(from))
+            }
+            result => Ok(result?),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

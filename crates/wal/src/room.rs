@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::active::{LINK_BYTES_MAX, SEAL_RESERVE_BYTES};
 use crate::append::Weight;
-use crate::error::{AppendError, WalError};
+use crate::error::{AppendError, Failure, WalError};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::successor::{Cancelled, Claim, Job, JobDone, Make, MakeError, Outcome, Remove};
 use crate::wal::{Wal, open_spare};
@@ -87,13 +87,10 @@ impl Wal {
     }
 
     fn make_spare(&mut self, bytes: u64) -> Result<(), AppendError> {
-        let sequence = self.active.sequence.saturating_add(1);
-        if let Some((_, claim)) = self.making.take()
+        if let Some(claim) = self.making.take()
             && claim.cancel() == Cancelled::TooLate
         {
-            let spare = open_spare(&*self.disk, sequence, self.options.segment_bytes);
-            self.spare = Some(spare.map_err(AppendError::Successor)?);
-            return Ok(());
+            return self.adopt_spare().map_err(AppendError::Successor);
         }
         // What nothing needs any more may be just what is missing.
         let sequences = std::mem::take(&mut self.garbage);
@@ -113,8 +110,13 @@ impl Wal {
             Err(MakeError::File(failure)) => return Err(AppendError::Successor(failure)),
             Err(MakeError::Cancelled) => unreachable!("a claim that nobody shares was cancelled"),
         }
-        let spare = open_spare(&*self.disk, sequence, self.options.segment_bytes);
-        self.spare = Some(spare.map_err(AppendError::Successor)?);
+        self.adopt_spare().map_err(AppendError::Successor)
+    }
+
+    /// Takes the successor that was made into use as the spare.
+    fn adopt_spare(&mut self) -> Result<(), Failure> {
+        let sequence = self.active.sequence.saturating_add(1);
+        self.spare = Some(open_spare(&*self.disk, sequence, self.options.segment_bytes)?);
         Ok(())
     }
 
@@ -147,12 +149,19 @@ impl Wal {
             let sequences = std::mem::take(&mut self.garbage);
             return Some(Job::remove(Remove { disk: Arc::clone(&self.disk), sequences }));
         }
-        let is_being_made = self.making.as_ref().is_some_and(|(_, claim)| claim.is_shared());
+        let is_being_made = self.making.as_ref().is_some_and(Claim::is_shared);
         if self.spare.is_some() || is_being_made || self.is_making_paused {
             return None;
         }
+        // The report of a job may have been dropped; what it has made is there all the same.
+        if let Some(claim) = self.making.take()
+            && claim.cancel() == Cancelled::TooLate
+            && self.adopt_spare().is_ok()
+        {
+            return None;
+        }
         let (make, claim) = self.new_make();
-        self.making = Some((make.header.sequence, claim));
+        self.making = Some(claim);
         Some(Job::make(make))
     }
 
@@ -161,26 +170,21 @@ impl Wal {
     /// A disk without space is no error here: [`room`](Wal::room) tells, and the job is offered
     /// again after the next commit. After [`WalError::Job`] the log itself is unharmed.
     pub fn finish_job(&mut self, done: JobDone) -> Result<(), WalError> {
-        let (sequence, result) = match done.outcome {
+        let (claim, result) = match done.outcome {
             Outcome::Removed(result) => {
                 self.is_making_paused = false;
                 return result.map_err(WalError::Job);
             }
-            Outcome::Made { sequence, result } => (sequence, result),
+            Outcome::Made { claim, result } => (claim, result),
         };
-        if self.making.as_ref().is_some_and(|(making, _)| *making == sequence) {
+        // The log may have gone on without this job, and have taken over what it made.
+        let is_awaited = self.making.as_ref().is_some_and(|making| making.is_same(&claim));
+        if is_awaited {
             self.making = None;
         }
         match result {
-            Ok(()) => {
-                let is_next = sequence == self.active.sequence.saturating_add(1);
-                if is_next && self.spare.is_none() {
-                    let spare = open_spare(&*self.disk, sequence, self.options.segment_bytes);
-                    self.spare = Some(spare.map_err(WalError::Job)?);
-                }
-                Ok(())
-            }
-            Err(MakeError::Cancelled) => Ok(()),
+            Ok(()) if is_awaited => self.adopt_spare().map_err(WalError::Job),
+            Ok(()) | Err(MakeError::Cancelled) => Ok(()),
             Err(MakeError::File(failure)) => {
                 self.is_making_paused = true;
                 if failure.is_no_space() { Ok(()) } else { Err(WalError::Job(failure)) }

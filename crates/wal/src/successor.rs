@@ -33,7 +33,11 @@ enum Work {
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Made { sequence: u64, result: Result<(), MakeError> },
+    /// Holds on to the claim, so that the log knows the job to be out until it is brought back.
+    Made {
+        claim: Claim,
+        result: Result<(), MakeError>,
+    },
     Removed(Result<(), Failure>),
 }
 
@@ -60,9 +64,7 @@ impl Job {
     /// Does the work. It may take as long as writing a whole segment.
     pub fn run(self) -> JobDone {
         let outcome = match self.work {
-            Work::Make(make) => {
-                Outcome::Made { sequence: make.header.sequence, result: make.run() }
-            }
+            Work::Make(make) => Outcome::Made { result: make.run(), claim: make.claim },
             Work::Remove(remove) => Outcome::Removed(remove.run()),
         };
         JobDone { outcome }
@@ -103,9 +105,13 @@ impl Claim {
         Cancelled::InTime
     }
 
-    /// Whether a job still holds its half.
+    /// Whether a job, or its report, still holds the other half.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.state) > 1
+    }
+
+    pub(crate) fn is_same(&self, other: &Claim) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
     }
 }
 
@@ -128,7 +134,7 @@ pub(crate) struct Make {
 }
 
 impl Make {
-    pub(crate) fn run(self) -> Result<(), MakeError> {
+    pub(crate) fn run(&self) -> Result<(), MakeError> {
         let temporary = temporary_name(self.header.sequence, self.attempt);
         let path = self.disk.path(&temporary);
         let result = self
@@ -152,16 +158,27 @@ impl Make {
 
     fn give_name(&self, temporary: &str) -> Result<(), MakeError> {
         let name = segment_name(self.header.sequence);
-        let failed = |operation, error| {
-            MakeError::Name(Failure::new(operation, self.disk.path(&name), error))
-        };
+        let failed = |operation, error| Failure::new(operation, self.disk.path(&name), error);
         let mut state = self.claim.state();
         if *state == ClaimState::Cancelled {
             return Err(MakeError::Cancelled);
         }
-        self.disk.rename(temporary, &name).map_err(|error| failed("name the segment", error))?;
+        // A rename replaces what is there, and a segment that is there may be in use. The claim
+        // keeps that from happening; this keeps a mistake with claims from costing entries.
+        let is_taken = match self.disk.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(error),
+            Ok(_) => Some(io::ErrorKind::AlreadyExists.into()),
+        };
+        if let Some(error) = is_taken {
+            return Err(MakeError::File(failed("name the segment", error)));
+        }
+        let name_failed = |operation, error| MakeError::Name(failed(operation, error));
+        self.disk
+            .rename(temporary, &name)
+            .map_err(|error| name_failed("name the segment", error))?;
         uninterrupted(|| self.disk.sync())
-            .map_err(|error| failed("sync the directory of", error))?;
+            .map_err(|error| name_failed("sync the directory of", error))?;
         *state = ClaimState::Named;
         Ok(())
     }

@@ -42,7 +42,7 @@ pub struct Wal {
     pub(crate) active: Active,
     pub(crate) spare: Option<Spare>,
     /// The claim on the successor that a job is making.
-    pub(crate) making: Option<(u64, Claim)>,
+    pub(crate) making: Option<Claim>,
     pub(crate) attempts: u64,
     /// Set when making the successor failed; cleared when trying again may help.
     pub(crate) is_making_paused: bool,

@@ -9,8 +9,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use wal::sim_disk::SimDisk;
@@ -87,20 +88,29 @@ impl File for Sink {
     }
 }
 
-#[derive(Debug)]
-struct SinkDisk;
+/// Knows the names of its files, and nothing else about them.
+#[derive(Debug, Default)]
+struct SinkDisk {
+    names: Mutex<BTreeSet<String>>,
+}
 
 impl Disk for SinkDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(Vec::new())
     }
-    fn open(&self, _: &str) -> io::Result<Box<dyn File>> {
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let is_known = self.names.lock().unwrap().contains(name);
+        if is_known { Ok(Box::new(Sink)) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        self.names.lock().unwrap().insert(name.to_owned());
         Ok(Box::new(Sink))
     }
-    fn create(&self, _: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(Sink))
+    fn rename(&self, _: &str, to: &str) -> io::Result<()> {
+        self.names.lock().unwrap().insert(to.to_owned());
+        Ok(())
     }
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+    fn rename_new(&self, _: &str, _: &str) -> io::Result<()> {
         Ok(())
     }
     fn remove(&self, _: &str) -> io::Result<()> {
@@ -113,7 +123,7 @@ impl Disk for SinkDisk {
         Ok(Lock::new(()))
     }
     fn subdirectory(&self, _: &str) -> io::Result<Arc<dyn Disk>> {
-        Ok(Arc::new(SinkDisk))
+        Ok(Arc::new(SinkDisk::default()))
     }
     fn room(&self) -> io::Result<u64> {
         Ok(u64::MAX)
@@ -127,7 +137,7 @@ impl Disk for SinkDisk {
 fn an_entry_costs_no_allocation_once_the_log_runs() {
     let mut options = Options::with_segment_bytes(64 * 1024 * 1024);
     options.cache_bytes = 100_000;
-    let mut wal = Wal::create(Arc::new(SinkDisk), options).unwrap();
+    let mut wal = Wal::create(Arc::new(SinkDisk::default()), options).unwrap();
     let payload = Bytes::from(vec![b'x'; 100]);
     let mut index = 0;
     let mut run = |batches: u64, count: u64| {

@@ -174,6 +174,18 @@ impl Medium {
 
     pub(super) fn rename(&mut self, id: DirectoryId, from: &str, to: &str) -> io::Result<()> {
         self.begin(OperationKind::Rename, id, from)?;
+        self.rename_file(id, from, to)
+    }
+
+    pub(super) fn rename_new(&mut self, id: DirectoryId, from: &str, to: &str) -> io::Result<()> {
+        self.begin(OperationKind::Rename, id, from)?;
+        if self.directory(id)?.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename_file(id, from, to)
+    }
+
+    fn rename_file(&mut self, id: DirectoryId, from: &str, to: &str) -> io::Result<()> {
         let inode = self.directory(id)?.names.get(from).copied().ok_or_else(not_found)?;
         self.change(id, NameChange::Move { from: from.to_owned(), to: to.to_owned(), inode })
     }

@@ -193,6 +193,10 @@ impl Disk for SimDirectory {
         self.medium()?.rename(self.directory, from, to)
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        self.medium()?.rename_new(self.directory, from, to)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.medium()?.remove(self.directory, name)
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use wal::sim_disk::SimDisk;
 use wal::{
-    Append, AppendError, Check, Entry, Flush, FlushDone, Fsync, LogId, Metadata, Options, Position,
-    Recovery, Wal, WalError,
+    Append, AppendError, Check, Entry, Flush, FlushDone, Fsync, Job, JobDone, LogId, Metadata,
+    Options, Position, Recovery, Wal, WalError,
 };
 
 /// A small generator, so that a seed stands for the same story everywhere (splitmix64).
@@ -139,9 +139,17 @@ pub(crate) struct Harness {
     pub(crate) model: Model,
     /// The last acknowledged state, then every one that a commit since may have made durable.
     pub(crate) allowed: Vec<Model>,
+    /// Jobs that were taken, in any number and at any stage.
+    jobs: Vec<JobAt>,
     /// A commit that runs elsewhere, and what it makes durable.
     out: Option<(Out, Model)>,
     counter: u64,
+}
+
+/// How far a job has come.
+enum JobAt {
+    Taken(Job),
+    Run(JobDone),
 }
 
 /// How far a commit that runs elsewhere has come.
@@ -167,7 +175,16 @@ impl Harness {
         let wal = Wal::create(medium.disk(), options.clone()).unwrap();
         let model = Model::default();
         let allowed = vec![model.clone()];
-        Harness { medium, options, wal: Some(wal), model, allowed, out: None, counter: 0 }
+        Harness {
+            medium,
+            options,
+            wal: Some(wal),
+            model,
+            allowed,
+            jobs: Vec::new(),
+            out: None,
+            counter: 0,
+        }
     }
 
     fn wal(&mut self) -> &mut Wal {
@@ -176,7 +193,7 @@ impl Harness {
 
     /// Does one random thing; an error means that the disk refused it.
     pub(crate) fn step(&mut self, random: &mut Random) -> Result<(), String> {
-        match random.below(16) {
+        match random.below(18) {
             0..=5 => {
                 let append = self.random_append(random);
                 self.stage(append)
@@ -190,7 +207,8 @@ impl Harness {
             }
             7..=9 => self.commit(),
             10..=12 => self.commit_elsewhere(),
-            13 | 14 => self.run_job(),
+            13 => self.run_job(),
+            14..=16 => self.advance_jobs(random),
             _ => self.reopen(random),
         }
     }
@@ -287,6 +305,27 @@ impl Harness {
         Ok(())
     }
 
+    /// Takes a job, or takes one of those that are out one step further, or forgets one.
+    fn advance_jobs(&mut self, random: &mut Random) -> Result<(), String> {
+        let count = self.jobs.len() as u64;
+        if count == 0 || random.below(3) == 0 {
+            let taken = self.wal().take_job();
+            self.jobs.extend(taken.map(JobAt::Taken));
+            return Ok(());
+        }
+        let job = self.jobs.swap_remove(random.below(count) as usize);
+        if random.below(10) == 0 {
+            return Ok(());
+        }
+        match job {
+            JobAt::Taken(job) => self.jobs.push(JobAt::Run(job.run())),
+            JobAt::Run(done) => {
+                self.wal().finish_job(done).map_err(|error: WalError| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn run_job(&mut self) -> Result<(), String> {
         let Some(job) = self.wal().take_job() else { return Ok(()) };
         let done = job.run();
@@ -295,6 +334,7 @@ impl Harness {
 
     fn reopen(&mut self, random: &mut Random) -> Result<(), String> {
         self.commit()?;
+        self.jobs.clear();
         let wal = self.wal.take().unwrap();
         if random.below(2) == 0 {
             wal.close().map_err(|error| error.to_string())?;
@@ -328,6 +368,7 @@ impl Harness {
     pub(crate) fn recover(&mut self, check: Check, story: &str) -> Recovery {
         self.wal = None;
         self.out = None;
+        self.jobs.clear();
         let recovery = match self.try_open(check) {
             Ok(recovery) => recovery,
             Err(error) => panic!("{story}: the log does not open: {error}"),

@@ -306,3 +306,36 @@ fn a_batch_behind_a_flush_is_not_overfilled() {
     wal.commit().unwrap();
     assert_eq!(wal.durable(), Position::new(index + 1, 1));
 }
+
+#[test]
+fn a_job_that_was_run_and_not_yet_brought_back_is_not_handed_out_again() {
+    let (medium, mut wal) = new_log();
+    let done = wal.take_job().unwrap().run();
+    assert!(wal.take_job().is_none(), "the segment is there, it was only not reported yet");
+    // The log needs the segment before that, and finds it made.
+    let files = medium.files();
+    for index in 1..=3 {
+        wal.stage(append(vec![Entry::new(index, 1, 0, vec![b'x'; 3900])])).unwrap();
+        wal.commit().unwrap();
+    }
+    wal.stage(append(vec![Entry::new(4, 1, 0, vec![b'x'; 3900])])).unwrap();
+    wal.commit().unwrap();
+    assert_eq!((wal.segment_count(), medium.files()), (2, files));
+    wal.finish_job(done).unwrap();
+    let model = observe(&wal);
+    drop(wal);
+    medium.crash_with(|_| wal::sim_disk::Fate::Lose);
+    let (wal, _) = Wal::open(medium.disk(), options(16 * 1024), Check::default()).unwrap();
+    assert!(observe(&wal) == model);
+}
+
+#[test]
+fn a_job_whose_report_is_lost_is_not_made_twice() {
+    let (medium, mut wal) = new_log();
+    drop(wal.take_job().unwrap().run());
+    let files = medium.files();
+    assert!(wal.take_job().is_none());
+    assert_eq!(medium.files(), files);
+    drop(wal.take_job());
+    assert!(wal.take_job().is_none(), "there is a successor");
+}
