@@ -120,9 +120,11 @@ fn a_client_configured_for_another_cluster_is_told() {
     let text = std::fs::read_to_string(cluster.config()).unwrap();
     let other = cluster.directory().join("other.toml");
     std::fs::write(&other, text.replace("cluster = \"test\"", "cluster = \"elsewhere\"")).unwrap();
-    let run = cluster.kvctl(&["--config", other.to_str().unwrap(), "get", "ana"]);
-    assert!([Some(3), Some(6)].contains(&run.code), "{run:?}");
-    assert!(run.stderr.contains("test"), "{}", run.stderr);
+    for arguments in [&["get", "ana"][..], &["set", "ana", "5"], &["log", "s1"]] {
+        let config = ["--config", other.to_str().unwrap()];
+        let run = cluster.kvctl(&[&config[..], arguments].concat()).expect_code(6);
+        assert!(run.stderr.contains("\"test\""), "{}", run.stderr);
+    }
 }
 
 #[test]

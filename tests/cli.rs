@@ -271,6 +271,36 @@ fn the_log_is_told_in_words() {
 }
 
 #[test]
+fn a_log_of_many_pages_is_told_without_a_gap() {
+    let cluster = Cluster::started(KVCTL, 1);
+    let bench = ["bench", "put", "--clients", "256", "--value-size", "8", "--duration", "1s"];
+    cluster.kvctl(&bench).expect_code(0);
+    let last = cluster.status().unwrap()["members"][0]["last"].as_u64().unwrap();
+    assert!(last > 2_000, "{last} entries are too few for several pages");
+    let indexes: Vec<u64> = (1..=last).collect();
+    let text = cluster.kvctl(&["log"]).expect_code(0).stdout;
+    let index = |line: &str| line.split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    assert_eq!(text.lines().map(index).collect::<Vec<_>>(), indexes);
+    let jsonl = cluster.kvctl(&["log", "-o", "jsonl"]).expect_code(0).stdout;
+    let index =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap()["index"].as_u64().unwrap();
+    assert_eq!(jsonl.lines().map(index).collect::<Vec<_>>(), indexes);
+    let middle = cluster.kvctl(&["log", "--from", "900", "--limit", "1200", "-o", "json"]).json();
+    let entries = middle["entries"].as_array().unwrap();
+    assert_eq!((&entries[0]["index"], entries.len()), (&json!(900), 1200));
+    assert_eq!((&middle["last"], &entries[1199]["index"]), (&json!(last), &json!(2099)));
+}
+
+#[test]
+fn a_server_of_a_cluster_that_is_not_founded_refuses_to_show_its_log() {
+    let mut cluster = Cluster::new(KVCTL, 3);
+    cluster.start("s1");
+    cluster.server("s1").story().wait_for_event("listening", LIMIT);
+    let run = cluster.kvctl(&["log", "s1"]).expect_code(6);
+    assert!(run.stderr.contains("not founded yet"), "{}", run.stderr);
+}
+
+#[test]
 fn a_script_stops_at_its_first_error_and_names_the_line() {
     let cluster = Cluster::started(KVCTL, 1);
     let lines =

@@ -64,13 +64,16 @@ impl Drop for Shell {
 
 #[test]
 fn a_read_that_was_sent_and_not_answered_ends_with_124() {
-    let cluster = Cluster::started(KVCTL, 1);
-    let mut shell = Shell::connected(&cluster, "1s");
-    cluster.server("s1").pause();
-    shell.say("get a");
-    let (code, told) = shell.end();
-    assert_eq!(code, Some(124), "{told}");
-    assert!(told.contains("s1") && told.contains("in line 2: get a"), "{told}");
+    for line in ["get a", "log s1"] {
+        let cluster = Cluster::started(KVCTL, 1);
+        let mut shell = Shell::connected(&cluster, "1s");
+        cluster.server("s1").pause();
+        shell.say(line);
+        let (code, told) = shell.end();
+        assert_eq!(code, Some(124), "{told}");
+        assert!(told.contains("no answer from s1"), "{told}");
+        assert!(told.contains(&format!("in line 2: {line}")), "{told}");
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use kvstore::client::{ClientError, RequestId, Scan, ScanResult, ScanStream, WriteOptions};
+use kvstore::client::{
+    ClientError, RequestId, Scan, ScanResult, ScanStream, ServerCondition, WriteOptions,
+};
 use kvstore::store::{KeyState, Operation, Outcome, Reply};
 use kvstore::wire::Consistency;
 use kvstore::wire::request::Content;
@@ -94,8 +96,16 @@ impl Session {
         from: u64,
         limit: u32,
     ) -> Result<LogEntries, Failure> {
-        self.client().log(server, from, limit).await.map_err(|condition| {
-            Failure::new(Exit::Unreachable, format!("cannot reach {server}: {condition}"))
+        self.client().log(server, from, limit).await.map_err(|condition| match condition {
+            ServerCondition::Refused(why) => {
+                Failure::new(Exit::Refused, format!("{server} refuses: {why}"))
+            }
+            ServerCondition::Unanswered(why) => {
+                Failure::new(Exit::TimedOut, format!("no answer from {server}: {why}"))
+            }
+            condition => {
+                Failure::new(Exit::Unreachable, format!("cannot reach {server}: {condition}"))
+            }
         })
     }
 }
@@ -140,6 +150,7 @@ impl From<ClientError> for Failure {
         let exit = match &error {
             ClientError::Refused { .. }
             | ClientError::StoreRefused(_)
+            | ClientError::Unwelcome { .. }
             | ClientError::TooLarge { .. } => Exit::Refused,
             ClientError::NoLeader { .. } => Exit::NoLeader,
             ClientError::Unreachable { .. } => Exit::Unreachable,
@@ -186,6 +197,7 @@ mod tests {
             (ClientError::TooLarge { bytes: 2, bytes_max: 1 }, Exit::Refused),
             (ClientError::NoLeader { servers: Vec::new(), needed: 2 }, Exit::NoLeader),
             (ClientError::Unreachable { servers: Vec::new() }, Exit::Unreachable),
+            (ClientError::Unwelcome { servers: Vec::new() }, Exit::Refused),
             (
                 ClientError::Unknown {
                     request: request(),

@@ -9,7 +9,7 @@ use crate::args::LogArgs;
 use crate::commands::status;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Answer, Table};
+use crate::output::{Answer, Format, Table};
 use crate::session::{ServerAddress, Session};
 
 /// How many entries are asked for at a time.
@@ -21,14 +21,16 @@ struct LogAnswer {
     first: u64,
     last: u64,
     commit: u64,
+    /// An index that is at least as wide as any that is shown.
+    widest: u64,
     entries: Vec<LogEntry>,
 }
 
 impl Answer for LogAnswer {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let width = |number: Option<u64>| number.unwrap_or(0).to_string().len();
-        let index_width = width(self.entries.last().map(|entry| entry.index));
-        let term_width = width(self.entries.last().map(|entry| entry.term));
+        let width = |number: u64| number.to_string().len();
+        let index_width = width(self.widest);
+        let term_width = width(self.entries.last().map_or(0, |entry| entry.term));
         for entry in &self.entries {
             let LogEntry { index, term, .. } = entry;
             writeln!(out, "{index:>index_width$}  {term:>term_width$}  {}", in_words(entry))?;
@@ -85,28 +87,42 @@ fn in_words(entry: &LogEntry) -> String {
     }
 }
 
-/// `kvctl log`.
+/// `kvctl log`: page by page where the format allows it, so that memory holds one page.
 pub(crate) async fn run(session: &Session, args: LogArgs) -> Result<(), Failure> {
     let server = find(session, args.id.as_deref()).await?;
-    let name = server.id.clone().unwrap_or_else(|| server.address.clone());
-    let mut answer = LogAnswer { server: name, first: 0, last: 0, commit: 0, entries: Vec::new() };
     let mut from = args.from.max(1);
     let mut wanted = args.limit.unwrap_or(u64::MAX);
-    while wanted > 0 {
+    let mut part: Option<LogAnswer> = None;
+    loop {
         let limit = u32::try_from(wanted).unwrap_or(PAGE_ENTRIES_MAX).min(PAGE_ENTRIES_MAX);
-        let page = session.log_of(&server, from, limit).await?;
-        (answer.first, answer.last, answer.commit) = (page.first, page.last, page.commit);
-        let Some(last) = page.entries.last().map(|entry| entry.index) else {
-            break;
-        };
-        from = last.saturating_add(1);
+        let mut page = session.log_of(&server, from, limit).await?;
+        let part = part.get_or_insert_with(|| LogAnswer {
+            server: server.to_string(),
+            first: page.first,
+            // A log that grows while it is read is shown up to where it ended at first.
+            last: page.last,
+            commit: page.commit,
+            widest: page.last.min(from.saturating_add(wanted - 1)),
+            entries: Vec::new(),
+        });
+        page.entries.retain(|entry| entry.index <= part.last);
+        let reached = page.entries.last().map_or(part.last, |entry| entry.index);
         wanted = wanted.saturating_sub(page.entries.len() as u64);
-        answer.entries.extend(page.entries);
-        if last >= page.last {
-            break;
+        part.entries.append(&mut page.entries);
+        let ended = reached >= part.last || wanted == 0;
+        let in_pages = match session.format() {
+            Format::Text | Format::Value | Format::Jsonl => true,
+            Format::Table | Format::Json => false,
+        };
+        if in_pages || ended {
+            session.answer(part)?;
+            part.entries.clear();
         }
+        if ended {
+            return Ok(());
+        }
+        from = reached.saturating_add(1);
     }
-    session.answer(&answer)
 }
 
 /// The server of this id, or the first that can be reached.

@@ -41,6 +41,12 @@ pub enum ClientError {
         /// What is known of every server.
         servers: Vec<ServerReport>,
     },
+    /// Servers were reached, and would not talk to this client. Nothing was sent.
+    #[error("no server that can be reached accepts this client{}", list(.servers))]
+    Unwelcome {
+        /// What is known of every server.
+        servers: Vec<ServerReport>,
+    },
     /// A write was sent, and may or may not have happened, or happen later. It can be repeated
     /// under its name, and is then applied once altogether.
     #[error(
@@ -104,17 +110,30 @@ pub enum ServerCondition {
         /// Its term.
         term: u64,
     },
-    /// It was not reached, or did not want to talk.
+    /// It could not be reached. Nothing was sent.
     Failed(String),
-    /// It did not answer.
+    /// It did not accept a connection in time. Nothing was sent.
     TimedOut(Duration),
+    /// It was reached, and refused to talk or to answer. Nothing happened.
+    Refused(String),
+    /// It was asked, and its answer never came or made no sense.
+    Unanswered(String),
+}
+
+impl ServerCondition {
+    /// It was asked and did not answer within this time.
+    pub(super) fn silent_for(time: Duration) -> ServerCondition {
+        ServerCondition::Unanswered(ServerCondition::TimedOut(time).to_string())
+    }
 }
 
 impl fmt::Display for ServerCondition {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerCondition::Ok { role, term } => write!(formatter, "ok, {role}, term {term}"),
-            ServerCondition::Failed(why) => formatter.write_str(why),
+            ServerCondition::Failed(why)
+            | ServerCondition::Refused(why)
+            | ServerCondition::Unanswered(why) => formatter.write_str(why),
             ServerCondition::TimedOut(after) if after.subsec_millis() == 0 => {
                 write!(formatter, "timed out after {} s", after.as_secs())
             }

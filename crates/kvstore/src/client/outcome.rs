@@ -266,6 +266,11 @@ impl Call<'_> {
         if self.attempts().met_no_leader || servers.iter().any(answered) {
             return ClientError::NoLeader { servers, needed };
         }
+        let refused =
+            |report: &ServerReport| matches!(report.condition, ServerCondition::Refused(_));
+        if servers.iter().any(refused) {
+            return ClientError::Unwelcome { servers };
+        }
         ClientError::Unreachable { servers }
     }
 

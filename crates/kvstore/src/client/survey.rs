@@ -2,7 +2,7 @@
 //! found.
 
 use super::Inner;
-use super::connection::ConnectError;
+use super::connection::{ConnectError, Lost, Sent};
 use super::directory::{Patience, Reached, ServerIndex, Wanted};
 use super::error::{ServerCondition, ServerReport};
 use super::options::Endpoint;
@@ -81,8 +81,15 @@ pub(super) async fn ask(
     request: Request,
     patience: Duration,
 ) -> Result<Response, ServerCondition> {
-    let asking = ask_until_answered(inner, index, request, patience);
-    timeout(patience, asking).await.unwrap_or(Err(ServerCondition::TimedOut(patience)))
+    let mut sent = Sent::No;
+    let asking = ask_until_answered(inner, index, request, patience, &mut sent);
+    let answer = timeout(patience, asking).await;
+    answer.unwrap_or_else(|_| {
+        Err(match sent {
+            Sent::No => ServerCondition::TimedOut(patience),
+            Sent::Maybe => ServerCondition::silent_for(patience),
+        })
+    })
 }
 
 async fn ask_until_answered(
@@ -90,6 +97,7 @@ async fn ask_until_answered(
     index: ServerIndex,
     mut request: Request,
     patience: Duration,
+    sent: &mut Sent,
 ) -> Result<Response, ServerCondition> {
     request.set_timeout_ms(u32::try_from(patience.as_millis()).unwrap_or(u32::MAX));
     let mut lost = ServerCondition::Failed("cannot be reached".to_owned());
@@ -99,25 +107,36 @@ async fn ask_until_answered(
         let Ok(Reached { connection, .. }) = reach else {
             return Err(match inner.directory.last_failure(index) {
                 Some(ConnectError::TimedOut(after)) => ServerCondition::TimedOut(after),
+                Some(error @ ConnectError::Refused(_)) => {
+                    ServerCondition::Refused(error.to_string())
+                }
                 Some(error) => ServerCondition::Failed(error.to_string()),
                 None => lost,
             });
         };
-        let answer = match connection.send(|out, id| request.encode(out, id)) {
-            Ok(pending) => pending.await.map_err(|lost| lost.why.to_string()),
-            Err(error) => Err(error.to_string()),
+        let pending = match connection.send(|out, id| request.encode(out, id)) {
+            Ok(pending) => pending,
+            Err(error) => {
+                lost = ServerCondition::Failed(error.to_string());
+                continue;
+            }
         };
-        let frame = match answer {
+        *sent = Sent::Maybe;
+        let frame = match pending.await {
             Ok(frame) => frame,
-            Err(why) => {
-                lost = ServerCondition::Failed(why);
+            Err(Lost { sent: how, why }) => {
+                *sent = how;
+                lost = match how {
+                    Sent::No => ServerCondition::Failed(why.to_string()),
+                    Sent::Maybe => ServerCondition::Unanswered(why.to_string()),
+                };
                 continue;
             }
         };
         return match Response::decode(&frame) {
-            Ok(Response::Error(error)) => Err(ServerCondition::Failed(error.text)),
+            Ok(Response::Error(error)) => Err(ServerCondition::Refused(error.text)),
             Ok(response) => Ok(response),
-            Err(error) => Err(ServerCondition::Failed(format!("sent garbage: {error}"))),
+            Err(error) => Err(ServerCondition::Unanswered(format!("sent garbage: {error}"))),
         };
     }
     Err(lost)
@@ -125,5 +144,5 @@ async fn ask_until_answered(
 
 /// A server answered another question than the one that was asked.
 pub(super) fn unexpected(response: Response) -> ServerCondition {
-    ServerCondition::Failed(format!("gave an answer of kind {:#04x}", response.kind().0))
+    ServerCondition::Unanswered(format!("gave an answer of kind {:#04x}", response.kind().0))
 }

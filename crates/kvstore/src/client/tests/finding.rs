@@ -212,7 +212,7 @@ async fn a_refused_handshake_ends_the_call_before_its_deadline() {
         written = client.set("a", "1") => assert_eq!(
             written.unwrap_err().to_string(),
             format!(
-                "cannot reach any server\n  s1 {}  \
+                "no server that can be reached accepts this client\n  s1 {}  \
                  refused: this server speaks versions 2..3, the client 1..1",
                 s1.address
             )
