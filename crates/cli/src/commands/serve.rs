@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kvstore::config::Config;
 use kvstore::server::{self, Event, Exposure, Field, ServeError, ServeOptions};
+use raft::node::RestoreError;
+use raft::storage::HomeError;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde_json::{Map, Value, json};
 
@@ -40,7 +42,7 @@ pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
 /// Damage is not the end of the world, but somebody has to look at it.
 fn what_to_do(damage: Failure, data: &Path) -> Failure {
     damage
-        .detail(format!("data directory: {}; nothing in it was changed", data.display()))
+        .detail(format!("data directory: {}; the log is left as it is", data.display()))
         .detail("the other servers go on without this one for as long as a majority of them runs")
         .detail("more: kvctl help recovery")
 }
@@ -102,9 +104,16 @@ impl From<ServeError> for Failure {
             ServeError::Config(_)
             | ServeError::Id(_)
             | ServeError::Exposed { .. }
-            | ServeError::SegmentTooSmall { .. } => Exit::Usage,
-            ServeError::Home(_) | ServeError::Restore(_) => Exit::Refused,
-            ServeError::Listen { .. }
+            | ServeError::SegmentTooSmall { .. }
+            | ServeError::Restore(RestoreError::Config(_)) => Exit::Usage,
+            ServeError::Home(
+                HomeError::InUse { .. }
+                | HomeError::OtherServer { .. }
+                | HomeError::OtherCluster { .. },
+            ) => Exit::Refused,
+            ServeError::Home(_)
+            | ServeError::Restore(_)
+            | ServeError::Listen { .. }
             | ServeError::Data { .. }
             | ServeError::Fatal(_)
             | ServeError::Random(_)
@@ -134,4 +143,43 @@ fn abort_on_panic() {
         report(panic);
         std::process::abort();
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use kvstore::server::ServeError;
+    use raft::node::{NodeId, RestoreError};
+    use raft::storage::{HomeError, IdentityError};
+
+    use super::Failure;
+    use crate::exit::Exit;
+
+    #[test]
+    fn only_a_directory_of_somebody_else_is_a_refusal() {
+        let (path, what) = (|| "data/s1".to_owned(), || "broken".to_owned());
+        let source = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let id = |id: &str| NodeId::new(id).unwrap();
+        let (found, wanted) = ("a".to_owned(), "b".to_owned());
+        let server = HomeError::OtherServer { path: path(), found: id("s1"), wanted: id("s2") };
+        let cases = [
+            (ServeError::Home(HomeError::InUse { path: path() }), Exit::Refused),
+            (ServeError::Home(server), Exit::Refused),
+            (HomeError::OtherCluster { path: path(), found, wanted }.into(), Exit::Refused),
+            (HomeError::Io { path: path(), source: source() }.into(), Exit::Unexpected),
+            (
+                HomeError::from(IdentityError::Io { path: path(), source: source() }).into(),
+                Exit::Unexpected,
+            ),
+            (HomeError::from(IdentityError::Damaged { path: path() }).into(), Exit::Damaged),
+            (HomeError::Damaged { path: path(), what: what() }.into(), Exit::Damaged),
+            (ServeError::Restore(RestoreError::Log(what())), Exit::Damaged),
+            (ServeError::Restore(RestoreError::Config(what())), Exit::Usage),
+        ];
+        for (error, exit) in cases {
+            let text = format!("{error:?}");
+            assert_eq!(Failure::from(error).exit(), exit, "{text}");
+        }
+    }
 }
