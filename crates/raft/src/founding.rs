@@ -132,8 +132,8 @@ pub enum Obstacle {
     },
     /// The founded cluster knows this server by another incarnation.
     #[error(
-        "this cluster knows {me} by another disk: it lost its data directory, or has two; bring \
-         the old directory back, the other servers go on without it until then"
+        "this cluster knows {me} by another disk: it lost its data directory, or has two; only its \
+         own directory lets it take part, and the other servers go on without it"
     )]
     OtherDisk {
         /// This server.

@@ -15,7 +15,7 @@ use raft::driver::{Driver, Input};
 use raft::founding::{Charter, Founding, Seat, Standing, Step};
 use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId};
 use raft::replica::{Replica, Transport};
-use raft::storage::{Home, LogOptions};
+use raft::storage::{Home, LogOptions, Stage};
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -169,7 +169,7 @@ impl Core {
         loop {
             let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
             let BeforeFounding { founding, home } = before.as_mut();
-            if let raft::storage::Stage::Founded(_) = home.identity().stage {
+            if let Stage::Founded(_) = home.identity().stage {
                 return self.start_replica();
             }
             let step = founding.step();
@@ -212,6 +212,13 @@ impl Core {
         };
         let home = before.home;
         let Some(charter) = home.charter().cloned() else { return Ok(()) };
+        if home.identity_was_mended() {
+            self.warn(
+                "one of the two copies of this server's identity was damaged; it was written again"
+                    .into(),
+            );
+        }
+        self.compare_members(&charter);
         let start = Instant::now();
         let (log, state, opened) = home.open_log(&self.settings.log)?;
         self.tell(&Event::Recovered {
@@ -241,6 +248,37 @@ impl Core {
         self.release_held();
         self.wake();
         Ok(())
+    }
+
+    /// The configuration's list of servers is for founding the cluster; afterwards the cluster's
+    /// own counts, and a difference is rarely meant.
+    fn compare_members(&mut self, charter: &Charter) {
+        let voters = charter.configuration.voters().iter();
+        let members: Vec<Seat> = voters
+            .map(|voter| Seat { id: voter.member.id, address: voter.address.clone() })
+            .collect();
+        if members != self.settings.seats {
+            let list = |seats: &[Seat]| {
+                let seat = |seat: &Seat| format!("{} {}", seat.id, seat.address);
+                seats.iter().map(seat).collect::<Vec<_>>().join(", ")
+            };
+            self.warn(format!(
+                "the configuration lists {}, but the cluster was founded with {}; what it was \
+                 founded with counts",
+                list(&self.settings.seats),
+                list(&members)
+            ));
+        }
+    }
+
+    /// Whether this server's cluster exists already.
+    pub(super) fn is_founded(&self) -> bool {
+        match &self.phase {
+            Phase::Founding(before) => {
+                matches!(before.home.identity().stage, Stage::Founded(_))
+            }
+            Phase::Running(_) | Phase::Stopped => true,
+        }
     }
 
     /// What this server says of itself to servers that are not in a cluster yet.

@@ -227,8 +227,12 @@ async fn carry(core: &SharedCore, link: &Link, outbox: Rc<Outbox>, welcome: &Wel
     let member = Member { id: link.id, incarnation: Incarnation(welcome.incarnation) };
     let boot = Boot(welcome.boot);
     if !core.borrow_mut().note_boot(member, boot) {
-        let reason = "its data directory is older than one it ran on before".to_string();
-        complain(core, link, &ConnectError::Refused(reason));
+        let text = format!(
+            "{} runs on a data directory that was rolled back: it was seen at a later start; \
+             nothing is sent to it",
+            link.id
+        );
+        core.borrow_mut().warn(text);
         return Ended::Lost;
     }
     link.complaint.borrow_mut().clear();

@@ -182,8 +182,13 @@ async fn run(
     }
     let seats = settings.seats.clone();
     let core = Rc::new(RefCell::new(Core::new(settings, home, story, Rc::clone(&wake))));
-    core.borrow_mut().found()?;
-    core.borrow().tell_listening();
+    if core.borrow().is_founded() {
+        core.borrow_mut().found()?;
+        core.borrow().tell_listening();
+    } else {
+        core.borrow().tell_listening();
+        core.borrow_mut().found()?;
+    }
     for seat in seats.into_iter().filter(|seat| seat.id != core.borrow().me.id) {
         let link = core.borrow_mut().links.add(seat.id, seat.address);
         tokio::task::spawn_local(links::run(Rc::clone(&core), link));

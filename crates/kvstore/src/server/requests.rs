@@ -114,6 +114,11 @@ impl Core {
                 Ok(entries) => self.answer(connection, id, &entries),
                 Err(error) => self.answer(connection, id, &error),
             },
+            Ok(Request::Get(get)) if get.key.is_empty() => {
+                let text = command::Invalid::KeyEmpty.to_string();
+                let refusal = ErrorReply::nothing_happened(ErrorCode::Invalid, text);
+                self.answer(connection, id, &refusal);
+            }
             Ok(Request::Get(get)) => self.begin(connection, id, Work::Get(get)),
             Ok(Request::Scan(scan)) => self.begin(connection, id, Work::Scan(scan)),
             Ok(Request::Write(write)) => {
@@ -184,7 +189,16 @@ impl Core {
     }
 
     fn refuse_not_leader(&mut self, key: usize) {
-        let refusal = ErrorReply::not_leader(self.server_state(), self.leader_hint());
+        let hint = self.leader_hint();
+        let mut refusal = ErrorReply::not_leader(self.server_state(), hint.clone());
+        if let Some(hint) = hint.filter(|hint| hint.id == self.me.id.as_str()) {
+            refusal.leader = None;
+            refusal.text = format!(
+                "Sorry, I am not the leader. I led until term {}, and have heard from no other \
+                 leader since.",
+                hint.term
+            );
+        }
         self.finish(key, &refusal);
     }
 
@@ -291,10 +305,17 @@ impl Core {
             ProposeError::NoSpace { .. } => ErrorCode::NoSpace,
             ProposeError::TooLarge { .. } => ErrorCode::TooLarge,
         };
-        let refusal = ErrorReply {
-            server: Some(self.server_state()),
-            ..ErrorReply::nothing_happened(code, error.to_string())
-        };
+        let mut text = error.to_string();
+        if code == ErrorCode::NoSpace {
+            let (id, data) = (self.settings.id, self.settings.data.display());
+            text = format!(
+                "no space: the log of {id} in {data} cannot grow, since its next segment does not \
+                 fit on the disk; free some space there"
+            );
+            self.warn(text.clone());
+        }
+        let server = Some(self.server_state());
+        let refusal = ErrorReply { server, ..ErrorReply::nothing_happened(code, text) };
         self.finish(key, &refusal);
     }
 

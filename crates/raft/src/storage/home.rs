@@ -162,6 +162,13 @@ impl Home {
         self.identity.identity()
     }
 
+    /// Whether one of the two copies of the identity was damaged when it was opened. Nothing was
+    /// lost with it, and both are whole again.
+    #[must_use]
+    pub fn identity_was_mended(&self) -> bool {
+        self.identity.was_mended()
+    }
+
     /// What this server agreed to found its cluster with, or founded it with.
     #[must_use]
     pub fn charter(&self) -> Option<&Charter> {

@@ -88,7 +88,7 @@ pub(super) struct IdentityFile {
     file: Box<dyn File>,
     path: String,
     sequence: u64,
-    /// One of the sectors could not be read.
+    /// One of the sectors could not be read when the file was opened.
     is_rotten: bool,
     identity: Identity,
 }
@@ -159,9 +159,13 @@ impl IdentityFile {
         self.write(identity.clone())?;
         if self.is_rotten {
             self.write(identity)?;
-            self.is_rotten = false;
         }
         Ok(())
+    }
+
+    /// Whether one of the sectors was rotten and was written again.
+    pub(super) fn was_mended(&self) -> bool {
+        self.is_rotten
     }
 
     pub(super) fn identity(&self) -> &Identity {
