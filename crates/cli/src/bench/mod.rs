@@ -69,11 +69,11 @@ async fn connect(
 
 /// A server that plays a part.
 async fn find(session: &Session, role: ServerRole) -> Result<Vec<ServerAddress>, Failure> {
-    let status = crate::commands::status::gather(session).await;
+    let status = session.client().cluster_status().await;
     let server = status.find(role).ok_or_else(|| {
         Failure::new(Exit::NoLeader, format!("no server that can be reached is a {role}"))
     })?;
-    Ok(vec![server])
+    Ok(vec![server.clone()])
 }
 
 /// Sends requests for as long as asked, waits for all answers, and adds up.

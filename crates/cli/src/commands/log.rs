@@ -6,7 +6,6 @@ use kvstore::wire::response::{EntryKind, LogEntry};
 use serde_json::{Value, json};
 
 use crate::args::LogArgs;
-use crate::commands::status;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Answer, Format, Table};
@@ -133,11 +132,11 @@ async fn find(session: &Session, id: Option<&str>) -> Result<ServerAddress, Fail
     if let Some(server) = session.servers().iter().find(|server| server.id.as_deref() == Some(id)) {
         return Ok(server.clone());
     }
-    let status = status::gather(session).await;
-    let mut members = status.servers();
-    let found = members.iter().position(|server| server.id.as_deref() == Some(id));
-    found.map(|at| members.swap_remove(at)).ok_or_else(|| {
-        let ids: Vec<String> = members.into_iter().filter_map(|server| server.id).collect();
+    let status = session.client().cluster_status().await;
+    let servers = || status.servers.iter().map(|server| &server.endpoint);
+    let found = servers().find(|server| server.id.as_deref() == Some(id));
+    found.cloned().ok_or_else(|| {
+        let ids: Vec<&str> = servers().filter_map(|server| server.id.as_deref()).collect();
         Failure::usage(format!("there is no server `{id}`"))
             .detail(format!("servers: {}", ids.join(" ")))
     })

@@ -2,78 +2,13 @@
 
 use std::io::{self, Write};
 
-use kvstore::wire::response::{ServerRole, StatusReport};
+use kvstore::client::{ClusterStatus, ServerStatus};
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Answer, Table};
-use crate::session::{ServerAddress, Session};
-
-/// A member, and what it answered.
-struct MemberStatus {
-    id: Option<String>,
-    address: String,
-    report: Result<Box<StatusReport>, String>,
-}
-
-/// The cluster as its members see it.
-pub(crate) struct ClusterStatus {
-    members: Vec<MemberStatus>,
-}
-
-impl ClusterStatus {
-    fn reports(&self) -> impl Iterator<Item = &StatusReport> {
-        self.members.iter().filter_map(|member| member.report.as_deref().ok())
-    }
-
-    /// The report of the leader: of those that say they lead, the one of the highest term. There
-    /// is none if somebody has heard of a higher term, in which nobody leads yet.
-    fn leader(&self) -> Option<&StatusReport> {
-        let leaders = self.reports().filter(|report| report.role == ServerRole::Leader);
-        let latest = leaders.max_by_key(|report| report.term)?;
-        (latest.term == self.term()).then_some(latest)
-    }
-
-    /// The id of the leader, if there is one.
-    pub(crate) fn leader_id(&self) -> Option<&str> {
-        self.leader().map(|report| report.node.as_str())
-    }
-
-    /// A member that plays this part.
-    pub(crate) fn find(&self, role: ServerRole) -> Option<ServerAddress> {
-        let mut reports = self.reports();
-        let report = if role == ServerRole::Leader {
-            self.leader()
-        } else {
-            reports.find(|report| report.role == role)
-        }?;
-        Some(ServerAddress { id: Some(report.node.clone()), address: report.address.clone() })
-    }
-
-    /// Where the members are.
-    pub(crate) fn servers(&self) -> Vec<ServerAddress> {
-        let members = self.members.iter();
-        let server = |member: &MemberStatus| {
-            let (id, address) = (member.id.clone(), member.address.clone());
-            ServerAddress { id, address }
-        };
-        members.map(server).collect()
-    }
-
-    /// The highest term that anybody has heard of.
-    fn term(&self) -> u64 {
-        self.reports().map(|report| report.term).max().unwrap_or(0)
-    }
-
-    fn revision(&self) -> u64 {
-        self.reports().map(|report| report.revision.0).max().unwrap_or(0)
-    }
-
-    fn cluster(&self) -> Option<&str> {
-        self.reports().next().map(|report| report.cluster.as_str())
-    }
-}
+use crate::session::Session;
 
 impl Answer for ClusterStatus {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -83,7 +18,7 @@ impl Answer for ClusterStatus {
             "cluster {}   leader {leader}   term {}   revision {}",
             self.cluster().unwrap_or("unknown"),
             self.term(),
-            self.revision()
+            self.revision().0
         )?;
         self.table(out)
     }
@@ -102,14 +37,14 @@ impl Answer for ClusterStatus {
             "reachable",
         ]);
         let leader = self.leader_id();
-        for member in &self.members {
-            let id = member.id.clone().unwrap_or_else(|| "?".to_owned());
+        for server in &self.servers {
+            let id = server.endpoint.id.clone().unwrap_or_else(|| "?".to_owned());
             let mut row = vec![id.clone()];
-            match &member.report {
+            match &server.report {
                 Ok(report) => {
                     let leads = leader == Some(&id);
                     row.push(if leads { "LEADER".to_owned() } else { report.role.to_string() });
-                    row.push(member.address.clone());
+                    row.push(server.endpoint.address.clone());
                     row.extend(
                         [
                             report.term,
@@ -125,9 +60,9 @@ impl Answer for ClusterStatus {
                 }
                 Err(reason) => {
                     row.push("-".to_owned());
-                    row.push(member.address.clone());
+                    row.push(server.endpoint.address.clone());
                     row.extend(std::iter::repeat_n("-".to_owned(), 6));
-                    row.push(reason.clone());
+                    row.push(reason.to_string());
                 }
             }
             table.row(row);
@@ -140,22 +75,22 @@ impl Answer for ClusterStatus {
             "cluster": self.cluster(),
             "leader": self.leader_id(),
             "term": self.term(),
-            "revision": self.revision(),
+            "revision": self.revision().0,
             "members": self.json_lines(),
         })
     }
 
     fn json_lines(&self) -> Vec<Value> {
-        self.members.iter().map(member_json).collect()
+        self.servers.iter().map(server_json).collect()
     }
 }
 
-fn member_json(member: &MemberStatus) -> Value {
-    let report = member.report.as_deref().ok();
+fn server_json(server: &ServerStatus) -> Value {
+    let report = server.report.as_deref().ok();
     json!({
-        "id": member.id,
+        "id": server.endpoint.id,
         "role": report.map(|report| report.role.to_string()),
-        "address": member.address,
+        "address": server.endpoint.address,
         "term": report.map(|report| report.term),
         "commit": report.map(|report| report.commit),
         "applied": report.map(|report| report.applied),
@@ -168,7 +103,7 @@ fn member_json(member: &MemberStatus) -> Value {
 
 /// `kvctl status`.
 pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
-    let status = gather(session).await;
+    let status = session.client().cluster_status().await;
     session.answer(&status)?;
     let mut warnings: Vec<String> = Vec::new();
     for report in status.reports() {
@@ -181,38 +116,4 @@ pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Unreachable, "no server could be reached"));
     }
     Ok(())
-}
-
-/// Asks the servers that are known, then those that these know of.
-pub(crate) async fn gather(session: &Session) -> ClusterStatus {
-    let mut members = ask(session, session.servers().to_vec()).await;
-    let known: Vec<&str> = members.iter().filter_map(|member| member.id.as_deref()).collect();
-    let mut others: Vec<ServerAddress> = Vec::new();
-    for report in members.iter().filter_map(|member| member.report.as_deref().ok()) {
-        for member in &report.members {
-            let is_new = !known.contains(&member.id.as_str())
-                && !others.iter().any(|other| other.id.as_deref() == Some(&member.id));
-            if is_new {
-                let (id, address) = (Some(member.id.clone()), member.address.clone());
-                others.push(ServerAddress { id, address });
-            }
-        }
-    }
-    members.extend(ask(session, others).await);
-    members.sort_by(|left, right| left.id.cmp(&right.id));
-    ClusterStatus { members }
-}
-
-/// Asks all of these at the same time.
-async fn ask(session: &Session, servers: Vec<ServerAddress>) -> Vec<MemberStatus> {
-    let mut asking = tokio::task::JoinSet::new();
-    for server in servers {
-        let session = session.clone();
-        asking.spawn(async move {
-            let report = session.status_of(&server).await;
-            let id = report.as_ref().map(|report| report.node.clone()).ok().or(server.id);
-            MemberStatus { id, address: server.address, report: report.map(Box::new) }
-        });
-    }
-    asking.join_all().await
 }

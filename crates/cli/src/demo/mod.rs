@@ -78,7 +78,7 @@ fn banner(servers: &Servers) -> String {
 
 async fn wait_for_leader(session: &Session) -> Result<(), Failure> {
     let start = Instant::now();
-    while status::gather(session).await.leader_id().is_none() {
+    while session.client().cluster_status().await.leader_id().is_none() {
         if start.elapsed() > ELECTION_PATIENCE {
             return Err(Failure::new(Exit::NoLeader, "the servers have not elected a leader"));
         }
@@ -154,7 +154,7 @@ async fn resolve(session: &Session, name: &str) -> Result<String, Failure> {
         return Ok(name.to_owned());
     }
     wait_for_leader(session).await?;
-    let status = status::gather(session).await;
+    let status = session.client().cluster_status().await;
     let leader = status.leader_id().map(str::to_owned);
     leader.ok_or_else(|| Failure::new(Exit::NoLeader, "there is no leader at the moment"))
 }

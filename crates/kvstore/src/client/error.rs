@@ -33,7 +33,7 @@ pub enum ClientError {
         /// What is known of every server.
         servers: Vec<ServerReport>,
         /// How many must work together for a leader.
-        needed: usize,
+        needed: u32,
     },
     /// No server could be reached. Nothing was sent.
     #[error("cannot reach any server{}", list(.servers))]
@@ -163,7 +163,7 @@ fn sent(to: &[String]) -> String {
     if to.is_empty() { String::new() } else { format!("sent to {}, ", to.join(", ")) }
 }
 
-fn no_leader(servers: &[ServerReport], needed: usize) -> String {
+fn no_leader(servers: &[ServerReport], needed: u32) -> String {
     let reached = |server: &&ServerReport| matches!(server.condition, ServerCondition::Ok { .. });
     let reachable = servers.iter().filter(reached).count();
     let of = servers.len();

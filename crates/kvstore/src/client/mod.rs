@@ -26,6 +26,7 @@
 //!
 //! Read on in this order: `connection` and `driver` move bytes, `directory` knows the servers,
 //! `session` numbers the writes, `call` makes attempts, `outcome` decides what they amount to.
+//! `status` tells how the cluster is.
 
 mod call;
 mod connection;
@@ -36,6 +37,7 @@ mod options;
 mod outcome;
 mod scan;
 mod session;
+mod status;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ pub use error::{ClientError, ServerCondition, ServerReport};
 pub use options::{ClientOptions, Endpoint, Redirect, WriteOptions};
 pub use scan::{Rest, Scan, ScanResult, ScanStream};
 pub use session::{RequestId, RequestIdError};
+pub use status::{ClusterStatus, ServerStatus};
 
 use crate::store::{Condition, Operation, Reply};
 use crate::wire::request::{Get, Log, Request};
@@ -156,12 +159,6 @@ impl Client {
         let index = self.inner.find(endpoint)?;
         let patience = survey::PATIENCE.min(self.inner.options.timeout);
         survey::status(&self.inner, index, patience).await
-    }
-
-    /// Asks all known servers about themselves, at the same time.
-    pub async fn status_of_all(&self) -> Vec<(Endpoint, Result<StatusReport, ServerCondition>)> {
-        let patience = survey::PATIENCE.min(self.inner.options.timeout);
-        survey::status_of_all(&self.inner, patience).await
     }
 
     /// Reads at most `limit` entries of one server's log from the index `from` on, in words.

@@ -49,6 +49,13 @@ impl Attempts {
     pub(super) fn at(request: Option<RequestId>) -> Attempts {
         Attempts { request, ..Attempts::default() }
     }
+
+    /// Notes, once for each server, that it may have seen the request and did not answer it.
+    fn note_unanswered(&mut self, server: String) {
+        if !self.unanswered.contains(&server) {
+            self.unanswered.push(server);
+        }
+    }
 }
 
 /// How the search for an answer ended.
@@ -96,9 +103,7 @@ impl Call<'_> {
         let mut attempts = self.attempts();
         let server = reached.server();
         attempts.why = why;
-        if !attempts.unanswered.contains(&server) {
-            attempts.unanswered.push(server);
-        }
+        attempts.note_unanswered(server);
         drop(attempts);
         self.lost()
     }
@@ -149,7 +154,7 @@ impl Call<'_> {
         let mut attempts = self.attempts();
         attempts.why = error.text.clone();
         if error.outcome == RequestOutcome::Unknown {
-            attempts.unanswered.push(reached.server());
+            attempts.note_unanswered(reached.server());
         }
         let refused = ClientError::Refused {
             code: error.code,
@@ -236,9 +241,7 @@ impl Call<'_> {
         let in_flight = attempts.in_flight.take();
         if let Some(server) = &in_flight {
             attempts.why = format!("no answer within {} ms", timeout.as_millis());
-            if !attempts.unanswered.contains(server) {
-                attempts.unanswered.push(server.clone());
-            }
+            attempts.note_unanswered(server.clone());
         }
         if let Ask::Write(..) = self.ask {
             let why = attempts.why.clone();

@@ -21,17 +21,19 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) servers: Vec<ServerReport>,
-    pub(super) needed: usize,
+    pub(super) needed: u32,
 }
 
-/// Asks all servers at the same time how they are, in the order in which they are known.
-pub(super) async fn status_of_all(
+/// Asks all servers from a place in the directory on how they are, at the same time. They come in
+/// the order in which they are known.
+pub(super) async fn status_from(
     inner: &Arc<Inner>,
+    first: ServerIndex,
     patience: Duration,
 ) -> Vec<(Endpoint, Result<StatusReport, ServerCondition>)> {
-    let endpoints = inner.directory.endpoints();
+    let end = inner.directory.endpoints().len();
     let mut asking = JoinSet::new();
-    for index in 0..endpoints.len() {
+    for index in first..end {
         let inner = Arc::clone(inner);
         asking.spawn(async move { (index, status(&inner, index, patience).await) });
     }
@@ -42,16 +44,17 @@ pub(super) async fn status_of_all(
     found.sort_by_key(|(index, _)| *index);
     let found = found.into_iter().map(|(_, status)| status);
     // The endpoints are read again, because a server that answers tells its id.
-    inner.directory.endpoints().into_iter().zip(found).collect()
+    inner.directory.endpoints().into_iter().skip(first).zip(found).collect()
 }
 
 /// Asks all servers, for an error to tell.
 pub(super) async fn survey(inner: &Arc<Inner>, patience: Duration) -> Survey {
-    let found = status_of_all(inner, patience).await;
+    let found = status_from(inner, 0, patience).await;
     let voters = found.iter().filter_map(|(_, status)| status.as_ref().ok()).map(|report| {
         report.members.iter().filter(|member| member.kind == MemberKind::Voter).count()
     });
     let voters = voters.max().filter(|voters| *voters > 0).unwrap_or(found.len());
+    let needed = u32::try_from(voters / 2 + 1).unwrap_or(u32::MAX);
     let servers = found.into_iter().map(|(endpoint, status)| {
         let condition = match status {
             Ok(report) => ServerCondition::Ok { role: report.role, term: report.term },
@@ -59,7 +62,7 @@ pub(super) async fn survey(inner: &Arc<Inner>, patience: Duration) -> Survey {
         };
         ServerReport { endpoint, condition }
     });
-    Survey { servers: servers.collect(), needed: voters / 2 + 1 }
+    Survey { servers: servers.collect(), needed }
 }
 
 /// Asks one server how it is.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::handshake::{Refused, RefusedReason};
+use crate::wire::response::{Member, MemberKind};
 use std::time::Instant;
 use tokio::net::TcpListener;
 
@@ -278,14 +279,51 @@ async fn every_server_tells_how_it_is_or_why_not() {
         s1.accept().await.answer_all(|_| s1.status(ServerRole::Leader, 7)).await;
     };
     tokio::select! {
-        found = client.status_of_all() => {
-            let (endpoint, report) = &found[0];
-            assert_eq!(*endpoint, s1.endpoint());
-            let report = report.as_ref().unwrap();
+        status = client.cluster_status() => {
+            let [first, second] = &status.servers[..] else { panic!("{status:?}") };
+            assert_eq!(first.endpoint, s1.endpoint());
+            let report = first.report.as_ref().unwrap();
             assert_eq!((report.role, report.term), (ServerRole::Leader, 7));
-            let (endpoint, report) = &found[1];
-            assert_eq!(*endpoint, gone);
-            assert_eq!(report.as_ref().unwrap_err().to_string(), "connection refused");
+            assert_eq!((status.leader_id(), status.term()), (Some("s1"), 7));
+            assert_eq!(second.endpoint, gone);
+            let condition = second.report.as_ref().unwrap_err();
+            assert_eq!(condition.to_string(), "connection refused");
+        }
+        () = script => {}
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_others_know_of_is_asked_and_may_have_heard_of_a_later_term() {
+    let (s1, s2) = (Fake::start("s1").await, Fake::start("s2").await);
+    let client = client(&[&s1], PATIENCE);
+    let leads = || {
+        let Response::Status(mut report) = s1.status(ServerRole::Leader, 7) else { panic!() };
+        let (id, address) = ("s2".to_owned(), s2.address.clone());
+        report.members.push(Member {
+            id,
+            address,
+            incarnation: 1,
+            kind: MemberKind::Voter,
+            matched: None,
+            heard_ms_ago: None,
+        });
+        Response::Status(report)
+    };
+    let script = async {
+        let first = async { s1.accept().await.answer_all(|_| leads()).await };
+        let second = async {
+            let status = |_| s2.status(ServerRole::Candidate, 8);
+            s2.accept().await.answer_all(status).await;
+        };
+        tokio::join!(first, second);
+    };
+    tokio::select! {
+        status = client.cluster_status() => {
+            assert_eq!(status.servers.len(), 2);
+            assert_eq!((status.term(), status.leader_id()), (8, None));
+            assert_eq!(status.find(ServerRole::Leader), None);
+            assert_eq!(status.find(ServerRole::Candidate), Some(&s2.endpoint()));
         }
         () = script => {}
     }

@@ -183,6 +183,26 @@ async fn an_error_that_leaves_the_outcome_open_is_followed_up() {
 }
 
 #[tokio::test]
+async fn a_server_that_leaves_the_outcome_open_again_and_again_is_named_once() {
+    let s1 = Fake::start("s1").await;
+    let client = client(&[&s1], SHORT);
+    let script = async {
+        let peer = s1.accept().await;
+        let lost_leadership = || ErrorReply {
+            outcome: RequestOutcome::Unknown,
+            ..ErrorReply::not_leader(candidate(), None)
+        };
+        peer.answer_all(|_| Response::Error(lost_leadership())).await;
+    };
+    let error = tokio::select! {
+        written = client.set("a", "1") => written.unwrap_err(),
+        () = script => panic!("the client has left"),
+    };
+    let ClientError::Unknown { sent_to, .. } = error else { panic!("{error:?}") };
+    assert_eq!(sent_to, ["s1"]);
+}
+
+#[tokio::test]
 async fn an_error_that_leaves_the_outcome_open_is_never_taken_for_a_refusal() {
     let s1 = Fake::start("s1").await;
     let client = client(&[&s1], PATIENCE);
