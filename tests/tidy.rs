@@ -72,6 +72,11 @@ fn libraries_do_not_print() {
 }
 
 #[test]
+fn libraries_do_not_name_the_program() {
+    check(&rust(), tidy::no_program_name);
+}
+
+#[test]
 fn the_deterministic_rooms_know_no_clock_no_thread_and_no_hash_order() {
     check(&rust(), tidy::pure_rooms);
 }

@@ -9,7 +9,8 @@ mod source;
 pub use dependencies::dependencies_point_down;
 pub use rules::{
     docs_on_public_items, file_length, file_opening, function_length, ignored_tests, line_length,
-    no_machine_paths, no_open_ends, no_printing_libraries, no_shortcuts, pure_rooms, unsafe_code,
+    no_machine_paths, no_open_ends, no_printing_libraries, no_program_name, no_shortcuts,
+    pure_rooms, unsafe_code,
 };
 pub use scripts::scripts_that_are_not_run;
 pub use source::{Source, repository, text_files};

@@ -3,7 +3,7 @@
 use super::{
     Source, Violation, dependencies_point_down, docs_on_public_items, file_length, file_opening,
     function_length, ignored_tests, line_length, no_machine_paths, no_open_ends,
-    no_printing_libraries, no_shortcuts, pure_rooms, unsafe_code,
+    no_printing_libraries, no_program_name, no_shortcuts, pure_rooms, unsafe_code,
 };
 
 fn lines(found: &[Violation]) -> Vec<usize> {
@@ -112,6 +112,31 @@ fn a_pure_room_knows_no_clock_and_no_hash_order() {
     assert_eq!(lines(&pure_rooms(&node)), [1, 2]);
     let replica = Source::new("crates/raft/src/replica.rs", code);
     assert!(pure_rooms(&replica).is_empty());
+}
+
+#[test]
+fn the_store_knows_nothing_of_the_wire_and_the_wire_nothing_of_sockets() {
+    let code = "use crate::wire::Frame;\nuse raft::node::Index;\nuse std::io;\n";
+    let store = Source::new("crates/kvstore/src/store/command.rs", code);
+    assert_eq!(lines(&pure_rooms(&store)), [1, 2, 3]);
+    let code = "use std::net::SocketAddr;\nuse tokio::io;\nlet s: TcpStream;\nuse crate::wire;\n";
+    let wire = Source::new("crates/kvstore/src/wire/frame.rs", code);
+    assert_eq!(lines(&pure_rooms(&wire)), [1, 2, 3]);
+}
+
+#[test]
+fn what_cannot_be_is_said_with_an_error_outside_the_log() {
+    let code = "_ => unreachable!(\"x\"),\n";
+    assert_eq!(lines(&no_shortcuts(&product(code))), Vec::<usize>::new());
+    let server = Source::new("crates/kvstore/src/server/core.rs", code);
+    assert_eq!(lines(&no_shortcuts(&server)), [1]);
+}
+
+#[test]
+fn a_library_does_not_name_the_program_to_its_callers() {
+    let code = "// kvctl\nlet kvctl = \"a\";\nlet text = \"run kvctl help\";\n";
+    assert_eq!(lines(&no_program_name(&product(code))), [3]);
+    assert!(no_program_name(&Source::new("crates/cli/src/x.rs", code)).is_empty());
 }
 
 #[test]
