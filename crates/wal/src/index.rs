@@ -119,6 +119,17 @@ impl Segments {
         self.list.iter().rev().find(|segment| (segment.first..=segment.last).contains(&index))
     }
 
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Segment> {
+        self.list.iter().find(|segment| segment.sequence == sequence)
+    }
+
+    /// The oldest segment above `after` that nothing is written to any more.
+    pub(crate) fn next_full(&self, after: u64) -> Option<&Segment> {
+        let newest = self.list.back().map_or(0, |newest| newest.sequence);
+        let is_next = |segment: &&Segment| segment.sequence > after && segment.sequence < newest;
+        self.list.iter().find(is_next)
+    }
+
     /// The lowest index of `first..=last` that no segment holds.
     pub(crate) fn first_gap(&self, first: u64, last: u64) -> Option<u64> {
         let mut next = first;

@@ -60,6 +60,7 @@ mod record;
 mod repair;
 mod room;
 mod scan;
+mod scrub;
 mod segment;
 #[cfg(feature = "sim")]
 pub mod sim_disk;
@@ -85,6 +86,7 @@ pub use inspect::{Finding, Health, Inspector, Role, SegmentSummary, Summary};
 pub use open::{Ending, Recovery};
 pub use options::{Fsync, LogId, Options, OptionsError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use real_disk::RealDisk;
+pub use scrub::{Scrub, Scrubbed};
 pub use successor::{Job, JobDone};
 pub use survey::Check;
 pub use verdict::TornTail;

@@ -275,3 +275,48 @@ fn after_a_clean_close_the_last_batch_is_proven_too() {
     let opened = sample.open(&medium, Check::default());
     assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "with the mark it is damage");
 }
+
+#[test]
+fn a_scrub_finds_rot_in_a_running_log_and_repair_heals_it() {
+    let sample = Sample::new();
+    let check = Check { verify_from: sample.model.last().index, floor: None };
+    let (mut wal, _) = sample.open(&sample.medium, check).unwrap();
+    let victim = sample.model.entries[&6].clone();
+    let needle = format!("entry {} of term {} ", victim.index, victim.term);
+    for file in sample.medium.files() {
+        sample.medium.corrupt(&file, |contents| {
+            let found = contents.windows(needle.len()).position(|w| w == needle.as_bytes());
+            if let Some(at) = found {
+                contents[at] ^= 1;
+            }
+        });
+    }
+    let mut scrubbed = Vec::new();
+    let mut lost = Vec::new();
+    while let Some(scrub) = wal.scrub(scrubbed.last().copied().unwrap_or(0)) {
+        scrubbed.push(scrub.sequence());
+        lost.extend(wal.finish_scrub(scrub.run()).unwrap());
+    }
+    assert_eq!(scrubbed, [1, 2], "every full segment, once");
+    assert_eq!((&lost, wal.lost()), (&vec![victim.position()], lost.clone()));
+    assert!(matches!(wal.read(victim.index, victim.index, 1), Err(ReadError::Lost { .. })));
+    let again = wal.scrub(0).unwrap().run();
+    assert_eq!(wal.finish_scrub(again).unwrap(), [], "known already");
+    wal.repair(victim.position(), &victim.payload).unwrap();
+    assert!(observe(&wal) == sample.model);
+}
+
+#[test]
+fn a_scrub_reports_a_rotten_structure_and_forgets_what_was_dropped_meanwhile() {
+    let sample = Sample::new();
+    let (mut wal, _) = sample.open(&sample.medium, Check::default()).unwrap();
+    let (first, second) = (wal.scrub(0).unwrap(), wal.scrub(1).unwrap());
+    for file in &sample.medium.files()[..2] {
+        sample.medium.corrupt(file, |contents| contents[170] ^= 1);
+    }
+    let (first, second) = (first.run(), second.run());
+    assert!(matches!(wal.finish_scrub(second), Err(ReadError::Corrupt { .. })));
+    wal.drop_prefix(wal.last().index).unwrap();
+    wal.commit().unwrap();
+    assert_eq!(wal.finish_scrub(first).unwrap(), [], "nothing needs that segment any more");
+}
