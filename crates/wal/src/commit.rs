@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::active::Active;
 use crate::batch::Before;
-use crate::disk::{File, uninterrupted, write_all_at};
+use crate::disk::{File, Lock, uninterrupted, write_all_at};
 use crate::entry::{Position, Ticket};
 use crate::error::{Failure, WalError};
 use crate::index::Extents;
@@ -26,6 +26,8 @@ use crate::wal::{Wal, reading_view};
 #[must_use = "what is staged becomes durable only by running the flush and finishing the commit"]
 pub struct Flush {
     work: Work,
+    /// Nobody may open the log, and read where it ends, while something may still be written.
+    _lock: Arc<Lock>,
 }
 
 /// A flush that was run.
@@ -188,7 +190,7 @@ impl Wal {
         }
         let (ticket, durable) = (self.ticket, self.last);
         self.in_flight = Some(InFlight { staged, offset, count, ticket, durable, last });
-        Some(Flush { work })
+        Some(Flush { work, _lock: Arc::clone(&self.lock) })
     }
 
     /// Before files may be removed, what makes them dispensable must be durable, whatever the

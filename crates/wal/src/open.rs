@@ -66,6 +66,7 @@ impl Wal {
         }
         let lock =
             take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
+        let lock = Arc::new(lock);
         let mut window = Window::default();
         settle_medium(&*disk, &mut window)?;
         let verdict = reach_verdict(&*disk, check, &mut window)?.ok_or_else(no_log)?;
@@ -166,7 +167,7 @@ fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), OpenError> {
 fn build(
     disk: Arc<dyn Disk>,
     options: Options,
-    lock: Lock,
+    lock: Arc<Lock>,
     mut verdict: Verdict,
     mut segments: Segments,
 ) -> Result<(Wal, Recovery), OpenError> {

@@ -7,7 +7,7 @@ use crate::append::Weight;
 use crate::error::{AppendError, Failure, WalError};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::successor::{Cancelled, Claim, Job, JobDone, Make, MakeError, Outcome, Remove};
-use crate::wal::{Wal, open_spare};
+use crate::wal::Wal;
 
 /// Kept free of entries while there is no successor, so that votes can be recorded and prefixes
 /// dropped on a full disk. In small segments it is a sixteenth.
@@ -87,37 +87,47 @@ impl Wal {
     }
 
     fn make_spare(&mut self, bytes: u64) -> Result<(), AppendError> {
-        if let Some(claim) = self.making.take()
-            && claim.cancel() == Cancelled::TooLate
-        {
-            return self.adopt_spare().map_err(AppendError::Successor);
+        self.take_claim_back().map_err(AppendError::Poisoned)?;
+        if self.spare.is_some() {
+            return Ok(());
         }
         // What nothing needs any more may be just what is missing.
         let sequences = std::mem::take(&mut self.garbage);
-        let removed = Remove { disk: Arc::clone(&self.disk), sequences }.run();
-        removed.map_err(AppendError::Successor)?;
+        self.new_remove(sequences).run().map_err(AppendError::Successor)?;
         let room = self.room();
         let (make, _) = self.new_make();
         match make.run() {
-            Ok(()) => {}
+            Ok(spare) => {
+                self.spare = Some(spare);
+                Ok(())
+            }
             Err(MakeError::File(failure)) if failure.is_no_space() => {
-                return Err(AppendError::NoSpace { bytes, room });
+                Err(AppendError::NoSpace { bytes, room })
             }
             Err(MakeError::Name(failure)) => {
                 let failure = self.poison.get_or_insert(failure).clone();
-                return Err(AppendError::Poisoned(failure));
+                Err(AppendError::Poisoned(failure))
             }
-            Err(MakeError::File(failure)) => return Err(AppendError::Successor(failure)),
+            Err(MakeError::File(failure)) => Err(AppendError::Successor(failure)),
             Err(MakeError::Cancelled) => unreachable!("a claim that nobody shares was cancelled"),
         }
-        self.adopt_spare().map_err(AppendError::Successor)
     }
 
-    /// Takes the successor that was made into use as the spare.
-    fn adopt_spare(&mut self) -> Result<(), Failure> {
-        let sequence = self.active.sequence.saturating_add(1);
-        self.spare = Some(open_spare(&*self.disk, sequence, self.options.segment_bytes)?);
-        Ok(())
+    /// Ends what a job is making, or takes what it has made. Afterwards nobody is making anything.
+    fn take_claim_back(&mut self) -> Result<(), Failure> {
+        let Some(claim) = self.making.take() else { return Ok(()) };
+        match claim.cancel() {
+            Cancelled::InTime => Ok(()),
+            Cancelled::TooLate(spare) => {
+                self.spare = Some(spare);
+                Ok(())
+            }
+            Cancelled::Failed(failure) => Err(self.poison.get_or_insert(failure).clone()),
+        }
+    }
+
+    fn new_remove(&self, sequences: Vec<u64>) -> Remove {
+        Remove { disk: Arc::clone(&self.disk), lock: Arc::clone(&self.lock), sequences }
     }
 
     fn new_make(&mut self) -> (Make, Claim) {
@@ -130,6 +140,7 @@ impl Wal {
         };
         let make = Make {
             disk: Arc::clone(&self.disk),
+            lock: Arc::clone(&self.lock),
             header,
             first: Vec::new(),
             attempt: self.attempts,
@@ -141,23 +152,22 @@ impl Wal {
     /// Work to be run by the owner, on any thread, at any time, and brought back with
     /// [`finish_job`](Wal::finish_job): making the next segment, removing those that are needed
     /// no more. If it is never run, the log makes its segments itself when it needs them.
+    ///
+    /// The directory stays locked until the job is run or dropped, also beyond the log's own end.
     pub fn take_job(&mut self) -> Option<Job> {
         if self.poison.is_some() {
             return None;
         }
         if !self.garbage.is_empty() {
             let sequences = std::mem::take(&mut self.garbage);
-            return Some(Job::remove(Remove { disk: Arc::clone(&self.disk), sequences }));
+            return Some(Job::remove(self.new_remove(sequences)));
         }
-        let is_being_made = self.making.as_ref().is_some_and(Claim::is_shared);
-        if self.spare.is_some() || is_being_made || self.is_making_paused {
+        if self.making.as_ref().is_some_and(Claim::is_shared) {
             return None;
         }
         // The report of a job may have been dropped; what it has made is there all the same.
-        if let Some(claim) = self.making.take()
-            && claim.cancel() == Cancelled::TooLate
-            && self.adopt_spare().is_ok()
-        {
+        self.take_claim_back().ok()?;
+        if self.spare.is_some() || self.is_making_paused {
             return None;
         }
         let (make, claim) = self.new_make();
@@ -177,14 +187,19 @@ impl Wal {
             }
             Outcome::Made { claim, result } => (claim, result),
         };
-        // The log may have gone on without this job, and have taken over what it made.
-        let is_awaited = self.making.as_ref().is_some_and(|making| making.is_same(&claim));
-        if is_awaited {
-            self.making = None;
+        // Of a claim that was taken back, the log knows already what became of it.
+        if !self.making.as_ref().is_some_and(|making| making.is_same(&claim)) {
+            return Ok(());
         }
+        self.making = None;
         match result {
-            Ok(()) if is_awaited => self.adopt_spare().map_err(WalError::Job),
-            Ok(()) | Err(MakeError::Cancelled) => Ok(()),
+            Ok(spare) => {
+                let next = self.active.sequence.saturating_add(1);
+                assert!(spare.sequence == next, "the log went on while its successor was made");
+                self.spare = Some(spare);
+                Ok(())
+            }
+            Err(MakeError::Cancelled) => Ok(()),
             Err(MakeError::File(failure)) => {
                 self.is_making_paused = true;
                 if failure.is_no_space() { Ok(()) } else { Err(WalError::Job(failure)) }

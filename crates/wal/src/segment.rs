@@ -131,7 +131,7 @@ impl Seed {
     }
 }
 
-/// Writes a whole segment under a temporary name and makes its contents durable.
+/// Writes a whole segment under a temporary name, makes its contents durable, and returns it.
 ///
 /// `first` are the bytes of batches that it shall hold from the start.
 pub(crate) fn write_segment(
@@ -139,7 +139,7 @@ pub(crate) fn write_segment(
     temporary: &str,
     header: &SegmentHeader,
     first: &[u8],
-) -> io::Result<()> {
+) -> io::Result<Box<dyn File>> {
     let file = disk.create(temporary)?;
     let mut head = header.encode();
     head.extend_from_slice(first);
@@ -151,7 +151,8 @@ pub(crate) fn write_segment(
         uninterrupted(|| file.sync_data())?;
         offset = end;
     }
-    uninterrupted(|| file.sync_all())
+    uninterrupted(|| file.sync_all())?;
+    Ok(file)
 }
 
 /// Writes zeros over `from..to`.

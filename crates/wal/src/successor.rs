@@ -2,18 +2,23 @@
 //! that nobody has to wait for, handed out as jobs.
 //!
 //! The log never depends on a job being run. If it needs its successor before the job has made it,
-//! it takes the claim away from the job and makes the segment itself; whichever of the two holds
-//! the claim gives the segment its name, and the other gives up.
+//! it takes the claim away from the job and makes the segment itself. A claim names one file at
+//! most; the log has one claim at a time, and gives it up only when it has cancelled it or knows
+//! what became of it. So no two files are ever meant for one name, and a name that is taken all
+//! the same is left alone: the file behind it may be in use.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, uninterrupted};
+use crate::active::Spare;
+use crate::disk::{Disk, Lock, uninterrupted};
 use crate::error::Failure;
 use crate::segment::{SegmentHeader, segment_name, temporary_name, write_segment};
 
 /// Work that the owner of a log runs wherever it likes, and brings back with
 /// [`Wal::finish_job`](crate::Wal::finish_job).
+///
+/// It may be dropped instead. Until it is run or dropped, the log's directory stays locked.
 #[derive(Debug)]
 pub struct Job {
     work: Work,
@@ -36,7 +41,7 @@ pub(crate) enum Outcome {
     /// Holds on to the claim, so that the log knows the job to be out until it is brought back.
     Made {
         claim: Claim,
-        result: Result<(), MakeError>,
+        result: Result<Spare, MakeError>,
     },
     Removed(Result<(), Failure>),
 }
@@ -64,19 +69,24 @@ impl Job {
     /// Does the work. It may take as long as writing a whole segment.
     pub fn run(self) -> JobDone {
         let outcome = match self.work {
-            Work::Make(make) => Outcome::Made { result: make.run(), claim: make.claim },
+            Work::Make(make) => {
+                let claim = make.claim.clone();
+                Outcome::Made { claim, result: make.run() }
+            }
             Work::Remove(remove) => Outcome::Removed(remove.run()),
         };
         JobDone { outcome }
     }
 }
 
-/// Who may give a segment its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What has become of the right to name a segment.
+#[derive(Debug)]
 enum ClaimState {
     Open,
     Cancelled,
-    Named,
+    Named(Spare),
+    /// The name could not be given, or is perhaps not durable.
+    Failed(Failure),
 }
 
 /// The right to give one segment its name, shared by the log and the job.
@@ -94,15 +104,17 @@ impl Claim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the claim away from the job. Returns whether the job was faster and has made the
-    /// segment, name included.
+    /// Takes the claim away from the job, unless the job was faster.
     pub(crate) fn cancel(&self) -> Cancelled {
         let mut state = self.state();
-        if *state == ClaimState::Named {
-            return Cancelled::TooLate;
+        match &*state {
+            ClaimState::Named(spare) => Cancelled::TooLate(spare.clone()),
+            ClaimState::Failed(failure) => Cancelled::Failed(failure.clone()),
+            ClaimState::Open | ClaimState::Cancelled => {
+                *state = ClaimState::Cancelled;
+                Cancelled::InTime
+            }
         }
-        *state = ClaimState::Cancelled;
-        Cancelled::InTime
     }
 
     /// Whether a job, or its report, still holds the other half.
@@ -110,21 +122,29 @@ impl Claim {
         Arc::strong_count(&self.state) > 1
     }
 
+    /// Whether both are one claim, and not just claims on the same sequence.
     pub(crate) fn is_same(&self, other: &Claim) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What cancelling a claim found.
+#[derive(Debug)]
 pub(crate) enum Cancelled {
+    /// The job will not name anything.
     InTime,
-    TooLate,
+    /// The job has made the segment, name included.
+    TooLate(Spare),
+    /// The job failed where nothing may be tried again.
+    Failed(Failure),
 }
 
 /// Makes one segment: create, fill, fsync, name, fsync of the directory.
 #[derive(Debug)]
 pub(crate) struct Make {
     pub(crate) disk: Arc<dyn Disk>,
+    /// Nobody may open the log while a segment may still appear.
+    pub(crate) lock: Arc<Lock>,
     pub(crate) header: SegmentHeader,
     /// Batches that the segment holds from the start.
     pub(crate) first: Vec<u8>,
@@ -134,53 +154,57 @@ pub(crate) struct Make {
 }
 
 impl Make {
-    pub(crate) fn run(&self) -> Result<(), MakeError> {
+    /// Returns the very file that was filled, so that nothing has to be looked up by name.
+    pub(crate) fn run(self) -> Result<Spare, MakeError> {
         let temporary = temporary_name(self.header.sequence, self.attempt);
         let path = self.disk.path(&temporary);
         let result = self
             .write(&temporary)
             .map_err(|error| MakeError::File(Failure::new("make the segment", path, error)));
-        let result = result.and_then(|()| self.give_name(&temporary));
+        let result = result.and_then(|spare| self.give_name(&temporary, spare));
         if result.is_err() {
             // Best effort: whatever stays under a temporary name goes when the log is next opened.
             let _ = self.disk.remove(&temporary);
         }
+        drop(self.lock);
         result
     }
 
-    fn write(&self, temporary: &str) -> io::Result<()> {
+    fn write(&self, temporary: &str) -> io::Result<Spare> {
         // Filling the disk to its last byte would hurt everyone else on it before it failed.
         if self.disk.room()? < self.header.capacity {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        write_segment(&*self.disk, temporary, &self.header, &self.first)
+        let file = write_segment(&*self.disk, temporary, &self.header, &self.first)?;
+        let SegmentHeader { sequence, capacity, .. } = self.header;
+        let path = self.disk.path(&segment_name(sequence));
+        Ok(Spare { sequence, file: file.into(), path: path.into(), capacity })
     }
 
-    fn give_name(&self, temporary: &str) -> Result<(), MakeError> {
-        let name = segment_name(self.header.sequence);
-        let failed = |operation, error| Failure::new(operation, self.disk.path(&name), error);
+    fn give_name(&self, temporary: &str, spare: Spare) -> Result<Spare, MakeError> {
         let mut state = self.claim.state();
-        if *state == ClaimState::Cancelled {
+        if matches!(*state, ClaimState::Cancelled) {
             return Err(MakeError::Cancelled);
         }
-        // A rename replaces what is there, and a segment that is there may be in use. The claim
-        // keeps that from happening; this keeps a mistake with claims from costing entries.
-        let is_taken = match self.disk.open(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(error),
-            Ok(_) => Some(io::ErrorKind::AlreadyExists.into()),
-        };
-        if let Some(error) = is_taken {
-            return Err(MakeError::File(failed("name the segment", error)));
+        let failed = |operation, error| Failure::new(operation, &spare.path, error);
+        let named = self
+            .disk
+            .rename_new(temporary, &segment_name(spare.sequence))
+            .map_err(|error| failed("name the segment", error))
+            .and_then(|()| {
+                uninterrupted(|| self.disk.sync())
+                    .map_err(|error| failed("sync the directory of", error))
+            });
+        match named {
+            Ok(()) => {
+                *state = ClaimState::Named(spare.clone());
+                Ok(spare)
+            }
+            Err(failure) => {
+                *state = ClaimState::Failed(failure.clone());
+                Err(MakeError::Name(failure))
+            }
         }
-        let name_failed = |operation, error| MakeError::Name(failed(operation, error));
-        self.disk
-            .rename(temporary, &name)
-            .map_err(|error| name_failed("name the segment", error))?;
-        uninterrupted(|| self.disk.sync())
-            .map_err(|error| name_failed("sync the directory of", error))?;
-        *state = ClaimState::Named;
-        Ok(())
     }
 }
 
@@ -188,6 +212,8 @@ impl Make {
 #[derive(Debug)]
 pub(crate) struct Remove {
     pub(crate) disk: Arc<dyn Disk>,
+    /// The next owner may use a sequence again.
+    pub(crate) lock: Arc<Lock>,
     pub(crate) sequences: Vec<u64>,
 }
 
@@ -202,6 +228,7 @@ impl Remove {
                 _ => {}
             }
         }
+        drop(self.lock);
         Ok(())
     }
 }

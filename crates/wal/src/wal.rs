@@ -32,6 +32,7 @@ const LOCK_NAME: &str = "LOCK";
 /// - `start <= last`, and `runs` has the term of every index in between.
 /// - `recent` ends at `last`; it always holds the staged entries.
 /// - `segments` covers every committed entry that still counts; its newest one is `active`.
+/// - There is a `spare`, or somebody is `making` it, or neither; never both.
 /// - Once `poison` is set nothing is written any more.
 #[derive(Debug)]
 pub struct Wal {
@@ -72,7 +73,8 @@ pub struct Wal {
     pub(crate) work: Work,
     /// Reused by every append.
     pub(crate) scratch: Vec<Entry>,
-    pub(crate) _lock: Lock,
+    /// Shared with everything that is handed out and may still touch the directory.
+    pub(crate) lock: Arc<Lock>,
 }
 
 impl Wal {
@@ -84,6 +86,7 @@ impl Wal {
         options.validate()?;
         let lock =
             take_lock(&*disk)?.ok_or_else(|| CreateError::Locked { path: disk.path(LOCK_NAME) })?;
+        let lock = Arc::new(lock);
         if let Some(sequence) = sequences(&*disk)?.first() {
             return Err(CreateError::Exists { path: disk.path(&segment_name(*sequence)) });
         }
@@ -103,13 +106,18 @@ impl Wal {
         let end = SEGMENT_HEADER_BYTES.saturating_add(first.len() as u64);
 
         let header = SegmentHeader { log_id, sequence, capacity: options.segment_bytes };
-        let claim = Claim::new();
-        let make = Make { disk: Arc::clone(&disk), header, first, attempt: 0, claim };
-        make.run().map_err(|error| match error {
+        let make = Make {
+            disk: Arc::clone(&disk),
+            lock: Arc::clone(&lock),
+            header,
+            first,
+            attempt: 0,
+            claim: Claim::new(),
+        };
+        let spare = make.run().map_err(|error| match error {
             MakeError::File(failure) | MakeError::Name(failure) => CreateError::Io(failure),
             MakeError::Cancelled => unreachable!("a claim that nobody shares was cancelled"),
         })?;
-        let spare = open_spare(&*disk, sequence, options.segment_bytes)?;
         let active = Active {
             sequence,
             file: spare.file,
@@ -138,7 +146,7 @@ impl Wal {
         disk: Arc<dyn Disk>,
         options: Options,
         log_id: LogId,
-        lock: Lock,
+        lock: Arc<Lock>,
         segments: Segments,
         active: Active,
     ) -> Wal {
@@ -170,7 +178,7 @@ impl Wal {
             in_flight: None,
             work: Work::default(),
             scratch: Vec::new(),
-            _lock: lock,
+            lock,
         }
     }
 
@@ -256,6 +264,15 @@ impl Wal {
     }
 }
 
+impl Drop for Wal {
+    /// A job that outlives its log has nothing to make any more.
+    fn drop(&mut self) {
+        if let Some(claim) = self.making.take() {
+            claim.cancel();
+        }
+    }
+}
+
 /// What readers need to know of the segment in use.
 pub(crate) fn reading_view(active: &Active, extents: Extents) -> Segment {
     Segment {
@@ -269,13 +286,6 @@ pub(crate) fn reading_view(active: &Active, extents: Extents) -> Segment {
         end: active.end,
         extents: extents.into(),
     }
-}
-
-pub(crate) fn open_spare(disk: &dyn Disk, sequence: u64, capacity: u64) -> Result<Spare, Failure> {
-    let name = segment_name(sequence);
-    let path = disk.path(&name);
-    let file = disk.open(&name).map_err(|error| Failure::new("open", &path, error))?;
-    Ok(Spare { sequence, file: file.into(), path: path.into(), capacity })
 }
 
 /// Takes the lock of a directory; `None` if another owner has it.

@@ -92,7 +92,7 @@ fn every_crash_point(seed: u64, steps: u64) -> (u64, u64) {
 fn acknowledged_is_recovered_for_every_crash_point_and_every_subset_of_sectors() {
     let mut crashes = 0;
     for seed in 0..3 {
-        let (points, tried) = every_crash_point(seed, 40);
+        let (points, tried) = every_crash_point(seed, 50);
         assert!(points > 30, "seed {seed} lived through {points} operations only");
         crashes += tried;
     }

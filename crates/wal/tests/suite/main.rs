@@ -15,3 +15,4 @@ mod random_walk;
 mod sample;
 mod smoke;
 mod space;
+mod successor;

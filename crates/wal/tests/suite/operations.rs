@@ -242,7 +242,7 @@ fn rotation_does_not_depend_on_jobs_being_run() {
         }
         assert!(wal.segment_count() > 5, "{habit}");
         let model = observe(&wal);
-        drop(wal);
+        drop((wal, held));
         let (wal, _) = Wal::open(medium.disk(), options(4096), Check::default()).unwrap();
         assert!(observe(&wal) == model, "{habit}");
     }
