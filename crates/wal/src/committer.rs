@@ -5,10 +5,10 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 
 use crate::entry::{Append, Position, Ticket};
-use crate::error::{AppendError, WalError};
+use crate::error::{AppendError, Failure, WalError};
 use crate::successor::Job;
 use crate::wal::Wal;
 
@@ -56,6 +56,24 @@ impl Shared {
         if batch.is_multiple_of(2) { even } else { odd }
     }
 
+    /// Lets `act` do something to the log, and wakes whoever waits for what came of it.
+    ///
+    /// Not only the committing thread makes tickets durable: staging commits in place when a batch
+    /// is full, and what cuts away everything staged leaves nothing to be written.
+    fn act<T>(&self, state: &mut State, act: impl FnOnce(&mut Wal) -> T) -> Option<T> {
+        let is_idle = state.is_idle;
+        let wal = state.wal.as_mut()?;
+        let before = (wal.durable_ticket(), wal.poison.is_some());
+        let result = act(wal);
+        if before != (wal.durable_ticket(), wal.poison.is_some()) {
+            self.done.iter().for_each(Condvar::notify_all);
+        }
+        if is_idle {
+            self.work.notify_one();
+        }
+        Some(result)
+    }
+
     fn wake_everyone(&self) {
         self.work.notify_all();
         self.done.iter().for_each(Condvar::notify_all);
@@ -83,12 +101,15 @@ impl Committer {
         let (jobs, orders) = channel();
         let mut committer = Committer { shared: Arc::clone(&shared), threads: Vec::new() };
         let maker = Arc::clone(&shared);
-        let make =
-            Builder::new().name("wal-segments".into()).spawn(move || run_jobs(&maker, &orders));
+        let make = Builder::new().name("wal-segments".into()).spawn(move || {
+            let _last_words = LastWords { shared: &maker };
+            run_jobs(&maker, &orders);
+        });
         committer.threads.push(make?);
-        let commit = Builder::new()
-            .name("wal-commit".into())
-            .spawn(move || commit_all(&shared, observer, &jobs));
+        let commit = Builder::new().name("wal-commit".into()).spawn(move || {
+            let _last_words = LastWords { shared: &shared };
+            commit_all(&shared, observer, &jobs);
+        });
         committer.threads.push(commit?);
         Ok(committer)
     }
@@ -98,16 +119,14 @@ impl Committer {
     pub fn append(&self, mut build: impl FnMut(Position) -> Append) -> Result<Ticket, AppendError> {
         let mut state = self.shared.lock();
         loop {
-            let Some(wal) = &mut state.wal else {
+            let Some(wal) = &state.wal else {
                 return Err(AppendError::Stopped);
             };
             let append = build(wal.last());
-            if wal.fits_behind_flush(&append) {
-                let ticket = wal.stage(append)?;
-                if state.is_idle {
-                    self.shared.work.notify_one();
-                }
-                return Ok(ticket);
+            // A poisoned log refuses at once; its flush may never come back.
+            if wal.fits_behind_flush(&append) || wal.poison.is_some() {
+                let staged = self.shared.act(&mut state, |wal| wal.stage(append));
+                return staged.unwrap_or(Err(AppendError::Stopped));
             }
             // The batch that is being staged is full, so the one before it must complete first.
             let before = state.batch.saturating_sub(1);
@@ -134,11 +153,7 @@ impl Committer {
     /// Everyone else waits meanwhile. `None` if the committer was stopped.
     pub fn with<T>(&self, look: impl FnOnce(&mut Wal) -> T) -> Option<T> {
         let mut state = self.shared.lock();
-        let result = state.wal.as_mut().map(look);
-        if state.is_idle {
-            self.shared.work.notify_one();
-        }
-        result
+        self.shared.act(&mut state, look)
     }
 
     /// Commits what is staged, ends the threads, and gives the log back.
@@ -168,20 +183,38 @@ impl Drop for Committer {
     }
 }
 
+/// Poisons the log if the thread that holds it panics: nobody would ever wake those who wait, and
+/// what the log has in memory may be half done.
+struct LastWords<'s> {
+    shared: &'s Shared,
+}
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        if let Some(wal) = &mut self.shared.lock().wal {
+            let cause = io::Error::other("a thread that serves the log panicked");
+            let failure = Failure::new("serve", wal.path(), cause);
+            wal.poison.get_or_insert(failure);
+        }
+        self.shared.wake_everyone();
+    }
+}
+
 /// The committing thread.
 fn commit_all(shared: &Shared, mut observer: impl FnMut(Outcome), jobs: &Sender<Job>) {
     let mut state = shared.lock();
     loop {
-        let begun = match &mut state.wal {
-            Some(wal) => {
-                if let Some(job) = wal.take_job() {
-                    // Nobody receives only when everything is about to end.
-                    let _ = jobs.send(job);
-                }
-                wal.begin_commit()
+        let begun = shared.act(&mut state, |wal| {
+            if let Some(job) = wal.take_job() {
+                // Nobody receives only when everything is about to end.
+                let _ = jobs.send(job);
             }
-            None => return,
-        };
+            wal.begin_commit()
+        });
+        let Some(begun) = begun else { return };
         let flush = match begun {
             Ok(Some(flush)) => flush,
             Ok(None) if state.is_stopping => return,
@@ -224,9 +257,10 @@ fn run_jobs(shared: &Shared, orders: &Receiver<Job>) {
     for job in orders {
         let done = job.run();
         let mut state = shared.lock();
-        let Some(wal) = &mut state.wal else { return };
-        // A poisoned log tells everyone at the next commit. Any other failure costs time only:
-        // the log makes its segment itself, and what was not removed goes at the next opening.
-        let _ = wal.finish_job(done);
+        // A poisoned log has told everyone by itself. Any other failure costs time only: the log
+        // makes its segment itself, and what was not removed goes at the next opening.
+        if shared.act(&mut state, |wal| wal.finish_job(done)).is_none() {
+            return;
+        }
     }
 }

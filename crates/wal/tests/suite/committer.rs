@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use wal::sim_disk::{Fate, Fault, OperationKind, SimDisk};
 use wal::{Append, Check, Committer, Entry, Position, RealDisk, Ticket, Wal, WalError};
@@ -128,4 +130,97 @@ fn appends_beyond_a_batch_wait_and_are_not_refused() {
     assert_eq!(last, Position::new(240, 1));
     let wal = committer.stop().unwrap();
     assert_eq!(wal.durable(), last);
+}
+
+/// What a waiter is told, or nothing if it sleeps on although its ticket is settled.
+fn told_in_time(committer: Committer, ticket: Ticket, cause: impl FnOnce(&Committer)) -> bool {
+    let committer = Arc::new(committer);
+    let (tell, told) = channel();
+    let waiting = Arc::clone(&committer);
+    let waiter = thread::spawn(move || tell.send(waiting.wait(ticket).is_ok()).unwrap());
+    cause(&committer);
+    match told.recv_timeout(Duration::from_secs(20)) {
+        Ok(is_durable) => {
+            waiter.join().unwrap();
+            is_durable
+        }
+        Err(_) => {
+            // Dropping it would wait for ever as well.
+            std::mem::forget(committer);
+            panic!("the waiter sleeps on");
+        }
+    }
+}
+
+#[test]
+fn a_waiter_wakes_when_staging_has_made_its_ticket_durable() {
+    let medium = SimDisk::new();
+    medium.set_room(Some(4096));
+    let wal = Wal::create(medium.disk(), options(4096)).unwrap();
+    let committer = Committer::start(wal, |_| {}).unwrap();
+    let is_durable = told_in_time(committer, Ticket(1), |committer| {
+        let durable = committer.with(|wal| {
+            let payload = "x".repeat(1000);
+            wal.stage(one(wal.last(), &payload)).unwrap();
+            // Fills the batch, which is committed in place, and is then refused itself.
+            while wal.stage(one(wal.last(), &payload)).is_ok() {}
+            wal.durable_ticket()
+        });
+        assert!(durable.unwrap() >= Ticket(1));
+    });
+    assert!(is_durable);
+}
+
+#[test]
+fn a_waiter_wakes_when_what_it_waits_for_was_cut_before_it_was_written() {
+    let medium = SimDisk::new();
+    let wal = Wal::create(medium.disk(), options(4096)).unwrap();
+    let committer = Committer::start(wal, |_| {}).unwrap();
+    let is_durable = told_in_time(committer, Ticket(2), |committer| {
+        committer.with(|wal| {
+            wal.stage(one(wal.last(), "cut again")).unwrap();
+            wal.stage(Append::<Vec<Entry>> { truncate_after: Some(0), ..Append::default() })
+                .unwrap();
+        });
+    });
+    assert!(is_durable);
+}
+
+#[test]
+fn after_a_panic_of_the_observer_everyone_is_refused_and_nobody_sleeps() {
+    let medium = SimDisk::new();
+    let wal = Wal::create(medium.disk(), options(4096)).unwrap();
+    let observer = |_| std::panic::resume_unwind(Box::new("the observer gives up"));
+    let committer = Committer::start(wal, observer).unwrap();
+    // The first ticket is durable before the observer hears of it; the second never will be.
+    let is_durable = told_in_time(committer, Ticket(99), |committer| {
+        committer.append(|last| one(last, "first")).unwrap();
+    });
+    assert!(!is_durable, "told that the log is poisoned");
+}
+
+#[test]
+fn what_was_acknowledged_while_segments_were_made_ahead_is_there_afterwards() {
+    for round in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(directory.path()).unwrap();
+        let wal = Wal::create(disk, options(16 * 1024)).unwrap();
+        let committer = Committer::start(wal, |_| {}).unwrap();
+        let payload = "x".repeat(400);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..250 {
+                        let ticket = committer.append(|last| one(last, &payload)).unwrap();
+                        committer.wait(ticket).unwrap();
+                    }
+                });
+            }
+        });
+        let durable = committer.stop().unwrap().durable();
+        assert_eq!(durable, Position::new(1000, 1));
+        let disk = RealDisk::open(directory.path()).unwrap();
+        let (wal, _) = Wal::open(disk, options(16 * 1024), Check::default()).unwrap();
+        assert_eq!(wal.last(), durable, "round {round}");
+    }
 }
