@@ -11,7 +11,7 @@
 use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before, padding};
 use crate::disk::Disk;
 use crate::entry::Position;
-use crate::error::{Damage, LostRange, OpenError};
+use crate::error::{Damage, Failure, LostRange, OpenError};
 use crate::options::LogId;
 use crate::scan::{Broken, Scan, Source, Stop, search};
 use crate::segment::SEGMENT_HEADER_BYTES;
@@ -39,6 +39,14 @@ pub(crate) struct Wipe {
     pub(crate) source: Source,
     pub(crate) from: u64,
     pub(crate) to: u64,
+}
+
+/// What a segment without a whole link holds, if nothing in it says that bytes were durable.
+enum Unlinked {
+    /// Nothing but zeros from here on.
+    DirtyUpTo(u64),
+    /// The medium refused to read some of it; the rest is zeros from `dirty_end` on.
+    Unreadable { failure: Failure, dirty_end: u64 },
 }
 
 /// What a directory amounts to, and what is to be done about it.
@@ -151,8 +159,16 @@ impl Surveyor<'_> {
                 verdict.remove.push(sequence);
                 continue;
             }
-            let to = self.search_unlinked(&source)?;
             let from = SEGMENT_HEADER_BYTES;
+            let to = match self.search_unlinked(&source) {
+                Unlinked::DirtyUpTo(to) => to,
+                // A spare was never written to. One that cannot be read is made again.
+                Unlinked::Unreadable { dirty_end, .. } if !is_successor && dirty_end <= from => {
+                    verdict.remove.push(sequence);
+                    continue;
+                }
+                Unlinked::Unreadable { failure, .. } => return Err(OpenError::Io(failure)),
+            };
             if is_successor {
                 next = next.saturating_add(1);
                 if to > from {
@@ -180,8 +196,7 @@ impl Surveyor<'_> {
     }
 
     /// Searches a segment without a whole link for anything that says that bytes were durable.
-    /// Returns where its last byte that is not zero ends, if nothing says so.
-    fn search_unlinked(&mut self, source: &Source) -> Result<u64, OpenError> {
+    fn search_unlinked(&mut self, source: &Source) -> Unlinked {
         self.window.clear();
         let found = search(source, self.window, SEGMENT_HEADER_BYTES);
         if let Some(proof) = found.proof {
@@ -197,9 +212,10 @@ impl Surveyor<'_> {
         if header.is_some_and(|header| header.before == Before::Synced) {
             self.note_proof(source.sequence, SEGMENT_HEADER_BYTES);
         }
+        let dirty_end = found.dirty_end;
         match (found.proof, found.unreadable) {
-            (None, Some(failure)) => Err(OpenError::Io(failure)),
-            _ => Ok(found.dirty_end),
+            (None, Some(failure)) => Unlinked::Unreadable { failure, dirty_end },
+            _ => Unlinked::DirtyUpTo(dirty_end),
         }
     }
 
@@ -211,7 +227,9 @@ impl Surveyor<'_> {
             .filter(|head| head.source.sequence > sequence && head.problem.is_none());
         let behind: Vec<Source> = behind.map(|head| head.source.clone()).collect();
         for source in behind {
-            self.search_unlinked(&source)?;
+            if let Unlinked::Unreadable { failure, .. } = self.search_unlinked(&source) {
+                return Err(OpenError::Io(failure));
+            }
         }
         Ok(())
     }
@@ -284,9 +302,12 @@ impl Surveyor<'_> {
         for head in std::mem::take(&mut self.behind) {
             let source = head.source;
             let is_next = source.sequence == in_use.saturating_add(1);
-            if is_next && head.problem.is_none() {
-                let from = SEGMENT_HEADER_BYTES;
-                let to = self.dirty_end(&source, from)?;
+            let from = SEGMENT_HEADER_BYTES;
+            // One that cannot be read is made again instead.
+            if is_next
+                && head.problem.is_none()
+                && let Ok(to) = self.dirty_end(&source, from)
+            {
                 verdict.wipes.push(Wipe { source: source.clone(), from, to });
                 verdict.spare = Some(source);
             } else {

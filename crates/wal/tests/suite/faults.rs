@@ -268,3 +268,30 @@ fn opening_twice_changes_nothing_and_a_second_owner_is_refused() {
         assert!(again == contents, "seed {seed}: opening an orderly log writes nothing");
     });
 }
+
+#[test]
+fn an_unused_segment_that_cannot_be_read_is_made_again() {
+    for sector in 0..8 {
+        for is_torn in [false, true] {
+            let medium = SimDisk::new();
+            let options = options(4096);
+            let mut wal = log_with(&medium, &options, 3);
+            let job = wal.take_job().unwrap();
+            wal.finish_job(job.run()).unwrap();
+            drop(wal);
+            if is_torn {
+                medium.corrupt("0000000000000001.wal", |bytes| bytes[1000] = 1);
+            }
+            medium.spoil_sector("0000000000000002.wal", sector);
+            let (mut wal, _) = Wal::open(medium.disk(), options, Check::default()).unwrap();
+            assert_eq!(medium.files(), ["0000000000000001.wal"], "sector {sector}");
+            let job = wal.take_job().unwrap();
+            wal.finish_job(job.run()).unwrap();
+            for index in 4..=60 {
+                wal.stage(entries(index..=index)).unwrap();
+                wal.commit().unwrap();
+            }
+            assert!(wal.segment_count() > 1, "the log has gone on in it");
+        }
+    }
+}
