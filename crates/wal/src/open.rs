@@ -69,10 +69,11 @@ impl Wal {
         let lock = Arc::new(lock);
         let mut window = Window::default();
         settle_medium(&*disk, &mut window)?;
-        let verdict = reach_verdict(&*disk, check, &mut window)?.ok_or_else(no_log)?;
+        let mut verdict = reach_verdict(&*disk, check, &mut window)?.ok_or_else(no_log)?;
         let segments = build_segments(&verdict.parts);
         check_coverage(&segments, &verdict)?;
         let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
+        verdict.replace_spare(options.segment_bytes, disk.room().unwrap_or(0));
         put_in_order(&*disk, &verdict)?;
         remove_temporaries(&*disk)?;
         let (mut wal, recovery) = build(disk, options, lock, verdict, segments)?;
@@ -210,15 +211,7 @@ fn build(
             is_closed,
         },
     };
-    let lost: BTreeMap<u64, Position> = verdict
-        .lost
-        .iter()
-        .filter(|(sequence, lost)| {
-            let holder = segments.find(lost.index).map(|segment| segment.sequence);
-            holder == Some(*sequence) && lost.index > active.tally.boundary.start.index
-        })
-        .map(|(_, lost)| (lost.index, *lost))
-        .collect();
+    let lost = lost_entries(&verdict, &segments, active.tally.boundary.start);
     let mended = verdict.mends.iter().map(|mend| (mend.source.sequence, mend.offset)).collect();
     let recovery = Recovery {
         ending: match verdict.torn {
@@ -236,6 +229,19 @@ fn build(
     wal.lost = lost;
     wal.spare = spare;
     Ok((wal, recovery))
+}
+
+/// The entries whose payloads are gone and that still count in the segment where they stand.
+fn lost_entries(
+    verdict: &Verdict,
+    segments: &Segments,
+    start: Position,
+) -> BTreeMap<u64, Position> {
+    let counts = |(sequence, lost): &&(u64, Position)| {
+        let holder = segments.find(lost.index).map(|segment| segment.sequence);
+        holder == Some(*sequence) && lost.index > start.index
+    };
+    verdict.lost.iter().filter(counts).map(|(_, lost)| (lost.index, *lost)).collect()
 }
 
 fn unused(source: Source) -> Spare {

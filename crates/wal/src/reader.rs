@@ -141,8 +141,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Where to begin walking to find an entry, and how far that walk is the right one. Segments that were opened by their seals are
-    /// scanned for this once.
+    /// Where to begin walking to find an entry, and how far that walk is the right one. Segments
+    /// that were opened by their seals are scanned for this once.
     pub(crate) fn find_offset(
         &self,
         segment: &Segment,

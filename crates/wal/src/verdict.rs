@@ -68,6 +68,23 @@ pub(crate) struct Verdict {
     pub(crate) lost: Vec<(u64, Position)>,
 }
 
+impl Verdict {
+    /// Has a spare of another size than `segment_bytes` removed, to be made again: in one that is
+    /// too small, the largest records that the options allow would never find a place.
+    ///
+    /// It stays if the disk, with `room` bytes left, could not hold the one to be made instead.
+    pub(crate) fn replace_spare(&mut self, segment_bytes: u64, room: u64) {
+        let is_odd = |spare: &mut Source| {
+            let room = room.saturating_add(spare.capacity);
+            spare.capacity != segment_bytes && room >= segment_bytes
+        };
+        if let Some(spare) = self.spare.take_if(is_odd) {
+            self.wipes.retain(|wipe| wipe.source.sequence != spare.sequence);
+            self.remove.push(spare.sequence);
+        }
+    }
+}
+
 /// Reads a directory and judges it. `None` if there is no segment at all.
 pub(crate) fn reach_verdict(
     disk: &dyn Disk,

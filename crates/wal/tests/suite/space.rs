@@ -96,3 +96,46 @@ fn a_job_without_space_is_no_error_and_is_offered_again() {
     wal.finish_job(job.run()).unwrap();
     assert_eq!(medium.files().len(), 2);
 }
+
+/// A log that was closed with a spare of 4096 bytes, and options with larger segments.
+fn grown() -> (SimDisk, Options) {
+    let medium = SimDisk::new();
+    let mut wal = Wal::create(medium.disk(), options(4096)).unwrap();
+    wal.stage(entry(1)).unwrap();
+    wal.commit().unwrap();
+    let job = wal.take_job().unwrap();
+    wal.finish_job(job.run()).unwrap();
+    wal.close().unwrap();
+    (medium, options(64 * 1024))
+}
+
+#[test]
+fn after_the_segment_size_was_raised_the_largest_records_find_a_place() {
+    let (medium, options) = grown();
+    let (mut wal, _) = Wal::open(medium.disk(), options.clone(), Check::default()).unwrap();
+    let payload = vec![b'x'; options.record_bytes_max as usize];
+    let entries = vec![Entry::new(2, 1, 0, payload)];
+    assert!(wal.room() > options.record_bytes_max);
+    wal.stage(Append { entries, ..Append::default() }).unwrap();
+    wal.commit().unwrap();
+    let model = observe(&wal);
+    drop(wal);
+    medium.crash(7);
+    let (wal, _) = Wal::open(medium.disk(), options, Check::default()).unwrap();
+    assert!(observe(&wal) == model);
+}
+
+#[test]
+fn a_small_spare_is_kept_while_the_disk_has_no_room_for_a_larger_one() {
+    let (medium, options) = grown();
+    medium.set_room(Some(medium.used()));
+    let files = medium.files();
+    let (mut wal, _) = Wal::open(medium.disk(), options, Check::default()).unwrap();
+    assert_eq!(medium.files(), files);
+    let mut index = 2;
+    while wal.stage(entry(index)).is_ok() {
+        wal.commit().unwrap();
+        index += 1;
+    }
+    assert_eq!(wal.segment_count(), 2, "the log has gone on in the small one");
+}
