@@ -191,6 +191,8 @@ fn scans_are_ordered_and_limited() {
     assert_eq!(get(&["--prefix", "b/", "--count"]), "3\n");
     let run = cluster.kvctl(&["show", "b/", "-o", "jsonl"]).expect_code(0);
     assert_eq!(run.stdout.lines().count(), 3);
+    let run = cluster.kvctl(&["del", "--prefix", ""]).expect_code(2);
+    assert!(run.stderr.contains("say --yes if that is meant"), "{}", run.stderr);
     let run = cluster.kvctl(&["del", "--prefix", "b/"]).expect_code(0);
     assert_eq!(run.stdout, "3 keys deleted\n");
     assert_eq!(get(&["--prefix", "", "--count"]), "2\n");

@@ -198,6 +198,12 @@ impl Session {
         }
     }
 
+    /// Whether nobody has said, or can be asked, that all keys are to be deleted: in a script an
+    /// empty prefix is more often a variable that was not set.
+    pub(crate) fn may_not_delete_all(&self) -> bool {
+        self.caution == Caution::Ask && !self.asks_before_deleting()
+    }
+
     /// Whether the user is to be asked before many keys are deleted.
     pub(crate) fn asks_before_deleting(&self) -> bool {
         self.caution == Caution::Ask && io::stdin().is_terminal() && io::stderr().is_terminal()

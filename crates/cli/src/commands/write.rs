@@ -113,6 +113,10 @@ async fn del_prefix(
     prefix: Bytes,
     request: Option<RequestId>,
 ) -> Result<(), Failure> {
+    if prefix.is_empty() && session.may_not_delete_all() {
+        let sentence = "an empty prefix stands for every key; say --yes if that is meant";
+        return Err(Failure::usage(sentence));
+    }
     if session.asks_before_deleting() {
         let scan = Scan { content: Content::CountOnly, ..Scan::prefix(prefix.clone()) };
         let scanned = session.scan(scan).await?;

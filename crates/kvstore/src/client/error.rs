@@ -164,10 +164,20 @@ fn sent(to: &[String]) -> String {
 }
 
 fn no_leader(servers: &[ServerReport], needed: u32) -> String {
-    let reached = |server: &&ServerReport| matches!(server.condition, ServerCondition::Ok { .. });
-    let reachable = servers.iter().filter(reached).count();
+    let role = |server: &ServerReport| match &server.condition {
+        ServerCondition::Ok { role, .. } => Some(*role),
+        _ => None,
+    };
+    let roles: Vec<ServerRole> = servers.iter().filter_map(role).collect();
+    let reachable = roles.len();
+    // One that does not take part in the cluster is no help in electing a leader.
+    let joining = match roles.iter().filter(|role| **role == ServerRole::Joining).count() {
+        0 => String::new(),
+        joining => format!(" ({joining} of them without a part in the cluster)"),
+    };
     let of = servers.len();
-    format!("no leader: {reachable} of {of} servers reachable, {needed} needed{}", list(servers))
+    let list = list(servers);
+    format!("no leader: {reachable} of {of} servers reachable{joining}, {needed} needed{list}")
 }
 
 fn list(servers: &[ServerReport]) -> String {
