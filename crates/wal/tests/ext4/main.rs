@@ -69,6 +69,7 @@ fn main() {
     let trials = vec![
         trial("power_cuts_on_ext4_take_nothing_that_was_acknowledged", mount, power_cuts),
         trial("a_full_ext4_refuses_entries_and_keeps_what_it_has", mount, full_disk),
+        trial("when_writing_back_fails_nothing_that_was_acknowledged_is_lost", mount, hollow),
         trial("a_failed_fdatasync_ends_the_writer_and_loses_nothing", trace, failed_syncs),
         trial("a_full_disk_in_the_middle_of_a_write_loses_nothing", trace, failed_writes),
         trial("a_writer_killed_at_any_system_call_loses_nothing", trace, kills),
@@ -110,6 +111,30 @@ fn full_disk() -> Result<(), Failed> {
     let (last, _) = check(&volume.path(), outcome.acknowledged)?;
     if last != outcome.acknowledged {
         return Err(format!("{last} found, {} acknowledged", outcome.acknowledged).into());
+    }
+    Ok(())
+}
+
+/// The kernel takes every write and finds out later that there is no medium for it. It then counts
+/// the pages as clean: reading shows them, and the next fdatasync succeeds.
+fn hollow() -> Result<(), Failed> {
+    let mut volume = Volume::make_hollow(256, 24)?;
+    let writer = Writer::start(Command::new(writer::program()), &volume.path(), u64::MAX)?;
+    let outcome = writer.finish()?;
+    if outcome.error.is_empty() || outcome.error.contains("no space") {
+        return Err(format!("the medium did not fail: {:?}", outcome.error).into());
+    }
+    // If the log opens at all before the cache is gone, it shows what the medium has.
+    volume.fill_hollow()?;
+    let opened = check(&volume.path(), outcome.acknowledged).map_or(0, |(last, _)| last);
+    volume.mount_again()?;
+    let (last, _) = check(&volume.path(), outcome.acknowledged)?;
+    println!(
+        "{} acknowledged, {opened} found before the cache went, {last} after",
+        outcome.acknowledged
+    );
+    if last < opened {
+        return Err(format!("{opened} entries were found and {last} are there").into());
     }
     Ok(())
 }

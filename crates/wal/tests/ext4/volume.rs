@@ -16,6 +16,8 @@ pub(crate) struct Volume {
     directory: TempDir,
     device: String,
     is_mounted: bool,
+    /// The image lies on a tmpfs of its own, which may be smaller than the image.
+    is_on_tmpfs: bool,
 }
 
 fn run(command: &mut Command) -> Result<String, Failed> {
@@ -28,13 +30,34 @@ fn run(command: &mut Command) -> Result<String, Failed> {
 
 impl Volume {
     pub(crate) fn make(megabytes: u64) -> Result<Volume, Failed> {
+        Volume::make_in(tempfile::tempdir()?, megabytes, false)
+    }
+
+    /// A file system that promises more space than there is behind it: writing back fails long
+    /// after the write, as on a medium that dies.
+    pub(crate) fn make_hollow(megabytes: u64, behind: u64) -> Result<Volume, Failed> {
         let directory = tempfile::tempdir()?;
+        let size = format!("size={behind}m");
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(directory.path()))?;
+        Volume::make_in(directory, megabytes, true)
+    }
+
+    /// Puts all the promised space behind a hollow file system.
+    pub(crate) fn fill_hollow(&self) -> Result<(), Failed> {
+        let options = "remount,size=100%";
+        run(Command::new("mount").args(["-o", options]).arg(self.directory.path()))?;
+        Ok(())
+    }
+
+    fn make_in(directory: TempDir, megabytes: u64, is_on_tmpfs: bool) -> Result<Volume, Failed> {
         let image = directory.path().join("image");
         fs::File::create(&image)?.set_len(megabytes << 20)?;
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
         let device = run(Command::new("losetup").args(["-f", "--show"]).arg(&image))?;
         fs::create_dir(directory.path().join("mounted"))?;
-        let mut volume = Volume { directory, device, is_mounted: false };
+        let mut volume = Volume { directory, device, is_mounted: false, is_on_tmpfs };
         volume.mount()?;
         Ok(volume)
     }
@@ -86,5 +109,8 @@ impl Drop for Volume {
             let _ = run(Command::new("umount").arg("-l").arg(self.root()));
         }
         let _ = run(Command::new("losetup").args(["-d", &self.device]));
+        if self.is_on_tmpfs {
+            let _ = run(Command::new("umount").arg("-l").arg(self.directory.path()));
+        }
     }
 }
