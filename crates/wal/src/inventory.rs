@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before, Place, encode_control};
+use crate::batch::{BatchHeader, Before, Place, encode_control};
 use crate::disk::{Disk, File, uninterrupted};
 use crate::error::{Damage, Failure, OpenError};
 use crate::options::LogId;
@@ -32,6 +32,15 @@ pub(crate) struct WholeLink {
     pub(crate) crc: u32,
     pub(crate) previous_crc: u32,
     pub(crate) before: Before,
+}
+
+impl WholeLink {
+    /// Whether it says enough of the segment before, which is durable and has nothing that is to
+    /// be verified if everything from `verify_from` on is.
+    pub(crate) fn is_enough_for(&self, verify_from: u64) -> bool {
+        let ends_below = self.link.boundary.last.index < verify_from;
+        self.before == Before::Synced && !self.is_reset && ends_below
+    }
 }
 
 /// Heads of all segments, ascending. They all belong to one log.
@@ -160,30 +169,33 @@ pub(crate) fn encode_link(
     encode_control(buffer, place, &Row::Link(link), next_index)
 }
 
-/// Syncs the directory and every segment that may hold bytes which are not durable, and forgets
-/// what is cached of them, so that what is read afterwards is what a power cut would leave.
+/// Syncs the directory and every segment that may hold bytes which are not durable, or whose
+/// payloads are going to be verified, and forgets what is cached of them, so that what is read
+/// afterwards is what a power cut would leave. A repair may have failed in any segment.
 ///
-/// That is every segment from the newest one on whose link says that all before it was synced.
-pub(crate) fn settle_medium(disk: &dyn Disk, window: &mut Window) -> Result<(), Failure> {
+/// Only a segment that is believed by its seal is left alone: the next one's link says that it
+/// was synced, and that it ends below `verify_from`.
+pub(crate) fn settle_medium(
+    disk: &dyn Disk,
+    verify_from: u64,
+    window: &mut Window,
+) -> Result<(), Failure> {
     uninterrupted(|| disk.sync())
         .map_err(|error| Failure::new("sync directory", disk.path(""), error))?;
+    let mut is_believed = false;
     for sequence in sequences(disk)?.into_iter().rev() {
         let opened = open_one(disk, sequence, window)?;
         let failed = |operation, error| Failure::new(operation, &opened.path, error);
-        uninterrupted(|| opened.file.sync_all()).map_err(|error| failed("sync", error))?;
-        opened.file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
-        let HeaderReading::Whole(header) = opened.reading else { continue };
-        let room = opened.length.saturating_sub(SEGMENT_HEADER_BYTES);
-        let seed = Seed::new(header.log_id, header.sequence);
-        let file = &*opened.file;
-        window.clear();
-        let first = window.view(file, opened.length, SEGMENT_HEADER_BYTES, BATCH_HEADER_BYTES);
-        let link = first
-            .ok()
-            .and_then(|bytes| BatchHeader::decode(bytes, &seed, SEGMENT_HEADER_BYTES, room));
-        if link.is_some_and(|link| link.before == Before::Synced) {
-            break;
+        if !is_believed {
+            uninterrupted(|| opened.file.sync_all()).map_err(|error| failed("sync", error))?;
+            opened.file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
         }
+        is_believed = match opened.reading {
+            HeaderReading::Whole(header) => judge(opened, header.log_id, window)
+                .link
+                .is_some_and(|link| link.is_enough_for(verify_from)),
+            _ => false,
+        };
     }
     Ok(())
 }

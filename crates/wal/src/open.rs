@@ -68,7 +68,7 @@ impl Wal {
             take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
         let lock = Arc::new(lock);
         let mut window = Window::default();
-        settle_medium(&*disk, &mut window)?;
+        settle_medium(&*disk, check.verify_from, &mut window)?;
         let mut verdict = reach_verdict(&*disk, check, &mut window)?.ok_or_else(no_log)?;
         let segments = build_segments(&verdict.parts);
         check_coverage(&segments, &verdict)?;

@@ -376,8 +376,7 @@ impl<'a> Surveyor<'a> {
         link: WholeLink,
         next: &WholeLink,
     ) -> Option<Sealed> {
-        let ends_below = next.link.boundary.last.index < self.check.verify_from;
-        if next.before != Before::Synced || next.is_reset || !ends_below {
+        if !next.is_enough_for(self.check.verify_from) {
             return None;
         }
         let seal_offset = next.link.seal_offset;

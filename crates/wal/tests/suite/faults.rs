@@ -140,6 +140,41 @@ fn a_write_that_was_silently_lost_is_damage_once_a_later_one_proves_it() {
 }
 
 #[test]
+fn a_batch_that_was_exchanged_for_another_whole_one_is_noticed() {
+    let medium = SimDisk::new();
+    let options = options(16 * 1024);
+    drop(log_with(&medium, &options, 3));
+    let other = medium.fork();
+    let write = |medium: &SimDisk, payload: &str, more: u64| {
+        let opened = Wal::open(medium.disk(), options.clone(), Check::default());
+        let (mut wal, _) = opened.unwrap();
+        medium.record_operations();
+        let entries = vec![Entry::new(4, 1, 0, payload.as_bytes().to_vec())];
+        wal.stage(Append { entries, ..Append::default() }).unwrap();
+        wal.commit().unwrap();
+        for index in 5..5 + more {
+            wal.stage(entries(index..=index)).unwrap();
+            wal.commit().unwrap();
+        }
+        let first = medium.operations()[0].clone();
+        first.offset as usize..(first.offset + first.bytes) as usize
+    };
+    let place = write(&medium, "what was acknowledged", 2);
+    write(&other, "what never happened..", 0);
+    let file = "0000000000000001.wal";
+    let stale = other.contents(file).unwrap();
+    medium.corrupt(file, |contents| {
+        contents[place.clone()].copy_from_slice(&stale[place.clone()]);
+    });
+    match Wal::open(medium.disk(), options.clone(), Check::default()) {
+        Err(OpenError::Corrupt { damage: Damage::Splice, offset, .. }) => {
+            assert_eq!(offset as usize, place.end, "what follows does not continue it");
+        }
+        other => panic!("{:?}", other.map(|(_, recovery)| recovery)),
+    }
+}
+
+#[test]
 fn an_unreadable_sector_is_damage_where_it_was_durable_and_an_error_at_the_end() {
     let medium = SimDisk::new();
     let options = options(16 * 1024);
@@ -294,4 +329,29 @@ fn an_unused_segment_that_cannot_be_read_is_made_again() {
             assert!(wal.segment_count() > 1, "the log has gone on in it");
         }
     }
+}
+
+#[test]
+fn a_repair_whose_sync_failed_leaves_the_payload_lost() {
+    let medium = SimDisk::new();
+    let options = options(4096);
+    let mut wal = log_with(&medium, &options, 3);
+    for index in 4..=80 {
+        wal.stage(entries(index..=index)).unwrap();
+        wal.commit().unwrap();
+    }
+    assert!(wal.segment_count() > 2, "the damaged segment is an old one");
+    drop(wal);
+    let (payload, position) = (b"payload of 1", Position::new(1, 1));
+    medium.corrupt("0000000000000001.wal", |bytes| {
+        let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
+        bytes[at] ^= 1;
+    });
+    let (mut wal, recovery) = Wal::open(medium.disk(), options.clone(), Check::default()).unwrap();
+    assert_eq!(recovery.lost, [position]);
+    medium.inject(0, Some(OperationKind::SyncData), Fault::EIO);
+    assert!(wal.repair(position, &payload.to_vec().into()).is_err());
+    drop(wal);
+    let (_, recovery) = Wal::open(medium.disk(), options, Check::default()).unwrap();
+    assert_eq!(recovery.lost, [position], "what is cached of it was never durable");
 }
