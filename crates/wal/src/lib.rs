@@ -46,9 +46,6 @@ pub mod disk;
 mod dump;
 mod entry;
 mod error;
-#[cfg(test)]
-#[cfg(feature = "sim")]
-mod forged;
 mod index;
 mod inspect;
 mod inventory;
@@ -69,6 +66,9 @@ mod successor;
 mod survey;
 mod tally;
 mod terms;
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod tests;
 mod verdict;
 mod wal;
 mod window;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::batch::{Before, Place, encode_batch};
@@ -52,7 +53,7 @@ fn row() -> impl Strategy<Value = Row> {
         4 => position().prop_map(Row::Truncate),
         2 => (position(), 0..4_u64)
             .prop_map(|(start, first_sequence)| Row::Prefix { start, first_sequence }),
-        1 => (boundary(), number(), proptest::option::of(proptest::collection::vec(position(), 0..4)))
+        1 => (boundary(), number(), proptest::option::of(vec(position(), 0..4)))
             .prop_map(|(boundary, low, runs)| Row::Seal(Seal { boundary, low, runs })),
         1 => Just(Row::Close),
     ]
@@ -75,10 +76,10 @@ struct ForgedBatch {
 }
 
 fn forged_batch() -> impl Strategy<Value = ForgedBatch> {
-    let some = |most| proptest::collection::vec(row(), 0..=most);
+    let some = |most| vec(row(), 0..=most);
     let rows = prop_oneof![3 => some(0), 2 => some(1), 1 => some(2)];
     let last_rows = prop_oneof![5 => some(0), 1 => some(1)];
-    let terms = proptest::collection::vec(number(), 0..3);
+    let terms = vec(number(), 0..3);
     let lie = prop_oneof![
         18 => Just(Lie::None),
         1 => number().prop_map(Lie::FirstIndex),
@@ -103,7 +104,7 @@ struct ForgedSegment {
 }
 
 fn forged_segment() -> impl Strategy<Value = ForgedSegment> {
-    let batches = proptest::collection::vec(forged_batch(), 0..5);
+    let batches = vec(forged_batch(), 0..5);
     let rarely = || proptest::bool::weighted(0.1);
     (link(), rarely(), rarely(), batches, rarely()).prop_map(
         |(link, is_unlinked, is_reset, batches, is_unsealed)| ForgedSegment {
@@ -220,12 +221,16 @@ fn question(wal: &mut Wal) {
     let _ = wal.commit();
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(1500))]
 
     #[test]
     fn forged_segments_get_an_answer(
-        segments in proptest::collection::vec(forged_segment(), 1..4),
+        segments in vec(forged_segment(), 1..4),
         verify_from in number(),
         floor in proptest::option::of(number()),
     ) {
