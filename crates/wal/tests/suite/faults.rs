@@ -149,8 +149,8 @@ fn a_batch_that_was_exchanged_for_another_whole_one_is_noticed() {
         let opened = Wal::open(medium.disk(), options.clone(), Check::default());
         let (mut wal, _) = opened.unwrap();
         medium.record_operations();
-        let entries = vec![Entry::new(4, 1, 0, payload.as_bytes().to_vec())];
-        wal.stage(Append { entries, ..Append::default() }).unwrap();
+        let fourth = vec![Entry::new(4, 1, 0, payload.as_bytes().to_vec())];
+        wal.stage(Append { entries: fourth, ..Append::default() }).unwrap();
         wal.commit().unwrap();
         for index in 5..5 + more {
             wal.stage(entries(index..=index)).unwrap();
