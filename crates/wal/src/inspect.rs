@@ -18,7 +18,7 @@ use crate::window::Window;
 /// A log that is looked at while nobody else has it.
 #[derive(Debug)]
 pub struct Inspector {
-    disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     _lock: Lock,
 }
 

@@ -34,7 +34,8 @@
 //! `staged`, `append`, `active`, `commit` and `room` write them; `reader` reads entries back.
 //! Opening goes from `inventory` (what files are there) over `scan` (how far is one segment whole)
 //! and `survey` (which segments make up the log) to `verdict` (what is damage, what is torn) and
-//! `open`. [`Inspector`] looks at a log that nobody uses. All of it stands on [`disk`], which tests
+//! `open`. `repair` and `scrub` deal with rot while the log runs; [`Inspector`] looks at a log that
+//! nobody uses, and can salvage one that does not open. All of it stands on [`disk`], which tests
 //! replace with `sim_disk`.
 
 mod active;
@@ -56,6 +57,7 @@ mod real_disk;
 mod record;
 mod repair;
 mod room;
+mod salvage;
 mod scan;
 mod scrub;
 mod segment;
@@ -86,6 +88,7 @@ pub use inspect::{Finding, Health, Inspector, Role, SegmentSummary, Summary};
 pub use open::{Ending, Recovery};
 pub use options::{Fsync, LogId, Options, OptionsError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use real_disk::RealDisk;
+pub use salvage::Salvage;
 pub use scrub::{Scrub, Scrubbed};
 pub use successor::{Job, JobDone};
 pub use survey::Check;

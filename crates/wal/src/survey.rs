@@ -191,9 +191,8 @@ impl<'a> Surveyor<'a> {
         }
     }
 
-    /// All segments that the log still needs, oldest first, the last one scanned.
-    pub(crate) fn read(&mut self) -> Result<Vec<Part>, Trouble> {
-        let tail = self.read_tail()?;
+    /// All segments that the log still needs, oldest first; `tail` are the newest of them.
+    pub(crate) fn read(&mut self, tail: Vec<Part>) -> Result<Vec<Part>, Trouble> {
         let (Some(oldest), Some(newest)) = (tail.first(), tail.last()) else {
             return Err(self.no_link().into());
         };
@@ -215,7 +214,7 @@ impl<'a> Surveyor<'a> {
 
     /// The newest segments that hold batches. Usually that is one; it is more if the newest link
     /// is rotten and could be made again from the seal before it.
-    fn read_tail(&mut self) -> Result<Vec<Part>, OpenError> {
+    pub(crate) fn read_tail(&mut self) -> Result<Vec<Part>, OpenError> {
         let oldest = loop {
             let newest = self.heads.iter_mut().rev().find(|head| head.link.is_some());
             let Some(newest) = newest else { return Err(self.no_link()) };

@@ -130,9 +130,11 @@ fn last_scan(parts: &[Part]) -> Option<(&Source, &Scan)> {
 
 impl Surveyor<'_> {
     fn survey(&mut self) -> Result<Verdict, Trouble> {
+        let tail = self.read_tail()?;
+        self.judge_tail(&tail)?;
         let mut verdict = Verdict {
             log_id: self.log_id,
-            parts: self.read()?,
+            parts: self.read(tail)?,
             successor: None,
             spare: None,
             torn: None,
@@ -143,6 +145,20 @@ impl Surveyor<'_> {
         };
         self.look_behind(&mut verdict)?;
         Ok(verdict)
+    }
+
+    /// Damage in the newest segment may have taken along what it says about older ones, and these
+    /// would then be missed without reason.
+    fn judge_tail(&self, tail: &[Part]) -> Result<(), OpenError> {
+        for part in tail {
+            let Content::Scanned(scanned) = &part.content else { continue };
+            if let Stop::Broken(broken) = &scanned.stop
+                && (part.source.sequence, scanned.end) < self.proof
+            {
+                return Err(loss_at(part, scanned, broken, None));
+            }
+        }
+        Ok(())
     }
 
     /// Looks at what stands behind the last segment that holds batches: its successor, if it is

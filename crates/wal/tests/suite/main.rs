@@ -12,6 +12,7 @@ mod harness;
 mod inspection;
 mod operations;
 mod random_walk;
+mod salvage;
 mod sample;
 mod smoke;
 mod space;

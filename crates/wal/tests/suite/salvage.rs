@@ -1,0 +1,143 @@
+//! Lost history: what is left opens again, and everything that was given up lies beside it.
+
+use wal::sim_disk::SimDisk;
+use wal::{Append, Check, Damage, Entry, Inspector, OpenError, Position, Salvage};
+
+use crate::harness::observe;
+use crate::sample::{SEGMENT_BYTES, Sample};
+
+fn salvage(medium: &SimDisk) -> Result<Salvage, OpenError> {
+    Inspector::open(medium.disk()).unwrap().salvage()
+}
+
+/// Whatever is left holds only entries that were written, and takes new ones.
+fn check_what_is_left(sample: &Sample, medium: &SimDisk, found: &Salvage, story: &str) {
+    let (mut wal, _) = sample.open(medium, Check::default()).unwrap_or_else(|error| {
+        panic!("{story}: does not open after salvage: {error}");
+    });
+    assert_eq!((wal.log_start(), wal.last()), (found.start, found.last), "{story}");
+    let lost = wal.lost();
+    for index in found.start.index + 1..=found.last.index {
+        if lost.iter().any(|lost| lost.index == index) {
+            continue;
+        }
+        let entry = wal.read(index, index, 1).unwrap().remove(0);
+        let is_held = sample.model.entries.get(&index) == Some(&entry);
+        assert!(is_held || sample.dead.contains(&entry), "{story}: entry {index}");
+    }
+    let next = Entry::new(found.last.index + 1, found.last.term, 0, b"after".to_vec());
+    wal.stage(Append { entries: vec![next], ..Append::default() }).unwrap();
+    wal.commit().unwrap();
+}
+
+#[test]
+fn whatever_bit_took_history_along_the_rest_opens_again() {
+    let sample = Sample::new();
+    let (mut salvaged, mut hopeless) = (0, 0);
+    for file in sample.medium.files() {
+        let used = sample.medium.contents(&file).unwrap().len();
+        for byte in (0..used).step_by(3) {
+            let medium = sample.medium.fork();
+            medium.corrupt(&file, |contents| contents[byte] ^= 1 << (byte % 8));
+            if sample.open(&medium.fork(), Check::default()).is_ok() {
+                continue;
+            }
+            let story = format!("{file} byte {byte}");
+            match salvage(&medium) {
+                Ok(found) => {
+                    assert!(!found.aside.is_empty(), "{story}: nothing was put aside");
+                    check_what_is_left(&sample, &medium, &found, &story);
+                    salvaged += 1;
+                }
+                Err(_) => hopeless += 1,
+            }
+        }
+    }
+    assert!(salvaged > 100, "{salvaged} were salvaged, {hopeless} were not");
+    assert!(hopeless * 20 < salvaged, "{salvaged} were salvaged, {hopeless} were not");
+}
+
+#[test]
+fn a_log_without_one_of_its_segments_opens_again() {
+    let sample = Sample::new();
+    let files = sample.medium.files();
+    let lasts: Vec<Position> = files
+        .iter()
+        .enumerate()
+        .map(|(number, file)| {
+            let medium = sample.medium.fork();
+            assert!(medium.destroy(file));
+            let found = salvage(&medium).unwrap();
+            check_what_is_left(&sample, &medium, &found, &format!("without segment {number}"));
+            if number == 0 {
+                assert!(found.start.index > sample.model.start.index, "the beginning is gone");
+            } else {
+                assert!(found.start <= sample.model.start, "the beginning is there");
+            }
+            found.last
+        })
+        .collect();
+    assert_eq!(lasts[0], sample.model.last(), "the end is there");
+    assert!(lasts[1] < lasts[2] && lasts[2] < lasts[0], "{lasts:?}");
+}
+
+#[test]
+fn damage_that_hides_a_dropped_prefix_leaves_the_newest_segments() {
+    let sample = Sample::new();
+    let (mut wal, _) = sample.open(&sample.medium, Check::default()).unwrap();
+    let last = wal.last();
+    wal.drop_prefix(last.index - 1).unwrap();
+    wal.commit().unwrap();
+    while let Some(job) = wal.take_job() {
+        wal.finish_job(job.run()).unwrap();
+    }
+    drop(wal);
+    let files: Vec<String> = sample.medium.files();
+    assert_eq!(files.len(), 2, "one segment and a spare");
+    // The batch before the dropped prefix: without what follows, older segments are missing.
+    sample.medium.corrupt(&files[0], |contents| contents[sample.last_batch as usize + 2] ^= 1);
+    match sample.open(&sample.medium, Check::default()) {
+        Err(OpenError::Corrupt { segment, damage: Damage::BatchHeader, .. }) => {
+            assert_eq!(segment, files[0], "the damaged segment is named, not the dropped ones");
+        }
+        other => panic!("{:?}", other.map(|(_, recovery)| recovery)),
+    }
+    let found = salvage(&sample.medium).unwrap();
+    let (wal, _) = sample.open(&sample.medium, Check::default()).unwrap();
+    assert_eq!((wal.log_start(), wal.last()), (found.start, found.last));
+    assert!(found.start > sample.model.start && found.last < last);
+    observe(&wal);
+}
+
+#[test]
+fn a_log_that_opens_is_left_alone() {
+    let sample = Sample::new();
+    let before: Vec<_> =
+        sample.medium.files().iter().map(|file| sample.medium.contents(file)).collect();
+    let found = salvage(&sample.medium).unwrap();
+    assert_eq!(found.aside, Vec::<String>::new());
+    assert_eq!((found.start, found.last), (sample.model.start, sample.model.last()));
+    let after: Vec<_> =
+        sample.medium.files().iter().map(|file| sample.medium.contents(file)).collect();
+    assert!(before == after);
+}
+
+#[test]
+fn nothing_that_was_given_up_is_thrown_away() {
+    let sample = Sample::new();
+    let files = sample.medium.files();
+    let originals: Vec<Vec<u8>> = {
+        let medium = &sample.medium;
+        medium.corrupt(&files[1], |contents| contents[600] ^= 1);
+        files.iter().map(|file| medium.contents(file).unwrap()).collect()
+    };
+    if sample.open(&sample.medium.fork(), Check::default()).is_ok() {
+        sample.medium.corrupt(&files[1], |contents| contents[64..600].fill(1));
+    }
+    let damaged = sample.medium.contents(&files[1]).unwrap();
+    let found = salvage(&sample.medium).unwrap();
+    let aside: Vec<Vec<u8>> =
+        found.aside.iter().map(|path| sample.medium.contents(path).unwrap()).collect();
+    assert!(aside.contains(&originals[2]) && aside.contains(&damaged));
+    assert!(aside.iter().all(|contents| contents.len() as u64 == SEGMENT_BYTES));
+}
