@@ -2,18 +2,18 @@
 
 use wal::sim_disk::{Fate, Fault, OperationKind, SimDisk};
 use wal::{
-    Append, AppendError, Check, Damage, Ending, Entry, Metadata, OpenError, Options, Position,
-    ReadError, Wal, WalError,
+    Append, AppendError, Check, Damage, Ending, Entry, OpenError, Options, Position, ReadError,
+    Wal, WalError,
 };
 
 use crate::harness::{Harness, Random, for_seeds, observe, options};
 
-fn entries(range: std::ops::RangeInclusive<u64>) -> Append {
+pub(crate) fn entries(range: std::ops::RangeInclusive<u64>) -> Append {
     let entry = |index| Entry::new(index, 1, 0, format!("payload of {index}").into_bytes());
     Append { entries: range.map(entry).collect(), ..Append::default() }
 }
 
-fn log_with(medium: &SimDisk, options: &Options, last: u64) -> Wal {
+pub(crate) fn log_with(medium: &SimDisk, options: &Options, last: u64) -> Wal {
     let mut wal = Wal::create(medium.disk(), options.clone()).unwrap();
     wal.stage(entries(1..=last)).unwrap();
     wal.commit().unwrap();
@@ -140,41 +140,6 @@ fn a_write_that_was_silently_lost_is_damage_once_a_later_one_proves_it() {
 }
 
 #[test]
-fn a_batch_that_was_exchanged_for_another_whole_one_is_noticed() {
-    let medium = SimDisk::new();
-    let options = options(16 * 1024);
-    drop(log_with(&medium, &options, 3));
-    let other = medium.fork();
-    let write = |medium: &SimDisk, payload: &str, more: u64| {
-        let opened = Wal::open(medium.disk(), options.clone(), Check::default());
-        let (mut wal, _) = opened.unwrap();
-        medium.record_operations();
-        let fourth = vec![Entry::new(4, 1, 0, payload.as_bytes().to_vec())];
-        wal.stage(Append { entries: fourth, ..Append::default() }).unwrap();
-        wal.commit().unwrap();
-        for index in 5..5 + more {
-            wal.stage(entries(index..=index)).unwrap();
-            wal.commit().unwrap();
-        }
-        let first = medium.operations()[0].clone();
-        first.offset as usize..(first.offset + first.bytes) as usize
-    };
-    let place = write(&medium, "what was acknowledged", 2);
-    write(&other, "what never happened..", 0);
-    let file = "0000000000000001.wal";
-    let stale = other.contents(file).unwrap();
-    medium.corrupt(file, |contents| {
-        contents[place.clone()].copy_from_slice(&stale[place.clone()]);
-    });
-    match Wal::open(medium.disk(), options.clone(), Check::default()) {
-        Err(OpenError::Corrupt { damage: Damage::Splice, offset, .. }) => {
-            assert_eq!(offset as usize, place.end, "what follows does not continue it");
-        }
-        other => panic!("{:?}", other.map(|(_, recovery)| recovery)),
-    }
-}
-
-#[test]
 fn an_unreadable_sector_is_damage_where_it_was_durable_and_an_error_at_the_end() {
     let medium = SimDisk::new();
     let options = options(16 * 1024);
@@ -216,67 +181,6 @@ fn an_unreadable_sector_is_damage_where_it_was_durable_and_an_error_at_the_end()
         fork.spoil_sector(file, sector);
         let opened = Wal::open(fork.disk(), options.clone(), Check::default());
         assert!(matches!(opened, Err(OpenError::Io(_))), "sector {sector}");
-    }
-}
-
-#[test]
-fn bytes_of_a_torn_batch_never_come_back() {
-    let medium = SimDisk::new();
-    let options = options(16 * 1024);
-    let mut wal = log_with(&medium, &options, 3);
-    // A long batch of which all but its first sector reaches the medium.
-    medium.inject(0, Some(OperationKind::SyncData), Fault::PowerOff);
-    wal.stage(entries(4..=60)).unwrap();
-    assert!(wal.commit().is_err());
-    drop(wal);
-    let mut sectors = 0;
-    medium.crash_with(|_| {
-        sectors += 1;
-        if sectors == 1 { Fate::Lose } else { Fate::Keep }
-    });
-    assert!(sectors > 3);
-    let (mut wal, recovery) = Wal::open(medium.disk(), options.clone(), Check::default()).unwrap();
-    let Ending::Torn(torn) = recovery.ending else { panic!("{:?}", recovery.ending) };
-    assert_eq!(torn.after, Position::new(3, 1));
-    // A shorter one over it, torn as well.
-    medium.inject(0, Some(OperationKind::SyncData), Fault::PowerOff);
-    wal.stage(entries(4..=10)).unwrap();
-    assert!(wal.commit().is_err());
-    drop(wal);
-    medium.crash_with(|_| Fate::Lose);
-    let contents = medium.contents("0000000000000001.wal").unwrap();
-    let tail = &contents[torn.offset as usize..];
-    assert!(tail.iter().all(|byte| *byte == 0), "opening has wiped what was torn");
-    let (wal, recovery) = Wal::open(medium.disk(), options, Check::default()).unwrap();
-    assert_eq!(recovery.ending, Ending::Whole);
-    assert_eq!(wal.last(), Position::new(3, 1));
-}
-
-#[test]
-fn a_batch_whose_last_sector_never_arrived_is_torn_even_if_it_ends_in_zeros() {
-    let zeros = |bytes| Metadata::new(&vec![0; bytes]).unwrap();
-    for filler in 0..48 {
-        let medium = SimDisk::new();
-        let options = options(16 * 1024);
-        let mut wal = Wal::create(medium.disk(), options.clone()).unwrap();
-        let entries = vec![Entry::new(1, 1, 0, vec![b'x'; 240 + 4 * filler])];
-        wal.stage(Append { entries, ..Append::default() }).unwrap();
-        wal.commit().unwrap();
-        medium.inject(0, Some(OperationKind::SyncData), Fault::PowerOff);
-        let metadata = Some(zeros(64));
-        wal.stage(Append::<Vec<Entry>> { metadata, ..Append::default() }).unwrap();
-        assert!(wal.commit().is_err());
-        drop(wal);
-        let sectors = medium.pending().len();
-        let mut number = 0;
-        medium.crash_with(|_| {
-            number += 1;
-            if number < sectors { Fate::Keep } else { Fate::Lose }
-        });
-        let (wal, recovery) = Wal::open(medium.disk(), options, Check::default()).unwrap();
-        assert_eq!(wal.metadata(), None, "{filler}: {sectors} sectors");
-        let is_torn = matches!(recovery.ending, Ending::Torn(_));
-        assert_eq!(is_torn, sectors > 1, "{filler}: {sectors} sectors");
     }
 }
 

@@ -12,6 +12,7 @@ mod harness;
 mod inspection;
 mod operations;
 mod random_walk;
+mod recovery;
 mod salvage;
 mod sample;
 mod smoke;

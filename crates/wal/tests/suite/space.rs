@@ -139,3 +139,27 @@ fn a_small_spare_is_kept_while_the_disk_has_no_room_for_a_larger_one() {
     }
     assert_eq!(wal.segment_count(), 2, "the log has gone on in the small one");
 }
+
+#[test]
+fn however_small_entries_are_they_leave_room_for_votes() {
+    let medium = SimDisk::new();
+    let options = options(64 * 1024);
+    medium.set_room(Some(64 * 1024 + 100));
+    let mut wal = Wal::create(medium.disk(), options).unwrap();
+    for payload in [8000, 100, 0] {
+        loop {
+            let next = Entry::new(wal.last().index + 1, 1, 0, vec![b'x'; payload]);
+            match wal.stage(Append { entries: vec![next], ..Append::default() }) {
+                Ok(_) => wal.commit().unwrap(),
+                Err(AppendError::NoSpace { .. }) => break,
+                Err(error) => panic!("{error}"),
+            };
+        }
+    }
+    for number in 0..30 {
+        wal.stage(vote(number)).unwrap();
+        wal.commit().unwrap();
+    }
+    wal.drop_prefix(wal.last().index).unwrap();
+    wal.commit().unwrap();
+}
