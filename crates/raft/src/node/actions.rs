@@ -7,7 +7,7 @@ use super::types::{Entry, FetchId, HardState, Index, Member, NodeId, ReadId, Ter
 
 /// Everything that a node wants done, in any order that its owner likes, except that appends are
 /// carried out in the order of their tickets.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Actions {
     /// To be written and synced; answered with [`Node::on_durable`](super::Node::on_durable).
     pub append: Option<Append>,
@@ -44,7 +44,7 @@ impl Actions {
 /// One write: hard state, truncation and entries, made durable together. Whatever asserts that
 /// it happened (votes, acknowledgements, requests for votes) stays inside the node until
 /// [`Node::on_durable`](super::Node::on_durable) names its ticket, so no owner can send it early.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Append {
     /// Names the append. Tickets complete strictly in order.
     pub ticket: Ticket,
@@ -66,7 +66,7 @@ impl Append {
 }
 
 /// Entries wanted back from the log, at least one, as far as `bytes_max` allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fetch {
     /// Names the fetch.
     pub id: FetchId,
@@ -79,7 +79,7 @@ pub struct Fetch {
 }
 
 /// The end of a run of proposals.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ended {
     /// The indexes they were given.
     pub indexes: RangeInclusive<Index>,
@@ -90,7 +90,7 @@ pub struct Ended {
 }
 
 /// How a proposal that entered the log ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProposalOutcome {
     /// It is committed, and will be applied at its index.
     Committed,
@@ -99,7 +99,7 @@ pub enum ProposalOutcome {
 }
 
 /// The end of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadEnded {
     /// The read.
     pub id: ReadId,
@@ -109,12 +109,12 @@ pub struct ReadEnded {
 }
 
 /// Leadership changed before a read was confirmed. Nothing was read; it is safe to ask again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("leadership changed before the read was confirmed")]
 pub struct LeadershipChanged;
 
 /// What a node did, for the people who watch it. Nothing in the protocol depends on events.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// It heard nothing from a leader for an election timeout and asks whether it would win.
     AskingForVotes {
@@ -223,7 +223,7 @@ pub enum Event {
 }
 
 /// What a candidate asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ballot {
     /// Whether a vote would be given; promises nothing.
     PreVote,
@@ -232,7 +232,7 @@ pub enum Ballot {
 }
 
 /// Why a vote was not given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VoteRefusal {
     /// It hears from a leader, and will not help to depose it.
     HasLeader(NodeId),
@@ -245,7 +245,7 @@ pub enum VoteRefusal {
 }
 
 /// Why a leader stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepDown {
     /// It saw a later term.
     LaterTerm(Term),

@@ -3,7 +3,7 @@
 use super::types::{Boot, Member};
 
 /// Settings of one node. Checked once, when the node is restored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This server.
     pub me: Member,

@@ -2,6 +2,7 @@
 //! only when the write is durable: that is the whole discipline, and it lives in this file.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
 use super::actions::Append;
 use super::log::Log;
@@ -13,7 +14,7 @@ use super::types::{HardState, Index, Member, Term, Ticket};
 /// - `durable` never exceeds the last index of the log, nor what any pending append left of it:
 ///   it falls to the truncation point when a truncation is *queued*;
 /// - a message leaves only once every append queued before it, and its own, has completed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Durability {
     next_ticket: Ticket,
     /// Everything up to this index of the log is on the disk.
@@ -31,7 +32,7 @@ pub(super) struct Durability {
     pending: VecDeque<Pending>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     ticket: Ticket,
     /// The end of the log when it was handed out, lowered by every later truncation.
@@ -146,5 +147,37 @@ impl Durability {
     /// Whether this vote in this term is on the disk.
     pub(super) fn is_vote_durable(&self, term: Term, vote: Member) -> bool {
         self.durable_state == HardState { term, vote: Some(vote) }
+    }
+}
+
+impl Durability {
+    /// Everything that decides what comes next. Tickets are names: how many were given out does
+    /// not matter, only which of those that are pending come before which.
+    fn essence(&self) -> impl Hash + Eq + '_ {
+        let pending: Vec<_> = self
+            .pending
+            .iter()
+            .map(|pending| {
+                let age = self.next_ticket.0 - pending.ticket.0;
+                (age, pending.last, pending.state, &pending.messages)
+            })
+            .collect();
+        let Self { durable, durable_state, handed_out, handed_out_state, .. } = self;
+        let marks = (*durable, *durable_state, *handed_out, *handed_out_state);
+        (marks, self.unwritten_from, &self.open, pending)
+    }
+}
+
+impl PartialEq for Durability {
+    fn eq(&self, other: &Self) -> bool {
+        self.essence() == other.essence()
+    }
+}
+
+impl Eq for Durability {}
+
+impl Hash for Durability {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.essence().hash(state);
     }
 }

@@ -9,7 +9,7 @@ use super::types::{Entry, Index, Position, Term};
 /// - indexes are contiguous from `start.index + 1` to `last`, terms never fall;
 /// - `runs` names the first index of each term, ascending, and covers every entry;
 /// - `window` holds a suffix of the log: if it is not empty, its last entry is the log's last.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Log {
     /// The position before the first entry that still exists.
     start: Position,

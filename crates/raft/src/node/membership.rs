@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::types::{Index, Member};
 
 /// A voter and where it listens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Voter {
     /// The server and the life of its directory.
     pub member: Member,
@@ -21,7 +21,7 @@ pub struct Voter {
 /// The members of a cluster, as an entry of the log carries them.
 ///
 /// Invariant: voters are sorted by member, and no server is in it twice.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Configuration {
     voters: Vec<Voter>,
@@ -114,7 +114,7 @@ impl Configuration {
 }
 
 /// Every configuration that the log still holds, in its order, and the one before the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Membership {
     /// Never empty; the last is in force.
     configurations: VecDeque<(Index, Configuration)>,

@@ -4,7 +4,7 @@
 use super::types::{Boot, Entry, Index, Member, Position, Term};
 
 /// A message with its sender, its receiver and the sender's current term.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {
     /// Who says it.
     pub from: Member,
@@ -17,7 +17,7 @@ pub struct Envelope {
 }
 
 /// What is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// "Would you vote for me?" Asked before the term is raised, so that a server that cannot win
     /// disturbs nobody (9.6).

@@ -109,7 +109,7 @@ pub enum ReadError {
     NoLeader,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FetchPurpose {
     Apply,
     Follower(Member),
@@ -122,7 +122,9 @@ enum FetchPurpose {
 /// - the term is never below that of the last entry;
 /// - term, vote, commit and applied never go back; a vote changes only when the term grows;
 /// - what a leader has committed in its term, a majority of voters holds durably.
-#[derive(Debug)]
+///
+/// Two nodes that are equal act alike from here on, which is what an exhaustive search needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     config: Config,
     random: Random,

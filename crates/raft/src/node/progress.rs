@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::types::{FetchId, Index};
 
 /// How entries are sent to a follower.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Flow {
     /// Where its log agrees with ours is not known: one message at a time, each a question.
     Probe {
@@ -18,7 +18,7 @@ enum Flow {
 }
 
 /// Invariants: `matched < next`; the in-flight bytes are those of the in-flight messages.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Progress {
     /// Durable on the follower and equal to our log, up to here.
     matched: Index,

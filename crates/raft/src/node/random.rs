@@ -2,7 +2,7 @@
 //! seed gives the same elections. It need not be unpredictable, only evenly spread.
 
 /// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Random {
     state: u64,
 }
@@ -22,6 +22,9 @@ impl Random {
 
     /// A number from `low` to `high`, both included.
     pub(super) fn between(&mut self, low: u32, high: u32) -> u32 {
+        if low >= high {
+            return low;
+        }
         let span = u64::from(high.saturating_sub(low)) + 1;
         // The bias of a 64-bit remainder over a span of 32 bits is far below what matters here.
         low + u32::try_from(self.next() % span).unwrap_or(0)

@@ -17,7 +17,7 @@ use super::types::{Boot, Index, Member, ReadId};
 use super::{Node, ReadError, Role};
 
 /// Who waits for a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reader {
     /// A read of this server.
     Local(ReadId),
@@ -26,7 +26,7 @@ pub(super) enum Reader {
 }
 
 /// A leader's reads.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct ReadRounds {
     /// The latest round.
     round: u64,
@@ -36,7 +36,7 @@ pub(super) struct ReadRounds {
     open: VecDeque<OpenRound>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct OpenRound {
     round: u64,
     /// The commit index when the round began.
@@ -103,14 +103,14 @@ impl ReadRounds {
 }
 
 /// A follower's reads: one question to the leader at a time, for all reads gathered before it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct FollowerReads {
     /// Reads for the next question.
     waiting: Vec<ReadId>,
     asked: Option<Question>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
     counter: u64,
     reads: Vec<ReadId>,

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::read::{FollowerReads, ReadRounds};
 use super::types::{Index, Member, Term};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     Follower(Follower),
     PreCandidate(Campaign),
@@ -17,7 +17,7 @@ pub(super) enum Role {
 }
 
 /// Follows a leader, or waits to hear from one.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Follower {
     /// The leader of this term, once heard from.
     pub(super) leader: Option<Member>,
@@ -32,7 +32,7 @@ pub(super) struct Follower {
 }
 
 /// Asks for votes: whether it would get them (pre-candidate) or to get them (candidate).
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Campaign {
     /// The term of the campaign; the current one for a candidate, the next for a pre-candidate.
     pub(super) term: Term,
@@ -44,7 +44,7 @@ pub(super) struct Campaign {
 }
 
 /// Leads.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
     /// The other voters.
     pub(super) progress: BTreeMap<Member, Progress>,
@@ -59,7 +59,7 @@ pub(super) struct Leader {
 }
 
 /// Counts ticks since there was last a reason not to campaign.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ElectionTimer {
     pub(super) elapsed: u32,
     /// Drawn anew for every wait, so that two servers rarely campaign at once (3.4).

@@ -202,7 +202,7 @@ pub enum EntryKind {
 }
 
 /// Bytes to be replicated, and their checksum, computed once by whoever made them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Payload {
     /// The bytes; shared, never copied, by the log, every follower and the state machine.
     pub bytes: Bytes,
@@ -221,7 +221,7 @@ impl Payload {
 }
 
 /// One entry of the log. Cloning it copies no payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its place.
     pub index: Index,
@@ -251,7 +251,7 @@ impl Entry {
 }
 
 /// What a server has promised and must remember over a restart (3.4): one record, written whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// The latest term this server has seen.
     pub term: Term,
