@@ -53,7 +53,8 @@ pub struct Seat {
 pub struct Charter {
     /// The cluster's name, as the configuration file gives it.
     pub name: String,
-    /// Its first members.
+    /// Its first members, all of them voters.
+    #[serde(with = "founders")]
     pub configuration: Configuration,
 }
 
@@ -297,6 +298,30 @@ impl Founding {
         let waiting: Vec<NodeId> =
             self.seats.iter().filter(disagrees).map(|seat| seat.id).collect();
         if waiting.is_empty() { Step::Found(charter) } else { Step::Wait(waiting) }
+    }
+}
+
+/// A charter's configuration as it is stored and sent: its voters, since it has nothing else.
+mod founders {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    use super::{Configuration, Voter};
+
+    pub(super) fn serialize<S: Serializer>(
+        configuration: &Configuration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if configuration.is_joint() || !configuration.learners().is_empty() {
+            return Err(ser::Error::custom("a cluster is founded with voters alone"));
+        }
+        configuration.voters().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Configuration, D::Error> {
+        let voters = Vec::<Voter>::deserialize(deserializer)?;
+        Configuration::new(voters).map_err(de::Error::custom)
     }
 }
 

@@ -346,7 +346,7 @@ impl Core {
     fn is_member(&self, member: Member) -> bool {
         match &self.phase {
             Phase::Running(running) => {
-                running.driver.replica().node().configuration().is_voter(member)
+                running.driver.replica().node().configuration().lists(member)
             }
             _ => true,
         }

@@ -3,12 +3,13 @@
 //! quorum deadlocks a connected majority (databendlabs/openraft#2080), so none can be switched
 //! off alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::actions::{Ballot, Event, StepDown, VoteRefusal};
+use super::configuration::Voter;
 use super::message::Message;
 use super::progress::Progress;
-use super::quorum;
+use super::quorum::Outcome;
 use super::read::{FollowerReads, ReadRounds};
 use super::role::{Campaign, ElectionTimer, Follower, Leader, Role};
 use super::types::{EntryKind, Index, Member, NodeId, Payload, Position, Term};
@@ -23,7 +24,8 @@ pub(super) enum Answer {
 
 impl Node {
     pub(super) fn new_timer(&mut self) -> ElectionTimer {
-        let alone = self.membership.current().voters().len() == 1;
+        let me = self.config.me;
+        let alone = self.membership.current().quorum().has(|voter| voter.member == me);
         let (low, high) = (self.config.election_ticks_min, self.config.election_ticks_max);
         let timeout = if alone { TICKS_ALONE } else { self.random.between(low, high) };
         ElectionTimer { elapsed: 0, timeout }
@@ -88,8 +90,8 @@ impl Node {
     /// Sends a request to all other voters; returns their names.
     fn ask_voters(&mut self, request: &Message) -> Vec<NodeId> {
         let me = self.config.me;
-        let others: Vec<Member> =
-            self.membership.current().members().filter(|member| *member != me).collect();
+        let voting = self.membership.current().voting().map(|voter| voter.member);
+        let others: Vec<Member> = voting.filter(|member| *member != me).collect();
         for &member in &others {
             self.send(member, request.clone());
         }
@@ -137,13 +139,15 @@ impl Node {
         let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
             return;
         };
-        let voters = self.membership.current();
-        let granted = |member: &Member| campaign.votes.get(member) == Some(&true);
-        let yes: Vec<NodeId> = voters.members().filter(granted).map(|member| member.id).collect();
-        let total = voters.voters().len();
-        if total == 0 || yes.len() < quorum::majority(total) {
+        let configuration = self.membership.current();
+        let vote = |voter: &Voter| campaign.votes.get(&voter.member).copied();
+        // A campaign that is lost ends as one that is undecided does: with its timer.
+        if configuration.quorum().outcome(vote) != Outcome::Won {
             return;
         }
+        let granted = |voter: &&Voter| vote(voter) == Some(true);
+        let yes = configuration.voting().filter(granted).map(|voter| voter.member.id).collect();
+        let total = configuration.voting().count();
         if matches!(self.role, Role::PreCandidate(_)) {
             self.start_election();
         } else {
@@ -295,13 +299,11 @@ impl Node {
     pub(super) fn check_quorum(&mut self) {
         let me = self.config.me;
         let Role::Leader(leader) = &mut self.role else { return };
-        let members: Vec<Member> = self.membership.current().members().collect();
-        let mut heard = 0;
-        for member in &members {
-            let progress = leader.progress.get_mut(member);
-            heard += usize::from(*member == me || progress.is_some_and(Progress::take_heard));
-        }
-        if heard < quorum::majority(members.len()) {
+        let take_heard =
+            |(member, progress): (&Member, &mut Progress)| progress.take_heard().then_some(*member);
+        let heard: BTreeSet<Member> = leader.progress.iter_mut().filter_map(take_heard).collect();
+        let is_here = |voter: &Voter| voter.member == me || heard.contains(&voter.member);
+        if !self.membership.current().quorum().has(is_here) {
             self.leave_role(Some(StepDown::NoQuorum));
             let timer = self.new_timer();
             self.become_follower(None, timer);

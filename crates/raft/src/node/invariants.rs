@@ -1,9 +1,9 @@
 //! What must hold after every input, in the words in which the types state it. The cheap checks
 //! stay on in release builds: a node that broke one must not go on.
 
+use super::configuration::Voter;
 use super::progress::Progress;
 use super::role::Role;
-use super::types::Member;
 use super::{Node, quorum};
 
 impl Node {
@@ -33,17 +33,20 @@ impl Node {
         if self.commit < leader.term_start {
             return;
         }
-        let voters = self.membership.current();
-        let holds = |member: &Member| {
-            let matched = leader.progress.get(member).map(Progress::matched);
-            let own = (*member == self.config.me).then(|| self.durability.durable());
+        let holds = |voter: &&Voter| {
+            let matched = leader.progress.get(&voter.member).map(Progress::matched);
+            let own = (voter.member == self.config.me).then(|| self.durability.durable());
             matched.or(own).is_some_and(|matched| matched >= self.commit)
         };
-        let holders = voters.members().filter(holds).count();
-        assert!(
-            holders >= quorum::majority(voters.voters().len()),
-            "committed {} but only {holders} voters hold it",
-            self.commit
-        );
+        let configuration = self.membership.current();
+        for half in [configuration.voters(), configuration.outgoing()] {
+            let holders = half.iter().filter(holds).count();
+            assert!(
+                half.is_empty() || holders >= quorum::majority(half.len()),
+                "committed {} but only {holders} of {} voters hold it",
+                self.commit,
+                half.len()
+            );
+        }
     }
 }

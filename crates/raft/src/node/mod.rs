@@ -17,6 +17,7 @@
 mod actions;
 mod admission;
 mod config;
+mod configuration;
 mod durability;
 mod election;
 mod invariants;
@@ -41,9 +42,9 @@ pub use actions::{
     StepDown, VoteRefusal,
 };
 pub use config::Config;
-pub use membership::{Configuration, ConfigurationError, Voter};
+pub use configuration::{Configuration, ConfigurationError, Intent, Learner, Lists, Voter};
 pub use message::{Envelope, Message};
-pub use quorum::majority;
+pub use quorum::{Outcome, Quorum, majority};
 pub use restore::{DurableState, RestoreError};
 pub use status::{FollowerStatus, RoleName, Status};
 pub use types::{

@@ -11,8 +11,8 @@
 use std::collections::VecDeque;
 
 use super::actions::{LeadershipChanged, ReadEnded};
+use super::configuration::Voter;
 use super::message::Message;
-use super::quorum;
 use super::types::{Boot, Index, Member, ReadId};
 use super::{Node, ReadError, Role};
 
@@ -174,17 +174,12 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let round = leader.rounds.round;
         let me = self.config.me;
-        let mut echoed: Vec<u64> = self
-            .membership
-            .current()
-            .members()
-            .map(|member| match leader.progress.get(&member) {
-                Some(progress) => progress.round_echoed(),
-                None if member == me => round,
-                None => 0,
-            })
-            .collect();
-        let echoed = quorum::reached_by_majority(&mut echoed).unwrap_or(0);
+        let echoed = |voter: &Voter| match leader.progress.get(&voter.member) {
+            Some(progress) => progress.round_echoed(),
+            None if voter.member == me => round,
+            None => 0,
+        };
+        let echoed = self.membership.current().quorum().reached(echoed).unwrap_or(0);
         for (index, reader) in leader.rounds.take_confirmed(echoed) {
             match reader {
                 Reader::Local(id) => self.reads.push(ReadEnded { id, outcome: Ok(index) }),

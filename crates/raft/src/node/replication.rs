@@ -2,9 +2,8 @@
 //! takes what follows a position it holds, and what a majority holds durably is committed.
 
 use super::actions::{Ended, Event, ProposalOutcome};
-use super::membership::Configuration;
+use super::configuration::{Configuration, Voter};
 use super::message::Message;
-use super::quorum;
 use super::role::Role;
 use super::types::{Entry, EntryKind, FetchId, Index, Member, Payload, Position};
 use super::{FetchPurpose, Node};
@@ -149,18 +148,13 @@ impl Node {
         let durable = self.durability.durable();
         let me = self.config.me;
         let Role::Leader(leader) = &self.role else { return };
-        let mut reached: Vec<u64> = self
-            .membership
-            .current()
-            .members()
-            .map(|member| match leader.progress.get(&member) {
-                Some(progress) => progress.matched().0,
-                // The own log counts as far as it is on the disk, like everybody's.
-                None if member == me => durable.0,
-                None => 0,
-            })
-            .collect();
-        let reached = Index(quorum::reached_by_majority(&mut reached).unwrap_or(0));
+        let matched = |voter: &Voter| match leader.progress.get(&voter.member) {
+            Some(progress) => progress.matched().0,
+            // The own log counts as far as it is on the disk, like everybody's.
+            None if voter.member == me => durable.0,
+            None => 0,
+        };
+        let reached = Index(self.membership.current().quorum().reached(matched).unwrap_or(0));
         if self.log.term(reached) == Some(self.hard_state.term) {
             self.commit_to(reached);
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::actions::Event;
 use super::config::Config;
+use super::configuration::Configuration;
 use super::durability::Durability;
 use super::log::Log;
-use super::membership::{Configuration, Membership};
+use super::membership::Membership;
 use super::random::Random;
 use super::read::FollowerReads;
 use super::role::{ElectionTimer, Follower, Role};
