@@ -3,6 +3,10 @@
 //! A dump judges nothing and follows no chain: it reads batch after batch, and after a broken
 //! place goes on at the next header that is whole.
 
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
 use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before};
 use crate::entry::{Metadata, Position};
 use crate::error::{Damage, OpenError};
@@ -79,11 +83,13 @@ pub enum Record {
         position: Position,
         /// Its tag.
         tag: u8,
+        /// Where its payload begins in the segment.
+        offset: u64,
         /// The length of its payload.
         bytes: u64,
         /// The CRC-32 of its payload.
         checksum: u32,
-        /// Whether the payload is as it was written.
+        /// The payload, if it is as it was written.
         payload: Payload,
     },
     /// Entries up to this position were dropped.
@@ -105,10 +111,10 @@ pub enum Record {
 }
 
 /// The condition of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// As it was written.
-    Whole,
+    Whole(Bytes),
     /// Its checksum does not match.
     Damaged,
     /// The medium refused to read it.
@@ -116,26 +122,43 @@ pub enum Payload {
 }
 
 impl Inspector {
-    /// Shows every segment, batch and record to `visit`, oldest first.
-    pub fn dump(&self, mut visit: impl FnMut(Item)) -> Result<(), OpenError> {
+    /// Shows every segment, batch and record to `visit`, oldest first, until it has seen enough.
+    ///
+    /// Memory holds one batch's directory and one payload at a time.
+    pub fn dump(&self, mut visit: impl FnMut(Item) -> ControlFlow<()>) -> Result<(), OpenError> {
         let mut window = Window::default();
         for head in self.inventory(&mut window)?.heads {
             let source = head.source;
             let path = source.path.to_string();
-            visit(Item::Segment { sequence: source.sequence, path, problem: head.problem });
-            if head.problem.is_none() {
+            let item = Item::Segment { sequence: source.sequence, path, problem: head.problem };
+            let mut flow = visit(item);
+            if flow.is_continue() && head.problem.is_none() {
                 window.clear();
-                dump_segment(&source, &mut window, &mut visit);
+                flow = dump_segment(&source, &mut window, &mut visit);
+            }
+            if flow.is_break() {
+                break;
             }
         }
         Ok(())
     }
 }
 
-fn dump_segment(source: &Source, window: &mut Window, visit: &mut impl FnMut(Item)) {
+fn dump_segment(
+    source: &Source,
+    window: &mut Window,
+    visit: &mut impl FnMut(Item) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < source.capacity {
-        let damage = match dump_batch(source, window, offset, visit) {
+        let mut flow = ControlFlow::Continue(());
+        let mut guarded = |item| {
+            flow = visit(item);
+            flow
+        };
+        let dumped = dump_batch(source, window, offset, &mut guarded);
+        flow?;
+        let damage = match dumped {
             Ok(end) => {
                 offset = end;
                 continue;
@@ -147,21 +170,22 @@ fn dump_segment(source: &Source, window: &mut Window, visit: &mut impl FnMut(Ite
         let end = next.unwrap_or(found.dirty_end);
         if end > offset {
             let bytes = end.saturating_sub(offset);
-            visit(Item::Broken { offset, damage, bytes });
+            visit(Item::Broken { offset, damage, bytes })?;
         }
         match next {
             Some(next) => offset = next,
-            None => return,
+            None => break,
         }
     }
+    ControlFlow::Continue(())
 }
 
-/// Shows one batch and returns where it ends.
+/// Shows one batch, unless `visit` has seen enough, and returns where it ends.
 fn dump_batch(
     source: &Source,
     window: &mut Window,
     offset: u64,
-    visit: &mut impl FnMut(Item),
+    visit: &mut impl FnMut(Item) -> ControlFlow<()>,
 ) -> Result<u64, Damage> {
     let room = source.capacity.saturating_sub(offset);
     let bytes = source.view(window, offset, BATCH_HEADER_BYTES).map_err(|_| Damage::Unreadable)?;
@@ -170,12 +194,16 @@ fn dump_batch(
     let directory =
         read_directory(source, window, offset, &header).map_err(|broken| broken.damage)?;
     let directory = directory.to_vec();
-    visit(Item::Batch {
+    let end = offset.saturating_add(u64::from(header.total_bytes));
+    let batch = Item::Batch {
         offset,
         bytes: u64::from(header.total_bytes),
         first_index: header.first_index,
         claims_synced: header.before == Before::Synced,
-    });
+    };
+    if visit(batch).is_break() {
+        return Ok(end);
+    }
     let mut index = header.first_index;
     let mut at =
         offset.saturating_add(BATCH_HEADER_BYTES).saturating_add(u64::from(header.directory_bytes));
@@ -190,20 +218,24 @@ fn dump_batch(
             }
             row => control(row),
         };
-        visit(Item::Record(record));
+        if visit(Item::Record(record)).is_break() {
+            break;
+        }
     }
-    Ok(offset.saturating_add(u64::from(header.total_bytes)))
+    Ok(end)
 }
 
-fn entry(source: &Source, window: &mut Window, row: &EntryRow, index: u64, at: u64) -> Record {
+fn entry(source: &Source, window: &mut Window, row: &EntryRow, index: u64, offset: u64) -> Record {
     let bytes = u64::from(row.length);
-    let payload = match source.view(window, at, bytes) {
-        Ok(payload) if crc32fast::hash(payload) == row.checksum => Payload::Whole,
+    let payload = match source.view(window, offset, bytes) {
+        Ok(payload) if crc32fast::hash(payload) == row.checksum => {
+            Payload::Whole(Bytes::copy_from_slice(payload))
+        }
         Ok(_) => Payload::Damaged,
         Err(_) => Payload::Unreadable,
     };
     let position = Position { index, term: row.term };
-    Record::Entry { position, tag: row.tag, bytes, checksum: row.checksum, payload }
+    Record::Entry { position, tag: row.tag, offset, bytes, checksum: row.checksum, payload }
 }
 
 fn control(row: Row) -> Record {

@@ -1,18 +1,20 @@
 //! Looking at a log that nobody is using: what is there, whether it is whole, and every record.
 //!
-//! Nothing here writes. What opening a log would mend or remove is reported and left alone.
+//! Nothing here writes but [`Inspector::mend`], which is asked to. What opening a log would mend or
+//! remove is reported and left alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::disk::{Disk, Lock};
 use crate::entry::{Metadata, Position};
-use crate::error::OpenError;
-use crate::inventory::{Inventory, take_inventory};
-use crate::open::{all_runs, contradiction};
+use crate::error::{Failure, OpenError};
+use crate::inventory::{Inventory, settle_medium, take_inventory};
+use crate::open::{Examined, examine, put_in_order};
 use crate::options::LogId;
 use crate::survey::{Check, Content};
-use crate::verdict::{TornTail, reach_verdict};
-use crate::wal::take_lock;
+use crate::verdict::{TornTail, Verdict};
+use crate::wal::{Wal, remove_temporaries, take_lock};
 use crate::window::Window;
 
 /// A log that is looked at while nobody else has it.
@@ -53,6 +55,8 @@ pub enum Finding {
     LostPayload {
         /// The sequence of the segment.
         segment: u64,
+        /// Where the batch that holds the entry begins.
+        offset: u64,
         /// The entry.
         position: Position,
     },
@@ -63,6 +67,15 @@ pub enum Finding {
         /// Where they stand.
         offset: u64,
     },
+}
+
+/// What was put in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mended {
+    /// A last write that was cut short, and was removed.
+    pub torn: Option<TornTail>,
+    /// Links, seals and padding that were made again, by segment and offset.
+    pub places: Vec<(u64, u64)>,
 }
 
 /// A log at a glance, from the heads and the ends of its segments.
@@ -112,7 +125,14 @@ pub enum Role {
 
 impl Inspector {
     /// Takes the lock of a log's directory, so that what is seen stands still.
+    ///
+    /// A directory without a log is left as it is. Where nothing at all may be made, not even a
+    /// missing lock file, the disk must be a [`ReadOnlyDisk`](crate::ReadOnlyDisk).
     pub fn open(disk: Arc<dyn Disk>) -> Result<Inspector, OpenError> {
+        let exists = Wal::exists(&*disk);
+        if !exists.map_err(|error| Failure::new("list", disk.path(""), error))? {
+            return Err(OpenError::NoLog { path: disk.path("") });
+        }
         let lock =
             take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
         Ok(Inspector { disk, _lock: lock })
@@ -123,27 +143,33 @@ impl Inspector {
         inventory.ok_or_else(|| OpenError::NoLog { path: self.disk.path("") })
     }
 
+    pub(crate) fn examine(&self, check: Check, window: &mut Window) -> Result<Examined, OpenError> {
+        let examined = examine(&*self.disk, check, window)?;
+        examined.ok_or_else(|| OpenError::NoLog { path: self.disk.path("") })
+    }
+
+    /// Forgets what the operating system has cached of the log, so that what is looked at next is
+    /// what the medium has. Bytes that were never synced stay cached.
+    pub fn forget_cached(&self) -> Result<(), OpenError> {
+        for head in self.inventory(&mut Window::default())?.heads {
+            let forgotten = head.source.file.drop_cache();
+            forgotten
+                .map_err(|error| Failure::new("drop the cache of", &head.source.path, error))?;
+        }
+        Ok(())
+    }
+
     /// Reads everything that the log needs and says in what condition it is.
     ///
     /// Fails only if that cannot be said: no log, a newer format, a disk that does not answer.
     pub fn verify(&self, floor: Option<u64>) -> Result<Health, OpenError> {
-        let mut window = Window::default();
         let check = Check { verify_from: 0, floor };
-        let verdict = match reach_verdict(&*self.disk, check, &mut window) {
-            Ok(Some(verdict)) => verdict,
-            Ok(None) => return Err(OpenError::NoLog { path: self.disk.path("") }),
+        let verdict = match self.examine(check, &mut Window::default()) {
+            Ok(examined) => examined.verdict,
             Err(error @ OpenError::Corrupt { .. }) => return Ok(Health::Lost(error)),
             Err(error) => return Err(error),
         };
-        let lost = verdict.lost.iter().map(|(segment, position)| Finding::LostPayload {
-            segment: *segment,
-            position: *position,
-        });
-        let mends = verdict
-            .mends
-            .iter()
-            .map(|mend| Finding::Mendable { segment: mend.source.sequence, offset: mend.offset });
-        let findings: Vec<Finding> = lost.chain(mends).collect();
+        let findings = findings(&verdict);
         if !findings.is_empty() {
             return Ok(Health::Damaged(findings));
         }
@@ -153,16 +179,29 @@ impl Inspector {
         })
     }
 
+    /// Puts in order what opening the log would put in order, and nothing else: removes the torn
+    /// end, makes links, seals and padding again, and removes files that nothing needs.
+    ///
+    /// Lost payloads stay lost. A log with lost history is left alone and gives the error of
+    /// opening it.
+    pub fn mend(&self) -> Result<Mended, OpenError> {
+        let mut window = Window::default();
+        settle_medium(&*self.disk, 0, &mut window)?;
+        let verdict = self.examine(Check::default(), &mut window)?.verdict;
+        put_in_order(&*self.disk, &verdict)?;
+        remove_temporaries(&*self.disk)?;
+        let places = verdict.mends.iter().map(|mend| (mend.source.sequence, mend.offset)).collect();
+        Ok(Mended { torn: verdict.torn, places })
+    }
+
     /// The log at a glance. Reads full segments only by their ends; fails if history is lost.
     pub fn summarize(&self) -> Result<Summary, OpenError> {
         let mut window = Window::default();
         let check = Check { verify_from: u64::MAX, floor: None };
-        let no_log = || OpenError::NoLog { path: self.disk.path("") };
         let inventory = self.inventory(&mut window)?;
-        let verdict = reach_verdict(&*self.disk, check, &mut window)?.ok_or_else(no_log)?;
-        let newest = verdict.parts.last().ok_or_else(no_log)?;
-        let boundary = newest.boundary();
-        let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
+        let Examined { verdict, runs, .. } = self.examine(check, &mut window)?;
+        let newest = verdict.parts.last();
+        let boundary = newest.map(|newest| newest.boundary()).unwrap_or_default();
         let segments = inventory.heads.iter().map(|head| {
             let sequence = head.source.sequence;
             let part = verdict.parts.iter().find(|part| part.source.sequence == sequence);
@@ -188,4 +227,26 @@ impl Inspector {
             segments: segments.collect(),
         })
     }
+}
+
+/// Everything that is damaged in a log whose history is whole.
+fn findings(verdict: &Verdict) -> Vec<Finding> {
+    let mut offsets = BTreeMap::new();
+    for part in &verdict.parts {
+        let Content::Scanned(scan) = &part.content else { continue };
+        for batch in &scan.damaged {
+            let lost = batch.lost.iter().map(|lost| ((part.source.sequence, *lost), batch.offset));
+            offsets.extend(lost);
+        }
+    }
+    let lost = verdict.lost.iter().map(|(segment, position)| Finding::LostPayload {
+        segment: *segment,
+        offset: offsets.get(&(*segment, *position)).copied().unwrap_or_default(),
+        position: *position,
+    });
+    let mends = verdict
+        .mends
+        .iter()
+        .map(|mend| Finding::Mendable { segment: mend.source.sequence, offset: mend.offset });
+    lost.chain(mends).collect()
 }

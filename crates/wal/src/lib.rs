@@ -35,15 +35,18 @@
 //! Opening goes from `inventory` (what files are there) over `scan` (how far is one segment whole)
 //! and `survey` (which segments make up the log) to `verdict` (what is damage, what is torn) and
 //! `open`. `repair` and `scrub` deal with rot while the log runs; [`Inspector`] looks at a log that
-//! nobody uses, and can salvage one that does not open. All of it stands on [`disk`], which tests
-//! replace with `sim_disk`.
+//! nobody uses, puts it in order, and can back up and `salvage` one that does not open. All of it
+//! stands on [`disk`], which tests replace with `sim_disk`, and tools that must not touch anything
+//! with [`ReadOnlyDisk`].
 
 mod active;
 mod append;
+mod backup;
 mod batch;
 mod commit;
 mod committer;
 pub mod disk;
+mod draft;
 mod dump;
 mod entry;
 mod error;
@@ -52,6 +55,7 @@ mod inspect;
 mod inventory;
 mod open;
 mod options;
+mod read_only;
 mod reader;
 mod real_disk;
 mod record;
@@ -75,6 +79,7 @@ mod verdict;
 mod wal;
 mod window;
 
+pub use backup::{Backup, BackupError};
 pub use commit::{Flush, FlushDone};
 pub use committer::{Committer, Outcome};
 pub use disk::{Disk, File, Lock};
@@ -84,11 +89,12 @@ pub use error::{
     AppendError, CreateError, Damage, Failure, LostRange, OpenError, ReadError, RepairError,
     WalError,
 };
-pub use inspect::{Finding, Health, Inspector, Role, SegmentSummary, Summary};
+pub use inspect::{Finding, Health, Inspector, Mended, Role, SegmentSummary, Summary};
 pub use open::{Ending, Recovery};
 pub use options::{Fsync, LogId, Options, OptionsError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use read_only::ReadOnlyDisk;
 pub use real_disk::RealDisk;
-pub use salvage::Salvage;
+pub use salvage::{Plan, Salvage};
 pub use scrub::{Scrub, Scrubbed};
 pub use successor::{Job, JobDone};
 pub use survey::Check;

@@ -69,10 +69,8 @@ impl Wal {
         let lock = Arc::new(lock);
         let mut window = Window::default();
         settle_medium(&*disk, check.verify_from, &mut window)?;
-        let mut verdict = reach_verdict(&*disk, check, &mut window)?.ok_or_else(no_log)?;
-        let segments = build_segments(&verdict.parts);
-        check_coverage(&segments, &verdict)?;
-        let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
+        let examined = examine(&*disk, check, &mut window)?.ok_or_else(no_log)?;
+        let Examined { mut verdict, segments, runs } = examined;
         verdict.replace_spare(options.segment_bytes, disk.room().unwrap_or(0));
         put_in_order(&*disk, &verdict)?;
         remove_temporaries(&*disk)?;
@@ -80,6 +78,27 @@ impl Wal {
         wal.runs = runs;
         Ok((wal, recovery))
     }
+}
+
+/// A log that can be opened, before anything is put in order.
+pub(crate) struct Examined {
+    pub(crate) verdict: Verdict,
+    segments: Segments,
+    pub(crate) runs: TermRuns,
+}
+
+/// Reads a directory and judges whether it can be opened, without touching it. `None` if there is
+/// no segment at all.
+pub(crate) fn examine(
+    disk: &dyn Disk,
+    check: Check,
+    window: &mut Window,
+) -> Result<Option<Examined>, OpenError> {
+    let Some(verdict) = reach_verdict(disk, check, window)? else { return Ok(None) };
+    let segments = build_segments(&verdict.parts);
+    check_coverage(&segments, &verdict)?;
+    let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
+    Ok(Some(Examined { verdict, segments, runs }))
 }
 
 /// The reader's view of all parts.
@@ -131,7 +150,7 @@ fn check_coverage(segments: &Segments, verdict: &Verdict) -> Result<(), OpenErro
 }
 
 /// Parts that are whole, each in itself, and say different things about the same entries.
-pub(crate) fn contradiction(parts: &[Part]) -> OpenError {
+fn contradiction(parts: &[Part]) -> OpenError {
     let lost = crate::survey::unknown_loss(Position::default());
     match parts.first() {
         Some(part) => corrupt(&part.source, 0, Damage::Chain, lost),
@@ -139,8 +158,9 @@ pub(crate) fn contradiction(parts: &[Part]) -> OpenError {
     }
 }
 
-/// Writes what the verdict asks for. Doing it twice, or half and then again, changes nothing.
-fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), OpenError> {
+/// Writes what the verdict asks for, and nothing else. Doing it twice, or half and then again,
+/// changes nothing.
+pub(crate) fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), OpenError> {
     for wipe in &verdict.wipes {
         let source = &wipe.source;
         let failed = |operation, error| Failure::new(operation, &source.path, error);
@@ -255,7 +275,7 @@ fn unused(source: Source) -> Spare {
 
 /// The terms of all entries, put together from what each part holds. `None` if they contradict
 /// each other.
-pub(crate) fn all_runs(parts: &[Part]) -> Option<TermRuns> {
+fn all_runs(parts: &[Part]) -> Option<TermRuns> {
     let mut runs = TermRuns::default();
     for part in parts {
         match &part.content {

@@ -48,30 +48,35 @@ fn create_directories(path: &Path) -> io::Result<()> {
     fs::File::open(parent)?.sync_all()
 }
 
+/// The names of all files in a directory, sorted.
+pub(crate) fn file_names(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for item in fs::read_dir(path)? {
+        let item = item?;
+        if item.file_type()?.is_file()
+            && let Ok(name) = item.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for item in fs::read_dir(&self.path)? {
-            let item = item?;
-            if item.file_type()?.is_file()
-                && let Ok(name) = item.file_name().into_string()
-            {
-                names.push(name);
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
+        file_names(&self.path)
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
         let file = fs::OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(Box::new(RealFile { file }))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut options = fs::OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(self.path.join(name))?;
-        Ok(Box::new(RealFile { file }))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -129,8 +134,14 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile {
+pub(crate) struct RealFile {
     file: fs::File,
+}
+
+impl RealFile {
+    pub(crate) fn new(file: fs::File) -> RealFile {
+        RealFile { file }
+    }
 }
 
 impl File for RealFile {

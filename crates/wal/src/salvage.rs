@@ -4,15 +4,20 @@
 //! them. A replica must not go on as itself afterwards. Nothing is thrown away: every file that is
 //! given up or changed is first put aside under a name that no log looks at.
 
-use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::active::{Active, Spare};
+use crate::backup::copy;
 use crate::batch::Before;
-use crate::disk::{Disk, read_exact_at, uninterrupted, write_all_at};
+use crate::disk::{Disk, uninterrupted, write_all_at};
+use crate::draft::DraftDisk;
+use crate::dump::{Item, Payload, Record};
 use crate::entry::Position;
 use crate::error::{Damage, Failure, OpenError};
 use crate::inspect::Inspector;
-use crate::inventory::{Head, sequences};
+use crate::inventory::{Head, Inventory, sequences, take_inventory};
+use crate::open::examine;
 use crate::record::Boundary;
 use crate::scan::{Begin, Depth, Scan, Source, Stop, scan};
 use crate::segment::{
@@ -21,7 +26,6 @@ use crate::segment::{
 };
 use crate::staged::Staged;
 use crate::survey::Check;
-use crate::verdict::reach_verdict;
 use crate::window::Window;
 
 /// What was given up.
@@ -33,6 +37,36 @@ pub struct Salvage {
     pub last: Position,
     /// The files that were put aside.
     pub aside: Vec<String>,
+}
+
+/// What salvaging a log would come to.
+#[derive(Debug)]
+pub struct Plan {
+    /// Why the log does not open: where history was lost, and which entries with it.
+    pub damage: OpenError,
+    /// The position before the first entry that would be left.
+    pub start: Position,
+    /// The last entry that would be left.
+    pub last: Position,
+    /// Entries that can still be read and would be given up all the same, since they stand behind
+    /// something that is lost: the first and the last of each row of them.
+    pub given_up: Vec<(Position, Position)>,
+}
+
+/// Whether what is given up is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copies {
+    Made,
+    /// On a draft nothing is in danger.
+    NotNeeded,
+}
+
+/// Gives up parts of a log, round by round.
+#[derive(Debug)]
+struct Salvager {
+    disk: Arc<dyn Disk>,
+    copies: Copies,
+    aside: Vec<String>,
 }
 
 /// Whether a round of giving up has changed anything.
@@ -47,18 +81,86 @@ impl Inspector {
     ///
     /// A log that opens anyway is left alone. Fails with the error of opening if nothing can be
     /// saved; everything that was put aside by then is still there.
-    pub fn salvage(self) -> Result<Salvage, OpenError> {
-        let mut aside = Vec::new();
+    pub fn salvage(&self) -> Result<Salvage, OpenError> {
+        let disk = Arc::clone(&self.disk);
+        let mut salvager = Salvager { disk, copies: Copies::Made, aside: Vec::new() };
+        let (start, last) = salvager.run()?;
+        Ok(Salvage { start, last, aside: salvager.aside })
+    }
+
+    /// What [`salvage`](Inspector::salvage) would leave and give up, without doing it; `None` if
+    /// the log opens anyway. Fails as salvaging would.
+    pub fn plan_salvage(&self) -> Result<Option<Plan>, OpenError> {
+        let damage = match self.examine(Check::default(), &mut Window::default()) {
+            Ok(_) => return Ok(None),
+            Err(damage @ OpenError::Corrupt { .. }) => damage,
+            Err(error) => return Err(error),
+        };
+        let draft = DraftDisk::over(Arc::clone(&self.disk))
+            .map_err(|error| Failure::new("list", self.disk.path(""), error))?;
+        let mut salvager = Salvager { disk: draft, copies: Copies::NotNeeded, aside: Vec::new() };
+        let (start, last) = salvager.run()?;
+        let given_up = self.entries_outside(start, last)?;
+        Ok(Some(Plan { damage, start, last, given_up }))
+    }
+
+    /// The rows of whole entries that stand in the log above `last`, or at or below `start`
+    /// although the log says nowhere that they were dropped.
+    fn entries_outside(
+        &self,
+        start: Position,
+        last: Position,
+    ) -> Result<Vec<(Position, Position)>, OpenError> {
+        let mut rows: Vec<(Position, Position)> = Vec::new();
+        let mut dropped = 0;
+        self.dump(|item| {
+            match item {
+                Item::Record(Record::Link { start, .. } | Record::Prefix { start, .. }) => {
+                    dropped = dropped.max(start.index);
+                }
+                Item::Record(Record::Entry { position, payload: Payload::Whole(_), .. })
+                    if position.index <= start.index || position.index > last.index =>
+                {
+                    add_to_rows(&mut rows, position);
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        })?;
+        rows.retain(|(_, last)| last.index > dropped);
+        if let Some((first, _)) = rows.first_mut().filter(|(first, _)| first.index <= dropped) {
+            first.index = dropped.saturating_add(1);
+        }
+        Ok(rows)
+    }
+}
+
+/// Counts an entry in; one that was written again is counted once.
+fn add_to_rows(rows: &mut Vec<(Position, Position)>, position: Position) {
+    let index = position.index;
+    if let Some((_, last)) = rows
+        .iter_mut()
+        .find(|(first, last)| (first.index..=last.index.saturating_add(1)).contains(&index))
+    {
+        *last = (*last).max(position);
+    } else {
+        rows.push((position, position));
+    }
+}
+
+impl Salvager {
+    /// Goes on until the log opens, and returns what is left.
+    fn run(&mut self) -> Result<(Position, Position), OpenError> {
         let mut window = Window::default();
         // Each round gives up at least one file or the rest of one.
         let mut rounds = sequences(&*self.disk)?.len().saturating_mul(3).saturating_add(3);
         loop {
-            let check = Check { verify_from: 0, floor: None };
-            let error = match reach_verdict(&*self.disk, check, &mut window) {
-                Ok(Some(verdict)) => {
-                    let boundary = verdict.parts.last().map(|part| part.boundary());
-                    let Boundary { start, last, .. } = boundary.unwrap_or_default();
-                    return Ok(Salvage { start, last, aside });
+            let error = match examine(&*self.disk, Check::default(), &mut window) {
+                Ok(Some(examined)) => {
+                    let newest = examined.verdict.parts.last();
+                    let Boundary { start, last, .. } =
+                        newest.map(|part| part.boundary()).unwrap_or_default();
+                    return Ok((start, last));
                 }
                 Ok(None) => return Err(OpenError::NoLog { path: self.disk.path("") }),
                 Err(error) => error,
@@ -69,19 +171,23 @@ impl Inspector {
             let name = segment.rsplit('/').next().unwrap_or_default();
             let Some(sequence) = parse_segment_name(name) else { return Err(error) };
             rounds = rounds.saturating_sub(1);
-            let progress = self.give_up(sequence, *offset, *damage, &mut aside, &mut window)?;
+            let progress = self.give_up(sequence, *offset, *damage, &mut window)?;
             if rounds == 0 || matches!(progress, Progress::Nothing) {
                 return Err(error);
             }
         }
     }
 
+    fn inventory(&self, window: &mut Window) -> Result<Inventory, OpenError> {
+        let inventory = take_inventory(&*self.disk, window)?;
+        inventory.ok_or_else(|| OpenError::NoLog { path: self.disk.path("") })
+    }
+
     fn give_up(
-        &self,
+        &mut self,
         sequence: u64,
         offset: u64,
         damage: Damage,
-        aside: &mut Vec<String>,
         window: &mut Window,
     ) -> Result<Progress, OpenError> {
         let existing = sequences(&*self.disk)?;
@@ -89,20 +195,20 @@ impl Inspector {
         let is_useless = offset <= SEGMENT_HEADER_BYTES;
         if is_beginning && is_useless {
             if damage != Damage::Missing {
-                self.put_aside(sequence, aside)?;
+                self.put_aside(sequence)?;
             }
-            return self.raise_start(aside, window);
+            return self.raise_start(window);
         }
         for later in existing.iter().rev().filter(|later| **later > sequence) {
-            self.put_aside(*later, aside)?;
+            self.put_aside(*later)?;
         }
         if is_useless {
             if existing.contains(&sequence) {
-                self.put_aside(sequence, aside)?;
+                self.put_aside(sequence)?;
             }
             self.make_empty(sequence, window)?;
         } else {
-            self.copy_aside(sequence, aside)?;
+            self.copy_aside(sequence)?;
             self.zero_from(sequence, offset)?;
         }
         self.sync_directory()?;
@@ -110,11 +216,7 @@ impl Inspector {
     }
 
     /// Lets the log begin with the oldest of the newest segments that follow each other.
-    fn raise_start(
-        &self,
-        aside: &mut Vec<String>,
-        window: &mut Window,
-    ) -> Result<Progress, OpenError> {
+    fn raise_start(&mut self, window: &mut Window) -> Result<Progress, OpenError> {
         self.sync_directory()?;
         if sequences(&*self.disk)?.is_empty() {
             return Ok(Progress::Nothing);
@@ -130,7 +232,7 @@ impl Inspector {
             return Ok(Progress::Nothing);
         };
         if matches!(scanned.stop, Stop::Broken(_)) {
-            self.copy_aside(source.sequence, aside)?;
+            self.copy_aside(source.sequence)?;
             self.zero_from(source.sequence, scanned.end)?;
             return Ok(Progress::Made);
         }
@@ -168,24 +270,27 @@ impl Inspector {
         Ok(name(number))
     }
 
-    fn put_aside(&self, sequence: u64, aside: &mut Vec<String>) -> Result<(), Failure> {
+    fn put_aside(&mut self, sequence: u64) -> Result<(), Failure> {
         let name = segment_name(sequence);
         let target = self.free_name(sequence)?;
         self.disk
             .rename(&name, &target)
             .map_err(|error| Failure::new("put aside", self.disk.path(&name), error))?;
-        aside.push(self.disk.path(&target));
+        self.aside.push(self.disk.path(&target));
         Ok(())
     }
 
     /// Keeps a copy of a file that is about to be changed.
-    fn copy_aside(&self, sequence: u64, aside: &mut Vec<String>) -> Result<(), Failure> {
+    fn copy_aside(&mut self, sequence: u64) -> Result<(), Failure> {
+        if self.copies == Copies::NotNeeded {
+            return Ok(());
+        }
         let name = segment_name(sequence);
         let target = self.free_name(sequence)?;
-        let copied = copy(&*self.disk, &name, &target);
+        let copied = copy(&*self.disk, &name, &*self.disk, &target);
         copied.map_err(|error| Failure::new("copy", self.disk.path(&name), error))?;
         self.sync_directory()?;
-        aside.push(self.disk.path(&target));
+        self.aside.push(self.disk.path(&target));
         Ok(())
     }
 
@@ -256,23 +361,4 @@ fn go_on(log_id: crate::LogId, source: &Source, scanned: Scan, unused: &[Head]) 
         before: Before::Unsynced,
         is_closed: false,
     })
-}
-
-fn copy(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()> {
-    const PIECE_BYTES: u64 = 1024 * 1024;
-    let source = disk.open(from)?;
-    let target = disk.create(to)?;
-    let (length, mut offset) = (source.len()?, 0);
-    let mut piece = Vec::new();
-    while offset < length {
-        let bytes = PIECE_BYTES.min(length.saturating_sub(offset));
-        piece.resize(usize::try_from(bytes).map_err(io::Error::other)?, 0);
-        // What cannot be read any more is zeros in the copy.
-        if read_exact_at(&*source, &mut piece, offset).is_err() {
-            piece.fill(0);
-        }
-        write_all_at(&*target, &piece, offset)?;
-        offset = offset.saturating_add(bytes);
-    }
-    uninterrupted(|| target.sync_all())
 }

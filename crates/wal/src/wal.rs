@@ -24,7 +24,7 @@ use crate::successor::{Claim, Make, MakeError};
 use crate::tally::Tally;
 use crate::terms::TermRuns;
 
-const LOCK_NAME: &str = "LOCK";
+pub(crate) const LOCK_NAME: &str = "LOCK";
 
 /// A log with one owner, which writes and syncs on the caller's thread.
 ///

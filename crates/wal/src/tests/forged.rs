@@ -3,6 +3,7 @@
 //! a panic.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -241,7 +242,11 @@ proptest! {
         let _ = inspector.verify(floor);
         let _ = inspector.summarize();
         let mut seen = 0;
-        inspector.dump(|_| seen += 1).unwrap();
+        let count = |_| {
+            seen += 1;
+            ControlFlow::Continue(())
+        };
+        inspector.dump(count).unwrap();
         prop_assert!(seen > 0);
         drop(inspector);
         if let Ok((mut wal, _)) = Wal::open(medium.disk(), options.clone(), check) {

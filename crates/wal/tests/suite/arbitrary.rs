@@ -1,6 +1,8 @@
 //! Arbitrary bytes where a log should be: an answer every time, and never an entry that nobody
 //! wrote.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
 use wal::sim_disk::{OperationKind, SimDisk};
 use wal::{Check, Inspector, LogId, Wal};
@@ -87,7 +89,7 @@ proptest! {
         }
         let inspector = Inspector::open(sample.medium.disk()).unwrap();
         let _ = inspector.verify(None);
-        inspector.dump(|_| {}).unwrap();
+        inspector.dump(|_| ControlFlow::Continue(())).unwrap();
         drop(inspector);
         let check = Check { verify_from, floor: None };
         if let Ok((wal, _)) = sample.open(&sample.medium, check) {

@@ -1,14 +1,19 @@
 //! Looking at a stopped log, in every condition.
 
+use std::ops::ControlFlow;
+
 use wal::sim_disk::OperationKind;
 use wal::{Damage, Finding, Health, Inspector, Item, OpenError, Payload, Record, Role, Wal};
 
 use crate::harness::options;
 use crate::sample::Sample;
 
-fn entries_in(items: &[Item]) -> Vec<(u64, Payload)> {
+/// The indexes of all entries in a dump, and whether their payloads are whole.
+fn entries_in(items: &[Item]) -> Vec<(u64, bool)> {
     let entry = |item: &Item| match item {
-        Item::Record(Record::Entry { position, payload, .. }) => Some((position.index, *payload)),
+        Item::Record(Record::Entry { position, payload, .. }) => {
+            Some((position.index, matches!(payload, Payload::Whole(_))))
+        }
         _ => None,
     };
     items.iter().filter_map(entry).collect()
@@ -16,7 +21,11 @@ fn entries_in(items: &[Item]) -> Vec<(u64, Payload)> {
 
 fn dump(inspector: &Inspector) -> Vec<Item> {
     let mut items = Vec::new();
-    inspector.dump(|item| items.push(item)).unwrap();
+    let visit = |item| {
+        items.push(item);
+        ControlFlow::Continue(())
+    };
+    inspector.dump(visit).unwrap();
     items
 }
 
@@ -46,7 +55,8 @@ fn each_condition_has_its_own_answer_and_exit_code() {
     let Health::Damaged(findings) = &damaged else { panic!("{damaged:?}") };
     assert!(matches!(
         findings[..],
-        [Finding::LostPayload { segment: 1, position }] if position.index == 5
+        [Finding::LostPayload { segment: 1, position, offset }]
+            if position.index == 5 && (offset as usize) < payload
     ));
     assert_eq!(damaged.exit_code(), 10);
 
@@ -61,7 +71,7 @@ fn a_dump_shows_every_record_and_goes_on_behind_damage() {
     let inspector = Inspector::open(sample.medium.disk()).unwrap();
     let items = dump(&inspector);
     let written = entries_in(&items);
-    assert!(sample.model.entries.keys().all(|index| written.contains(&(*index, Payload::Whole))));
+    assert!(sample.model.entries.keys().all(|index| written.contains(&(*index, true))));
     assert!(items.iter().any(|item| matches!(item, Item::Record(Record::Truncate(_)))));
     assert!(items.iter().any(|item| matches!(item, Item::Record(Record::Prefix { .. }))));
     assert!(items.iter().any(|item| matches!(item, Item::Record(Record::Seal { .. }))));
@@ -75,10 +85,35 @@ fn a_dump_shows_every_record_and_goes_on_behind_damage() {
         let inspector = Inspector::open(medium.disk()).unwrap();
         let items = dump(&inspector);
         let broken = items.iter().any(|item| matches!(item, Item::Broken { .. }));
-        let payload = entries_in(&items).iter().any(|(_, payload)| *payload != Payload::Whole);
+        let payload = entries_in(&items).iter().any(|(_, is_whole)| !is_whole);
         assert!(broken || payload, "{file}");
         let last = sample.model.last().index;
-        assert!(entries_in(&items).contains(&(last, Payload::Whole)), "{file}: it went on");
+        assert!(entries_in(&items).contains(&(last, true)), "{file}: it went on");
+    }
+}
+
+#[test]
+fn a_dump_hands_over_what_was_written_and_stops_when_it_is_told_to() {
+    let sample = Sample::new();
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    let items = dump(&inspector);
+    for item in &items {
+        let Item::Record(Record::Entry { position, payload, bytes, .. }) = item else { continue };
+        let Payload::Whole(payload) = payload else { panic!("{position} is damaged") };
+        assert_eq!(payload.len() as u64, *bytes);
+        let held =
+            sample.model.entries.get(&position.index).filter(|held| held.term == position.term);
+        let dead = || sample.dead.iter().find(|dead| dead.position() == *position);
+        assert_eq!(payload, &held.or_else(dead).unwrap().payload);
+    }
+    for enough in 1..=items.len() {
+        let mut seen = 0;
+        let count = |_| {
+            seen += 1;
+            if seen == enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        inspector.dump(count).unwrap();
+        assert_eq!(seen, enough);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lost history: what is left opens again, and everything that was given up lies beside it.
 
-use wal::sim_disk::SimDisk;
+use wal::sim_disk::{OperationKind, SimDisk};
 use wal::{Append, Check, Damage, Entry, Inspector, OpenError, Position, Salvage};
 
 use crate::harness::observe;
@@ -8,6 +8,13 @@ use crate::sample::{SEGMENT_BYTES, Sample};
 
 fn salvage(medium: &SimDisk) -> Result<Salvage, OpenError> {
     Inspector::open(medium.disk()).unwrap().salvage()
+}
+
+/// How many operations have changed the medium.
+fn changes(medium: &SimDisk) -> u64 {
+    let kinds =
+        [OperationKind::Write, OperationKind::Create, OperationKind::Remove, OperationKind::Rename];
+    kinds.iter().map(|kind| medium.count(Some(*kind))).sum()
 }
 
 /// Whatever is left holds only entries that were written, and takes new ones.
@@ -43,13 +50,23 @@ fn whatever_bit_took_history_along_the_rest_opens_again() {
                 continue;
             }
             let story = format!("{file} byte {byte}");
-            match salvage(&medium) {
+            let inspector = Inspector::open(medium.disk()).unwrap();
+            let before = changes(&medium);
+            let plan = inspector.plan_salvage();
+            assert_eq!(changes(&medium), before, "{story}: a plan changed something");
+            match inspector.salvage() {
                 Ok(found) => {
+                    let plan = plan.unwrap().expect("it did not open");
+                    assert_eq!((plan.start, plan.last), (found.start, found.last), "{story}");
+                    drop(inspector);
                     assert!(!found.aside.is_empty(), "{story}: nothing was put aside");
                     check_what_is_left(&sample, &medium, &found, &story);
                     salvaged += 1;
                 }
-                Err(_) => hopeless += 1,
+                Err(_) => {
+                    assert!(plan.is_err(), "{story}: planned what cannot be done");
+                    hopeless += 1;
+                }
             }
         }
     }
@@ -110,10 +127,30 @@ fn damage_that_hides_a_dropped_prefix_leaves_the_newest_segments() {
 }
 
 #[test]
+fn a_plan_names_the_entries_behind_the_damage_that_would_go_with_it() {
+    let sample = Sample::new();
+    let files = sample.medium.files();
+    assert!(sample.medium.destroy(&files[1]));
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    let plan = inspector.plan_salvage().unwrap().expect("a segment is missing");
+    let OpenError::Corrupt { segment, damage: Damage::Missing, lost, .. } = &plan.damage else {
+        panic!("{}", plan.damage);
+    };
+    assert_eq!(segment, &files[1]);
+    assert_eq!(lost.after.index, plan.last.index);
+    let [(first, last)] = plan.given_up[..] else { panic!("{:?}", plan.given_up) };
+    assert_eq!(last, sample.model.last());
+    assert_eq!(Some(first.index - 1), lost.through, "what is not lost begins right behind");
+}
+
+#[test]
 fn a_log_that_opens_is_left_alone() {
     let sample = Sample::new();
     let before: Vec<_> =
         sample.medium.files().iter().map(|file| sample.medium.contents(file)).collect();
+    let inspector = Inspector::open(sample.medium.disk()).unwrap();
+    assert!(inspector.plan_salvage().unwrap().is_none());
+    drop(inspector);
     let found = salvage(&sample.medium).unwrap();
     assert_eq!(found.aside, Vec::<String>::new());
     assert_eq!((found.start, found.last), (sample.model.start, sample.model.last()));

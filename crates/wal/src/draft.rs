@@ -1,0 +1,233 @@
+//! A disk that keeps every change to itself, over one that is only read: whatever is to be done to
+//! a log can be tried on it first, to tell exactly what would come of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, File, Lock, read_exact_at};
+
+/// The unit in which changes are kept. Zeros take no memory.
+const PAGE_BYTES: u64 = 4096;
+
+/// A directory with changes that nobody else sees.
+#[derive(Debug)]
+pub(crate) struct DraftDisk {
+    base: Arc<dyn Disk>,
+    names: Mutex<BTreeMap<String, Name>>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug)]
+enum Name {
+    /// A file of the disk below, under the name that it has there, as long as nobody opened it.
+    Untouched(String),
+    Opened(Arc<Draft>),
+}
+
+/// A file and what was written to it.
+#[derive(Debug)]
+struct Draft {
+    base: Option<Box<dyn File>>,
+    changes: Mutex<Changes>,
+}
+
+#[derive(Debug)]
+struct Changes {
+    length: u64,
+    /// By page number; `None` is a page of zeros.
+    pages: BTreeMap<u64, Option<Vec<u8>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DraftDisk {
+    /// A draft that begins with what is there.
+    pub(crate) fn over(base: Arc<dyn Disk>) -> io::Result<Arc<DraftDisk>> {
+        let names = base.list()?.into_iter().map(|name| (name.clone(), Name::Untouched(name)));
+        let names = Mutex::new(names.collect());
+        Ok(Arc::new(DraftDisk { base, names }))
+    }
+}
+
+fn not_found() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+impl Disk for DraftDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(lock(&self.names).keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let mut names = lock(&self.names);
+        let entry = names.get_mut(name).ok_or_else(not_found)?;
+        let draft = match entry {
+            Name::Opened(draft) => Arc::clone(draft),
+            Name::Untouched(original) => {
+                let base = self.base.open(original)?;
+                let changes = Changes { length: base.len()?, pages: BTreeMap::new() };
+                Arc::new(Draft { base: Some(base), changes: Mutex::new(changes) })
+            }
+        };
+        *entry = Name::Opened(Arc::clone(&draft));
+        Ok(Box::new(DraftFile { draft }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let mut names = lock(&self.names);
+        if names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let changes = Changes { length: 0, pages: BTreeMap::new() };
+        let draft = Arc::new(Draft { base: None, changes: Mutex::new(changes) });
+        names.insert(name.to_owned(), Name::Opened(Arc::clone(&draft)));
+        Ok(Box::new(DraftFile { draft }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut names = lock(&self.names);
+        let moved = names.remove(from).ok_or_else(not_found)?;
+        names.insert(to.to_owned(), moved);
+        Ok(())
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        if lock(&self.names).contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        lock(&self.names).remove(name).map(drop).ok_or_else(not_found)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A draft has one owner, who holds the lock of the disk below.
+    fn lock(&self, _: &str) -> io::Result<Lock> {
+        Ok(Lock::new(()))
+    }
+
+    fn subdirectory(&self, _: &str) -> io::Result<Arc<dyn Disk>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn room(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.base.path(name)
+    }
+}
+
+#[derive(Debug)]
+struct DraftFile {
+    draft: Arc<Draft>,
+}
+
+/// The page that an offset is in, and where in it.
+fn place(offset: u64) -> (u64, usize) {
+    let within = usize::try_from(offset % PAGE_BYTES).unwrap_or_default();
+    (offset / PAGE_BYTES, within)
+}
+
+/// As much of a buffer as lies within one page from `within` on.
+fn in_page(length: usize, within: usize) -> usize {
+    let page = usize::try_from(PAGE_BYTES).unwrap_or(usize::MAX);
+    length.min(page.saturating_sub(within))
+}
+
+impl DraftFile {
+    /// A whole page as it was before a write to a part of it.
+    fn page(&self, changes: &Changes, number: u64) -> io::Result<Vec<u8>> {
+        let mut page = vec![0; usize::try_from(PAGE_BYTES).unwrap_or_default()];
+        match (changes.pages.get(&number), &self.draft.base) {
+            (Some(None), _) | (None, None) => {}
+            (Some(Some(changed)), _) => page.clone_from(changed),
+            (None, Some(base)) => {
+                let offset = number.saturating_mul(PAGE_BYTES);
+                let held = base.len()?.saturating_sub(offset).min(PAGE_BYTES);
+                let held = usize::try_from(held).unwrap_or_default();
+                if let Some(held) = page.get_mut(..held) {
+                    read_exact_at(&**base, held, offset)?;
+                }
+            }
+        }
+        Ok(page)
+    }
+}
+
+impl File for DraftFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let changes = lock(&self.draft.changes);
+        let left = changes.length.saturating_sub(offset);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let (number, within) = place(offset);
+        if let (Some(base), false) = (&self.draft.base, changes.pages.contains_key(&number)) {
+            // From the disk below in one piece, up to the next page that was changed.
+            let next = changes.pages.range(number..).next().map(|(next, _)| *next);
+            let until = next.map_or(u64::MAX, |next| next.saturating_mul(PAGE_BYTES));
+            let reach = until.saturating_sub(offset).min(length as u64);
+            let reach = usize::try_from(reach).unwrap_or_default();
+            let target = buffer.get_mut(..reach).unwrap_or_default();
+            return base.read_at(target, offset);
+        }
+        let length = in_page(length, within);
+        let target = buffer.get_mut(..length).unwrap_or_default();
+        match changes.pages.get(&number) {
+            Some(Some(page)) => {
+                let held = page.get(within..within.saturating_add(length)).unwrap_or_default();
+                target.copy_from_slice(held);
+            }
+            Some(None) | None => target.fill(0),
+        }
+        Ok(length)
+    }
+
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        let mut changes = lock(&self.draft.changes);
+        let (number, within) = place(offset);
+        let length = in_page(buffer.len(), within);
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let is_whole = length as u64 == PAGE_BYTES;
+        if is_whole && bytes.iter().all(|byte| *byte == 0) {
+            changes.pages.insert(number, None);
+        } else {
+            let mut page = if is_whole { bytes.to_vec() } else { self.page(&changes, number)? };
+            if let Some(target) = page.get_mut(within..within.saturating_add(length)) {
+                target.copy_from_slice(bytes);
+            }
+            changes.pages.insert(number, Some(page));
+        }
+        changes.length = changes.length.max(offset.saturating_add(length as u64));
+        Ok(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(lock(&self.draft.changes).length)
+    }
+
+    /// No file of a log is ever cut or extended.
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
