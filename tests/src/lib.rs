@@ -7,4 +7,5 @@
 
 pub mod cluster;
 pub mod load;
+pub mod model;
 pub mod tidy;
