@@ -129,9 +129,8 @@ impl Active {
             rows.push(Row::Truncate(keep));
         }
         let first_index = self.tally.boundary.last.index.saturating_add(1);
-        for entry in entries.clone() {
-            counted = counted.and(self.tally.entry(entry.term).map(|_| ()));
-        }
+        let terms = entries.clone().map(|entry| entry.term);
+        counted = counted.and(self.tally.entries(terms));
         let prefix = staged.prefix.map(|start| {
             let first_sequence = first_needed.max(self.tally.boundary.first_sequence);
             counted = counted.and(self.tally.prefix(start, first_sequence, self.sequence));

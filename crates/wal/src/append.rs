@@ -3,6 +3,8 @@
 //! Everything that can be refused is refused while staging, before a byte is written and before
 //! anything is changed. Once staged, an append is carried out or the log is poisoned.
 
+use std::collections::VecDeque;
+
 use crate::entry::{Append, Entry, Position, Ticket};
 use crate::error::{AppendError, WalError};
 use crate::staged::{Staged, bytes_max};
@@ -33,7 +35,8 @@ impl Wal {
         let Append { metadata, reset, truncate_after, entries } = append;
         let base = self.base_of(reset, truncate_after)?;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let result = self.check_entries(base, entries, &mut scratch).and_then(|payload_bytes| {
+        scratch.extend(entries);
+        let result = self.check_entries(base, &scratch).and_then(|payload_bytes| {
             let is_nothing = metadata.is_none() && reset.is_none() && base == self.last;
             if is_nothing && scratch.is_empty() {
                 return Ok(());
@@ -87,13 +90,8 @@ impl Wal {
         }
     }
 
-    /// Moves the entries into `scratch` if each follows the one before; returns their bytes.
-    fn check_entries(
-        &self,
-        base: Position,
-        entries: impl IntoIterator<Item = Entry>,
-        scratch: &mut Vec<Entry>,
-    ) -> Result<u64, AppendError> {
+    /// Sees to it that each entry follows the one before; returns the bytes of their payloads.
+    fn check_entries(&self, base: Position, entries: &[Entry]) -> Result<u64, AppendError> {
         let mut last = base;
         let mut payload_bytes = 0_u64;
         for entry in entries {
@@ -108,7 +106,6 @@ impl Wal {
             }
             payload_bytes = payload_bytes.saturating_add(bytes);
             last = position;
-            scratch.push(entry);
         }
         Ok(payload_bytes)
     }
@@ -176,9 +173,9 @@ impl Wal {
         }
         while self.recent.back().is_some_and(|newest| newest.index > keep.index) {
             let Some(cut) = self.recent.pop_back() else { break };
-            let bytes = cut.payload_bytes();
-            self.recent_bytes = self.recent_bytes.saturating_sub(bytes);
+            self.recent_bytes = self.recent_bytes.saturating_sub(cut.memory_bytes());
             if cut.index >= self.staged.first {
+                let bytes = cut.payload_bytes();
                 self.staged.payload_bytes = self.staged.payload_bytes.saturating_sub(bytes);
             }
         }
@@ -204,15 +201,19 @@ impl Wal {
     }
 
     fn stage_entries(&mut self, entries: &mut Vec<Entry>, payload_bytes: u64) {
-        for entry in entries.iter() {
-            let noted = self.runs.push(entry.position());
+        for run in entries.chunk_by(|one, next| one.term == next.term) {
+            let noted = run.first().and_then(|first| self.runs.push(first.position()));
             assert!(noted.is_some(), "a checked entry does not continue the terms of the log");
         }
-        if let Some(newest) = entries.last() {
-            self.last = newest.position();
-        }
-        self.recent.extend(entries.drain(..));
-        self.recent_bytes = self.recent_bytes.saturating_add(payload_bytes);
+        let Some(newest) = entries.last() else { return };
+        self.last = newest.position();
+        let overhead = (entries.len() as u64).saturating_mul(size_of::<Entry>() as u64);
+        let memory_bytes = payload_bytes.saturating_add(overhead);
+        // Two queues are joined by copying memory, and a vector becomes one and back for nothing.
+        let mut queue = VecDeque::from(std::mem::take(entries));
+        self.recent.append(&mut queue);
+        *entries = queue.into();
+        self.recent_bytes = self.recent_bytes.saturating_add(memory_bytes);
         self.staged.payload_bytes = self.staged.payload_bytes.saturating_add(payload_bytes);
     }
 
@@ -244,7 +245,7 @@ impl Wal {
         let is_gone = |oldest: &Entry| oldest.index <= through && oldest.index < first_staged;
         while self.recent.front().is_some_and(is_gone) {
             let Some(gone) = self.recent.pop_front() else { break };
-            self.recent_bytes = self.recent_bytes.saturating_sub(gone.payload_bytes());
+            self.recent_bytes = self.recent_bytes.saturating_sub(gone.memory_bytes());
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! in its row, so that one rotten payload takes no other along.
 
 use crate::entry::Entry;
-use crate::record::{EntryRow, Fields, Row, put_u32, put_u64};
+use crate::record::{ENTRY_ROW_BYTES, EntryRow, Fields, Row, put_u32, put_u64};
 use crate::segment::Seed;
 
 /// The width of a batch header.
@@ -132,15 +132,7 @@ pub(crate) fn encode_batch<'e>(
     for row in first {
         row.encode(buffer);
     }
-    for entry in entries.clone() {
-        let row = EntryRow {
-            tag: entry.tag,
-            length: entry.payload.len() as u32,
-            checksum: entry.checksum,
-            term: entry.term,
-        };
-        row.encode(buffer);
-    }
+    encode_entry_rows(buffer, entries.clone());
     for row in last {
         row.encode(buffer);
     }
@@ -169,6 +161,23 @@ pub(crate) fn encode_batch<'e>(
         rest.copy_from_slice(&header);
     }
     crc
+}
+
+/// Makes room for all rows at once, and fills it.
+fn encode_entry_rows<'e>(buffer: &mut Vec<u8>, entries: impl Iterator<Item = &'e Entry> + Clone) {
+    let begin = buffer.len();
+    let bytes = entries.clone().count().saturating_mul(ENTRY_ROW_BYTES as usize);
+    buffer.resize(begin.saturating_add(bytes), 0);
+    let (rows, _) = buffer.get_mut(begin..).unwrap_or_default().as_chunks_mut();
+    for (row, entry) in rows.iter_mut().zip(entries) {
+        *row = EntryRow {
+            tag: entry.tag,
+            length: entry.payload.len() as u32,
+            checksum: entry.checksum,
+            term: entry.term,
+        }
+        .to_bytes();
+    }
 }
 
 /// Appends a batch of one link, seal or close record, which hold no entries.
@@ -229,6 +238,6 @@ mod tests {
     fn the_size_of_a_batch_is_known_before_it_is_encoded() {
         let (_, buffer) = sample(64);
         let payloads = 3 * "payload 5".len() as u64;
-        assert_eq!(batch_bytes(3 * crate::record::ENTRY_ROW_BYTES, payloads), buffer.len() as u64);
+        assert_eq!(batch_bytes(3 * ENTRY_ROW_BYTES, payloads), buffer.len() as u64);
     }
 }

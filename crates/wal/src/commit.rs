@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::active::Active;
 use crate::batch::Before;
 use crate::disk::{File, Lock, uninterrupted, write_all_at};
-use crate::entry::{Position, Ticket};
+use crate::entry::{Entry, Position, Ticket};
 use crate::error::{Failure, WalError};
 use crate::index::Extents;
 use crate::options::Fsync;
@@ -280,15 +280,19 @@ impl Wal {
     /// Lets go of the oldest recent entries beyond what the options grant; those above `written`
     /// are in no segment yet.
     fn evict(&mut self, written: u64) {
-        while self.recent_bytes > self.options.cache_bytes {
-            let is_written =
-                |oldest: &crate::Entry| oldest.index <= written && oldest.index < self.staged.first;
-            if !self.recent.front().is_some_and(is_written) {
+        let staged = self.staged.first;
+        let is_written = |oldest: &&Entry| oldest.index <= written && oldest.index < staged;
+        let mut left = self.recent_bytes;
+        let mut count = 0;
+        for oldest in self.recent.iter().take_while(is_written) {
+            if left <= self.options.cache_bytes {
                 break;
             }
-            let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_bytes = self.recent_bytes.saturating_sub(oldest.payload_bytes());
+            left = left.saturating_sub(oldest.memory_bytes());
+            count += 1;
         }
+        self.recent.drain(..count);
+        self.recent_bytes = left;
     }
 
     /// Commits what is staged and ends the log with a record that says that nothing was in

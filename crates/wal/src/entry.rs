@@ -63,6 +63,11 @@ impl Entry {
     pub(crate) fn payload_bytes(&self) -> u64 {
         self.payload.len() as u64
     }
+
+    /// What it takes in memory: an empty payload is not free.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.payload_bytes().saturating_add(size_of::<Entry>() as u64)
+    }
 }
 
 /// A small opaque record of which only the newest counts: a vote, a term, a configuration number.

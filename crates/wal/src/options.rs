@@ -20,7 +20,8 @@ pub struct Options {
     pub record_bytes_max: u64,
     /// The most that one write covers, headers included.
     pub batch_bytes_max: u64,
-    /// How many bytes of recent payloads are kept in memory for reads.
+    /// How many bytes of memory recent entries may take, so that reads of them need no disk. A
+    /// large cache costs appends: each entry that it lets go has left the processor's own caches.
     pub cache_bytes: u64,
     /// Whether a commit waits for the medium.
     pub fsync: Fsync,
@@ -63,7 +64,7 @@ impl Options {
             segment_bytes,
             record_bytes_max: batch_bytes_max / 2,
             batch_bytes_max,
-            cache_bytes: segment_bytes.min(16 * 1024 * 1024),
+            cache_bytes: segment_bytes.min(2 * 1024 * 1024),
             fsync: Fsync::Always,
             log_id: None,
         }

@@ -176,7 +176,7 @@ pub(crate) struct EntryRow {
 }
 
 impl EntryRow {
-    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+    pub(crate) fn to_bytes(self) -> [u8; ENTRY_ROW_BYTES as usize] {
         let mut row = [0; ENTRY_ROW_BYTES as usize];
         let [kind, tag, rest @ ..] = &mut row;
         *kind = KIND_ENTRY;
@@ -186,7 +186,7 @@ impl EntryRow {
         let (checksum, term) = rest.split_at_mut(4);
         checksum.copy_from_slice(&self.checksum.to_le_bytes());
         term.copy_from_slice(&self.term.to_le_bytes());
-        bytes.extend_from_slice(&row);
+        row
     }
 }
 
@@ -194,7 +194,7 @@ impl Row {
     /// Appends the row. Everything but an entry carries its body inline, behind its length.
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
         let kind = match self {
-            Row::Entry(entry) => return entry.encode(bytes),
+            Row::Entry(entry) => return bytes.extend_from_slice(&entry.to_bytes()),
             Row::Link(_) => KIND_LINK,
             Row::Reset(_) => KIND_RESET,
             Row::Metadata(_) => KIND_METADATA,

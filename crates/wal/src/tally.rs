@@ -38,6 +38,21 @@ impl Tally {
         Some(position)
     }
 
+    /// Counts entries in, as [`entry`](Tally::entry) does, at the cost of their terms.
+    pub(crate) fn entries(&mut self, terms: impl Iterator<Item = u64>) -> Option<()> {
+        let mut counted = None;
+        for term in terms {
+            if counted == Some(term) {
+                let index = &mut self.boundary.last.index;
+                *index = index.checked_add(1)?;
+            } else {
+                self.entry(term)?;
+                counted = Some(term);
+            }
+        }
+        Some(())
+    }
+
     pub(crate) fn metadata(&mut self, metadata: Metadata) {
         self.boundary.metadata = Some(metadata);
     }

@@ -58,6 +58,7 @@ pub struct Wal {
     pub(crate) metadata: Option<Metadata>,
     pub(crate) runs: TermRuns,
     pub(crate) recent: VecDeque<Entry>,
+    /// The memory that `recent` takes.
     pub(crate) recent_bytes: u64,
     pub(crate) staged: Staged,
     pub(crate) ticket: Ticket,

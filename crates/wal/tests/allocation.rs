@@ -159,6 +159,22 @@ fn an_entry_costs_no_allocation_once_the_log_runs() {
 }
 
 #[test]
+fn entries_without_payload_take_no_more_memory_than_others() {
+    let mut options = Options::with_segment_bytes(64 * 1024 * 1024);
+    options.cache_bytes = 100_000;
+    let mut wal = Wal::create(Arc::new(SinkDisk::default()), options).unwrap();
+    let (_, largest) = allocations(|| {
+        for batch in 0..1_000 {
+            let entries = (1..=100).map(|at| Entry::new(batch * 100 + at, 1, 0, Bytes::new()));
+            wal.stage(Append { entries, metadata: None, reset: None, truncate_after: None })
+                .unwrap();
+            wal.commit().unwrap();
+        }
+    });
+    assert!(largest <= 400_000, "{largest} bytes at once for a cache of 100,000");
+}
+
+#[test]
 fn bytes_that_are_not_trusted_make_nobody_allocate() {
     let medium = SimDisk::new();
     let mut options = Options::with_segment_bytes(16 * 1024 * 1024);
