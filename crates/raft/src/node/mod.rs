@@ -25,6 +25,7 @@ mod log;
 mod membership;
 mod message;
 mod progress;
+mod propose;
 mod quorum;
 mod random;
 mod read;
@@ -35,7 +36,6 @@ mod status;
 mod types;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 pub use actions::{
     Actions, Append, Ballot, Ended, Event, Fetch, LeadershipChanged, ProposalOutcome, ReadEnded,
@@ -44,6 +44,7 @@ pub use actions::{
 pub use config::Config;
 pub use configuration::{Configuration, ConfigurationError, Intent, Learner, Lists, Voter};
 pub use message::{Envelope, Message};
+pub use propose::ProposeError;
 pub use quorum::{Outcome, Quorum, majority};
 pub use restore::{DurableState, RestoreError};
 pub use status::{FollowerStatus, RoleName, Status};
@@ -66,41 +67,6 @@ const TICKS_ALONE: u32 = 1;
 
 /// A follower's question for a read index that is older than this many heartbeats is lost.
 const READ_QUESTION_HEARTBEATS: u32 = 2;
-
-/// Why a batch of proposals was refused. Nothing of it entered the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// Only a leader takes proposals.
-    #[error("not the leader{}", .leader.map(|id| format!("; {id} is")).unwrap_or_default())]
-    NotLeader {
-        /// The leader of this term, as far as it is known.
-        leader: Option<NodeId>,
-    },
-    /// A command is larger than the log takes.
-    #[error("too large: a command has {bytes} bytes, at most {bytes_max} are taken")]
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// What the log takes.
-        bytes_max: u64,
-    },
-    /// The disk has no room for it.
-    #[error("no space: the batch takes {bytes} bytes, the disk has room for {room}")]
-    NoSpace {
-        /// What the batch takes.
-        bytes: u64,
-        /// What there is.
-        room: u64,
-    },
-    /// So much is waiting to be committed that this batch does not fit beside it.
-    #[error("overloaded: {bytes} bytes wait to be committed, {bytes_max} may")]
-    Overloaded {
-        /// What waits.
-        bytes: u64,
-        /// What may.
-        bytes_max: u64,
-    },
-}
 
 /// Why a read was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -279,60 +245,6 @@ impl Node {
         }
     }
 
-    /// Appends a batch of commands to the log, if this node leads. Each ends exactly once, in
-    /// [`Actions::ended`].
-    ///
-    /// # Errors
-    /// The whole batch was refused and nothing of it entered the log.
-    pub fn propose(&mut self, batch: Vec<Payload>) -> Result<Range<Index>, ProposeError> {
-        let known = self.known_leader().map(|leader| leader.id);
-        let Role::Leader(leader) = &mut self.role else {
-            return Err(ProposeError::NotLeader { leader: known });
-        };
-        let first = self.log.last().index.next();
-        let overhead = Entry::OVERHEAD_BYTES;
-        let bytes = batch.iter().map(|payload| payload.bytes.len() as u64 + overhead).sum::<u64>();
-        let bytes_max = self.config.command_bytes_max;
-        let largest = batch.iter().map(|payload| payload.bytes.len() as u64).max().unwrap_or(0);
-        if largest > bytes_max {
-            return Err(ProposeError::TooLarge { bytes: largest, bytes_max });
-        }
-        let bytes_max = self.config.uncommitted_bytes_max;
-        // A batch may pass the limit only alone, so that no batch is too large for ever.
-        if leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > bytes_max {
-            let bytes = leader.uncommitted_bytes;
-            return Err(ProposeError::Overloaded { bytes, bytes_max });
-        }
-        if bytes > self.room {
-            return Err(ProposeError::NoSpace { bytes, room: self.room });
-        }
-        if batch.is_empty() {
-            return Ok(first..first);
-        }
-        let end = Index(first.0 + batch.len() as u64);
-        self.room -= bytes;
-        leader.uncommitted_bytes += bytes;
-        leader.uncommitted.push_back((end.previous(), bytes));
-        for payload in batch {
-            self.append_own(EntryKind::Command, payload);
-        }
-        self.assert_invariants();
-        Ok(first..end)
-    }
-
-    /// The disk can take entries of so many bytes. Beyond that a leader refuses proposals and a
-    /// follower takes no entries, so that an append that was handed out never fails for want of
-    /// room.
-    pub fn set_room(&mut self, bytes: u64) {
-        self.room = bytes;
-    }
-
-    /// What the disk can take beyond what it was handed.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        self.room
-    }
-
     /// The append of this ticket is on the disk, for good. Appends complete in order.
     pub fn on_durable(&mut self, ticket: Ticket) {
         let released = self.durability.complete(ticket);
@@ -381,33 +293,6 @@ impl Node {
             reads: std::mem::take(&mut self.reads),
             events: std::mem::take(&mut self.events),
         }
-    }
-
-    /// Committed and durable entries that the state machine has not been given, one portion at a
-    /// time. Nothing that is not on the own disk is applied, committed or not.
-    fn take_apply(&mut self) -> Vec<Entry> {
-        let to = self.commit.min(self.durability.durable());
-        if self.applying != self.applied || self.applying >= to {
-            return Vec::new();
-        }
-        let (from, bytes_max) = (self.applying.next(), self.config.apply_bytes_max);
-        let mut entries = std::mem::take(&mut self.fetched);
-        if entries.first().is_none_or(|first| first.index != from) {
-            match self.log.slice(from, to, bytes_max) {
-                Some(slice) => entries = slice,
-                None if self.fetching.values().any(|purpose| *purpose == FetchPurpose::Apply) => {
-                    return Vec::new();
-                }
-                None => {
-                    let to = to.min(self.log.window_first().previous());
-                    let id = self.new_fetch(from, to, bytes_max);
-                    self.fetching.insert(id, FetchPurpose::Apply);
-                    return Vec::new();
-                }
-            }
-        }
-        self.applying = entries.last().map_or(self.applying, |last| last.index);
-        entries
     }
 
     fn new_fetch(&mut self, from: Index, to: Index, bytes_max: u64) -> FetchId {
