@@ -7,13 +7,15 @@
 //! ratios; docs/BENCHMARKS.md says how to read them. A comparison with other systems, which needs
 //! them as dependencies, is a workspace of its own in `peers/`.
 //!
-//! [`floor`] holds the floors, [`log`] the log put to the same work. [`measure`] takes turns and
+//! [`floor`] holds the floors, [`log`] the log put to the same work, [`nodes`] the protocol
+//! without anything around it. [`measure`] takes turns and
 //! takes medians, [`figure`] prints, [`place`] is the directory in which all of it happens.
 
 pub mod figure;
 pub mod floor;
 pub mod log;
 pub mod measure;
+pub mod nodes;
 pub mod place;
 
 /// What can go wrong in a bench: anything, and it ends the run.

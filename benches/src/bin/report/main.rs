@@ -1,5 +1,6 @@
 //! Prints how far each part is from its floor: the report. A section is a module of this program.
 
+mod raft;
 mod wal;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
+    /// The protocol: nodes alone.
+    Raft,
     /// The write-ahead log: synced and unsynced appends, scan, reopening.
     Wal,
 }
@@ -108,6 +111,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let sections = if arguments.sections.is_empty() { all } else { &arguments.sections };
     for section in sections {
         match section {
+            Section::Raft => raft::measure(&mut session)?,
             Section::Wal => wal::measure(&mut session)?,
         }
     }

@@ -1,0 +1,12 @@
+//! The section about the protocol.
+
+mod node;
+
+use benches::Result;
+
+use crate::Session;
+
+/// Measures everything about the protocol.
+pub(crate) fn measure(session: &mut Session) -> Result<()> {
+    node::measure(session)
+}
