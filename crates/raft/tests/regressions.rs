@@ -135,7 +135,7 @@ fn a_used_log_is_never_taken_for_the_leftover_of_a_founding() {
     let mut home =
         Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("it reads well");
     let error = home.found(charter(1), &options()).expect_err("there is a log");
-    assert!(matches!(error, HomeError::Damaged { .. }), "{error}");
+    assert!(matches!(error, HomeError::LostHistory { .. }), "{error}");
 }
 
 /// A driver that slept for a whole election timeout once gave the node only a heartbeat of it, so

@@ -9,12 +9,13 @@ use wal::{Disk, File};
 
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
 use super::log_store::{LogError, LogOptions, LogStore, Opened};
+use super::lost_history::lost_history;
 use crate::founding::Charter;
 use crate::node::{DurableState, Incarnation, Member, NodeId};
 
-const LOCK: &str = "LOCK";
+pub(super) const LOCK: &str = "LOCK";
 const CHARTER: &str = "founding";
-const LOG: &str = "log";
+pub(super) const LOG: &str = "log";
 
 /// Charters are small; a longer file is not one.
 const CHARTER_BYTES_MAX: u64 = 1 << 20;
@@ -62,15 +63,18 @@ pub enum HomeError {
         /// The cluster in the file.
         wanted: String,
     },
-    /// Who this server is cannot be read.
+    /// Who this server is cannot be read or written.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// Something that must be there is missing or unreadable.
+    Identity(IdentityError),
+    /// Something that a promise may rest on is gone: who this server is, what it agreed to, or a
+    /// part of its log. However far it caught up, it could still vote twice in one term, or deny
+    /// an entry that it acknowledged. So it is as if wiped, and comes back only as another member.
     #[error(
-        "{path}: {what}; what this server promised is not known, so it does not start; keep the \
-         directory as it is, the other servers go on without this one"
+        "{path}: {what}; what this server promised is not known, so it must neither vote nor \
+         acknowledge, and does not start: it has lost history, and comes back only as a new \
+         member with an empty directory"
     )]
-    Damaged {
+    LostHistory {
         /// The file or directory.
         path: String,
         /// What is wrong with it.
@@ -78,7 +82,35 @@ pub enum HomeError {
     },
     /// The log cannot be used.
     #[error(transparent)]
-    Log(#[from] LogError),
+    Log(LogError),
+}
+
+impl From<IdentityError> for HomeError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Damaged { path } => {
+                let what = "both copies of this server's identity are damaged".to_string();
+                HomeError::LostHistory { path, what }
+            }
+            error => HomeError::Identity(error),
+        }
+    }
+}
+
+impl From<LogError> for HomeError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Open(wal::OpenError::Corrupt { segment: path, offset, damage, lost }) => {
+                let what = format!("damaged at offset {offset}: {damage}; lost: {lost}");
+                HomeError::LostHistory { path, what }
+            }
+            LogError::Open(wal::OpenError::NoLog { path }) => {
+                let what = "there is an identity, but the log is gone".to_string();
+                HomeError::LostHistory { path, what }
+            }
+            error => HomeError::Log(error),
+        }
+    }
 }
 
 impl HomeError {
@@ -86,7 +118,7 @@ impl HomeError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            HomeError::Identity(IdentityError::Damaged { .. }) | HomeError::Damaged { .. } => true,
+            HomeError::LostHistory { .. } => true,
             HomeError::Log(error) => error.is_damage(),
             _ => false,
         }
@@ -120,33 +152,18 @@ impl Home {
             io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
             _ => HomeError::Io { path: disk.path(LOCK), source },
         })?;
-        let io = |source| HomeError::Io { path: disk.path(""), source };
-        let mut identity = if IdentityFile::exists(disk.as_ref()).map_err(io)? {
-            IdentityFile::open(disk.as_ref())?
-        } else {
-            let log = disk.subdirectory(LOG).map_err(io)?;
-            let has_charter = disk.list().map_err(io)?.iter().any(|name| name == CHARTER);
-            if has_charter || wal::Wal::exists(log.as_ref()).map_err(io)? {
-                let what = "there is a log but no identity file".to_string();
-                return Err(HomeError::Damaged { path: disk.path(""), what });
-            }
-            IdentityFile::create(disk.as_ref(), Member { id, incarnation: draw() })?
+        let log = disk.subdirectory(LOG);
+        let log = log.map_err(|source| HomeError::Io { path: disk.path(LOG), source })?;
+        refuse_if_noted(disk.as_ref(), Some(log.as_ref()))?;
+        let mut identity = match find_identity(disk.as_ref(), Some(log.as_ref()))? {
+            Some(identity) => identity,
+            None => IdentityFile::create(disk.as_ref(), Member { id, incarnation: draw() })?,
         };
         let found = identity.identity().member.id;
         if found != id {
             return Err(HomeError::OtherServer { path: disk.path(""), found, wanted: id });
         }
-        let charter = match identity.identity().stage {
-            Stage::Drawn => None,
-            Stage::Agreed(cluster) | Stage::Founded(cluster) => {
-                let charter = read_charter(disk.as_ref())?;
-                if charter.cluster_id() != cluster {
-                    let what = "it is not what this server agreed to".to_string();
-                    return Err(HomeError::Damaged { path: disk.path(CHARTER), what });
-                }
-                Some(charter)
-            }
-        };
+        let charter = find_charter(disk.as_ref(), identity.identity().stage)?;
         if let Some(charter) = charter.as_ref().filter(|charter| charter.name != name) {
             let (found, wanted) = (charter.name.clone(), name.to_string());
             return Err(HomeError::OtherCluster { path: disk.path(""), found, wanted });
@@ -225,7 +242,7 @@ impl Home {
             wal::Wal::open(Arc::clone(log), options.wal.clone(), check).map_err(LogError::from)?;
         if wal.last().index > 1 || wal.last().term > 1 {
             let what = "there is a log, but the identity file says that none was made".to_string();
-            return Err(HomeError::Damaged { path, what });
+            return Err(HomeError::LostHistory { path, what });
         }
         Ok(())
     }
@@ -266,9 +283,53 @@ impl Home {
     }
 }
 
+/// A directory whose log was made to open again without what it lost looks whole, but for a note.
+pub(super) fn refuse_if_noted(disk: &dyn Disk, log: Option<&dyn Disk>) -> Result<(), HomeError> {
+    for disk in [Some(disk), log].into_iter().flatten() {
+        let path = disk.path("");
+        let note =
+            lost_history(disk).map_err(|source| HomeError::Io { path: path.clone(), source })?;
+        if let Some(account) = note {
+            let what = format!("a part of its log was given up ({})", account.trim_end());
+            return Err(HomeError::LostHistory { path, what });
+        }
+    }
+    Ok(())
+}
+
+/// Who the server is whose directory this is; `None` if nothing in it says that it is anybody's.
+pub(super) fn find_identity(
+    disk: &dyn Disk,
+    log: Option<&dyn Disk>,
+) -> Result<Option<IdentityFile>, HomeError> {
+    let io = |source| HomeError::Io { path: disk.path(""), source };
+    if IdentityFile::exists(disk).map_err(io)? {
+        return Ok(Some(IdentityFile::open(disk)?));
+    }
+    let has_charter = disk.list().map_err(io)?.iter().any(|name| name == CHARTER);
+    let has_log = log.map_or(Ok(false), wal::Wal::exists).map_err(io)?;
+    if has_charter || has_log {
+        let what = "there is a log but no identity file".to_string();
+        return Err(HomeError::LostHistory { path: disk.path(""), what });
+    }
+    Ok(None)
+}
+
+/// What a server agreed to, which must be what its identity says that it agreed to.
+pub(super) fn find_charter(disk: &dyn Disk, stage: Stage) -> Result<Option<Charter>, HomeError> {
+    let (Stage::Agreed(cluster) | Stage::Founded(cluster)) = stage else { return Ok(None) };
+    let charter = read_charter(disk)?;
+    if charter.cluster_id() != cluster {
+        let what = "it is not what this server agreed to".to_string();
+        return Err(HomeError::LostHistory { path: disk.path(CHARTER), what });
+    }
+    Ok(Some(charter))
+}
+
 fn read_charter(disk: &dyn Disk) -> Result<Charter, HomeError> {
     let path = disk.path(CHARTER);
-    let damaged = |what: &str| HomeError::Damaged { path: path.clone(), what: what.to_string() };
+    let damaged =
+        |what: &str| HomeError::LostHistory { path: path.clone(), what: what.to_string() };
     let file = disk.open(CHARTER).map_err(|error| damaged(&error.to_string()))?;
     let read = |file: &dyn File| -> io::Result<Vec<u8>> {
         let length = file.len()?.min(CHARTER_BYTES_MAX);

@@ -64,10 +64,7 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// Both copies are unreadable.
-    #[error(
-        "{path}: both copies of this server's identity are damaged, so nobody knows what it \
-         promised; keep the directory as it is, the other servers go on without this one"
-    )]
+    #[error("{path}: both copies of this server's identity are damaged")]
     Damaged {
         /// The file.
         path: String,

@@ -377,7 +377,11 @@ fn encode_hard_state(state: HardState) -> Result<wal::Metadata, LogError> {
     wal::Metadata::new(&bytes).map_err(|error| LogError::Meaning(error.to_string()))
 }
 
-fn decode_hard_state(bytes: &[u8]) -> Result<HardState, LogError> {
+/// The term and vote that a log's metadata stands for.
+///
+/// # Errors
+/// It is not what a server writes.
+pub fn decode_hard_state(bytes: &[u8]) -> Result<HardState, LogError> {
     let decoded = || -> Option<HardState> {
         let (&version, rest) = bytes.split_first()?;
         let (term, rest) = rest.split_first_chunk::<8>()?;
@@ -408,13 +412,20 @@ fn to_wal(entry: Entry) -> wal::Entry {
     wal::Entry { index: entry.index.0, term: entry.term.0, tag, payload, checksum }
 }
 
+/// What an entry with this tag is for; `None` if no server writes such a tag.
+#[must_use]
+pub fn entry_kind(tag: u8) -> Option<EntryKind> {
+    match tag {
+        0 => Some(EntryKind::Empty),
+        1 => Some(EntryKind::Command),
+        2 => Some(EntryKind::Configuration),
+        _ => None,
+    }
+}
+
 fn from_wal(entry: wal::Entry) -> Result<Entry, LogError> {
-    let kind = match entry.tag {
-        0 => EntryKind::Empty,
-        1 => EntryKind::Command,
-        2 => EntryKind::Configuration,
-        tag => return Err(LogError::Meaning(format!("entry {} has kind {tag}", entry.index))),
-    };
+    let unknown = || LogError::Meaning(format!("entry {} has kind {}", entry.index, entry.tag));
+    let kind = entry_kind(entry.tag).ok_or_else(unknown)?;
     let payload = Payload { bytes: entry.payload, checksum: entry.checksum };
     Ok(Entry { index: Index(entry.index), term: Term(entry.term), kind, payload })
 }

@@ -8,12 +8,21 @@
 //! identity    two sectors: name, incarnation, boot, how far founding has come
 //! founding    the pairs that this server agreed to found its cluster with
 //! log/        the write-ahead log
+//! lost-history    only after a lossy repair: the server must not start with what is left
 //! ```
+//!
+//! [`Survey`] looks at all of it without touching anything.
 
 mod home;
 mod identity;
 mod log_store;
+mod lost_history;
+mod survey;
 
 pub use home::{Home, HomeError};
 pub use identity::{Identity, IdentityError, Stage};
-pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail};
+pub use log_store::{
+    LogError, LogOptions, LogStore, Opened, Successors, TornTail, decode_hard_state, entry_kind,
+};
+pub use lost_history::{lost_history, note_lost_history};
+pub use survey::Survey;

@@ -1,0 +1,104 @@
+//! A note in a server's directory that says that its log has forgotten things: left when a damaged
+//! log is made to open again without the part that cannot be accounted for. The log itself looks
+//! whole afterwards, so nothing else would keep the server from voting twice.
+//!
+//! ```text
+//! lost-history    text: a line with the version, then what was given up, for people
+//! ```
+//!
+//! That the file is there is all that counts; one that rotted says the same.
+
+use std::io;
+
+use wal::Disk;
+
+/// The file's name, in the server's directory or in that of its log.
+const NAME: &str = "lost-history";
+const FIRST_LINE: &str = "lost history, version 1\n";
+
+/// No account is read beyond this.
+const NOTE_BYTES_MAX: u64 = 64 << 10;
+
+/// Notes in a directory, durably, that the log in it has lost history. Every later start of the
+/// server refuses. An earlier note stays, above the new account.
+///
+/// To be called *before* the log is changed.
+///
+/// # Errors
+/// The disk failed.
+pub fn note_lost_history(disk: &dyn Disk, account: &str) -> io::Result<()> {
+    let earlier = lost_history(disk)?.unwrap_or_default();
+    let text = format!("{FIRST_LINE}{earlier}{}\n", account.trim_end());
+    let unfinished = format!("{NAME}.new");
+    if disk.list()?.contains(&unfinished) {
+        disk.remove(&unfinished)?;
+    }
+    let file = disk.create(&unfinished)?;
+    wal::disk::write_all_at(file.as_ref(), text.as_bytes(), 0)?;
+    file.sync_all()?;
+    disk.rename(&unfinished, NAME)?;
+    disk.sync()
+}
+
+/// What the note in a directory says, if there is one.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn lost_history(disk: &dyn Disk) -> io::Result<Option<String>> {
+    if !disk.list()?.iter().any(|name| name == NAME) {
+        return Ok(None);
+    }
+    let read = || -> io::Result<String> {
+        let file = disk.open(NAME)?;
+        let length = file.len()?.min(NOTE_BYTES_MAX);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        wal::disk::read_exact_at(file.as_ref(), &mut bytes, 0)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_else(|error| format!("{error}\n"));
+    Ok(Some(text.strip_prefix(FIRST_LINE).unwrap_or(&text).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wal::sim_disk::SimDisk;
+
+    #[test]
+    fn a_note_survives_a_power_cut_in_these_very_bytes() {
+        let medium = SimDisk::new();
+        assert_eq!(lost_history(medium.disk().as_ref()).unwrap(), None);
+        note_lost_history(medium.disk().as_ref(), "entries 4..=7 were given up").unwrap();
+        medium.crash(1);
+        assert_eq!(
+            medium.contents(NAME).unwrap(),
+            b"lost history, version 1\nentries 4..=7 were given up\n"
+        );
+    }
+
+    #[test]
+    fn a_second_note_keeps_the_first() {
+        let medium = SimDisk::new();
+        for account in ["first", "second\n"] {
+            note_lost_history(medium.disk().as_ref(), account).unwrap();
+        }
+        let text = lost_history(medium.disk().as_ref()).unwrap();
+        assert_eq!(text.as_deref(), Some("first\nsecond\n"));
+    }
+
+    #[test]
+    fn a_note_that_rotted_is_one_all_the_same() {
+        for rotten in [&b""[..], b"\xff\xfe", &[b'x'; 100_000]] {
+            let medium = SimDisk::new();
+            let disk = medium.disk();
+            let file = disk.create(NAME).unwrap();
+            wal::disk::write_all_at(file.as_ref(), rotten, 0).unwrap();
+            let text = lost_history(disk.as_ref()).unwrap().expect("it is there");
+            assert!(text.len() as u64 <= 2 * NOTE_BYTES_MAX);
+        }
+        let medium = SimDisk::new();
+        note_lost_history(medium.disk().as_ref(), "gone").unwrap();
+        medium.spoil_sector(NAME, 0);
+        assert!(lost_history(medium.disk().as_ref()).unwrap().is_some());
+    }
+}

@@ -1,0 +1,84 @@
+//! Looking at the directory of a server that does not run: whose it is, what it agreed to, and
+//! whether a start would find what it needs.
+
+use std::io;
+use std::sync::Arc;
+
+use wal::{Disk, Lock};
+
+use super::home::{HomeError, LOCK, LOG, find_charter, find_identity, refuse_if_noted};
+use super::identity::{Identity, Stage};
+use crate::founding::Charter;
+
+/// What a directory says without its log's contents. Nobody can start a server on it meanwhile.
+///
+/// Nothing is written: on a [`wal::ReadOnlyDisk`] not even a missing lock file is made.
+#[derive(Debug)]
+pub struct Survey {
+    /// Who the server is, as far as that can be read.
+    pub identity: Option<Identity>,
+    /// One of the two copies of the identity is damaged. The next start writes it again.
+    pub is_identity_damaged: bool,
+    /// What the server agreed to found its cluster with, as far as that can be read.
+    pub charter: Option<Charter>,
+    /// Why a start would refuse, log apart: each of them is [`HomeError::LostHistory`].
+    pub lost: Vec<HomeError>,
+    /// The directory of the log, if there is one with a log in it.
+    pub log: Option<Arc<dyn Disk>>,
+    _lock: Lock,
+}
+
+impl Survey {
+    /// Looks at a directory; `None` if it is not a server's.
+    ///
+    /// # Errors
+    /// A server runs on it, a newer program wrote it, or the disk failed.
+    pub fn take(disk: &dyn Disk) -> Result<Option<Self>, HomeError> {
+        let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
+            _ => HomeError::Io { path: disk.path(LOCK), source },
+        })?;
+        let log = match disk.subdirectory(LOG) {
+            Ok(log) => Some(log),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(HomeError::Io { path: disk.path(LOG), source }),
+        };
+        let mut survey = Self {
+            identity: None,
+            is_identity_damaged: false,
+            charter: None,
+            lost: Vec::new(),
+            log: None,
+            _lock: lock,
+        };
+        survey.note(refuse_if_noted(disk, log.as_deref()))?;
+        if let Some(Some(file)) = survey.note(find_identity(disk, log.as_deref()))? {
+            survey.is_identity_damaged = file.was_mended();
+            let stage = file.identity().stage;
+            survey.identity = Some(file.identity().clone());
+            survey.charter = survey.note(find_charter(disk, stage))?.flatten();
+        }
+        let io = |source| HomeError::Io { path: disk.path(LOG), source };
+        let has_log = log.as_deref().map_or(Ok(false), wal::Wal::exists).map_err(io)?;
+        survey.log = log.filter(|_| has_log);
+        let stage = survey.identity.as_ref().map(|identity| identity.stage);
+        if let (Some(Stage::Founded(_)), None) = (stage, &survey.log) {
+            let what = "there is an identity, but the log is gone".to_string();
+            survey.lost.push(HomeError::LostHistory { path: disk.path(LOG), what });
+        }
+        let is_nobodys = survey.identity.is_none() && survey.lost.is_empty();
+        Ok((!is_nobodys).then_some(survey))
+    }
+
+    /// Notes that history is lost, and goes on; any other error ends the survey.
+    fn note<T>(&mut self, found: Result<T, HomeError>) -> Result<Option<T>, HomeError> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(lost @ HomeError::LostHistory { .. }) => {
+                self.lost.push(lost);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
