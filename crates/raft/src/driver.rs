@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::node::{Envelope, Event, Payload, ReadId};
+use crate::node::{Envelope, Event, Member, Payload, ReadId, Term};
 use crate::replica::{Completion, Fatal, Replica, Token, Transport, Work};
 use crate::state_machine::StateMachine;
 
@@ -17,6 +17,9 @@ pub enum Input {
     Propose(Token, Payload),
     /// A read to confirm.
     Read(ReadId),
+    /// The process that led this term as this member is known to be gone; see
+    /// [`Node::on_disconnected`](crate::node::Node::on_disconnected).
+    LeaderGone(Member, Term),
 }
 
 /// A replica and the time it lives in. Times are distances from any fixed moment, on a clock that
@@ -60,6 +63,7 @@ impl<M: StateMachine> Driver<M> {
                 Input::Message(envelope) => self.replica.step(envelope),
                 Input::Propose(token, command) => self.replica.propose(token, command),
                 Input::Read(id) => self.replica.read(id),
+                Input::LeaderGone(leader, term) => self.replica.on_disconnected(leader, term),
             }
         }
         let mut work = self.replica.advance(transport)?;

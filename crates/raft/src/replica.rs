@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::node::{
     Actions, Config, DurableState, Ended, Entry, EntryKind, Envelope, Event, Fetch, FetchId, Index,
-    LeadershipChanged, Node, Payload, ProposalOutcome, ProposeError, ReadError, ReadId,
-    RestoreError, Status,
+    LeadershipChanged, Member, Node, Payload, ProposalOutcome, ProposeError, ReadError, ReadId,
+    RestoreError, Status, Term,
 };
 use crate::state_machine::{StateMachine, Undecodable};
 use crate::storage::{LogError, LogStore};
@@ -118,6 +118,11 @@ impl<M: StateMachine> Replica<M> {
     /// A message came.
     pub fn step(&mut self, envelope: Envelope) {
         self.node.step(envelope);
+    }
+
+    /// The process that led `term` as `leader` is known to be gone; see [`Node::on_disconnected`].
+    pub fn on_disconnected(&mut self, leader: Member, term: Term) {
+        self.node.on_disconnected(leader, term);
     }
 
     /// Asks for a command to be replicated. All that come before the next

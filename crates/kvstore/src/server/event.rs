@@ -181,6 +181,7 @@ fn raft_name(event: &node::Event) -> &'static str {
         node::Event::VoteReceived { .. } => "answer",
         node::Event::BecameLeader { .. } => "leader",
         node::Event::BecameFollower { .. } => "follower",
+        node::Event::LeaderGone { .. } => "leader-gone",
         node::Event::SteppedDown { .. } => "steps-down",
         node::Event::FollowerLags { .. } => "lags",
         node::Event::FollowerCaughtUp { .. } => "caught-up",
@@ -226,6 +227,9 @@ fn raft_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Field)
             ("leader", leader.map(|id| id.to_string()).unwrap_or_default().into()),
             ("election_timeout_ms", time(*timeout_ticks)),
         ],
+        node::Event::LeaderGone { leader, term } => {
+            vec![("leader", (*leader).into()), ("term", term.0.into())]
+        }
         node::Event::SteppedDown { term, reason } => {
             vec![("term", term.0.into()), ("reason", StepDownReason(*reason).to_string().into())]
         }
@@ -325,6 +329,10 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
             }
             write!(f, "election timeout {} ms", ms(*timeout_ticks))
         }
+        node::Event::LeaderGone { leader, term } => write!(
+            f,
+            "leader gone term {term}   {leader} closed its connection and is not there any more"
+        ),
         node::Event::SteppedDown { term, reason } => {
             write!(f, "steps down  term {term}   {}", StepDownReason(*reason))
         }

@@ -174,6 +174,14 @@ pub enum Event {
         /// How long it will wait to hear from a leader, in ticks.
         timeout_ticks: u32,
     },
+    /// The leader's process is gone for certain: its connection was closed and nobody answers, or
+    /// another start of it does.
+    LeaderGone {
+        /// The leader.
+        leader: NodeId,
+        /// The term that it led.
+        term: Term,
+    },
     /// It led and does so no more.
     SteppedDown {
         /// Its term now.

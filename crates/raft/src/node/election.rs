@@ -28,7 +28,7 @@ impl Node {
         let alone = self.membership.current().quorum().has(|voter| voter.member == me);
         let (low, high) = (self.config.election_ticks_min, self.config.election_ticks_max);
         let timeout = if alone { TICKS_ALONE } else { self.random.between(low, high) };
-        ElectionTimer { elapsed: 0, timeout }
+        ElectionTimer { elapsed: 0, timeout, haste: 0 }
     }
 
     /// The leader that this server hears from, if any: itself, or one that was heard within the
@@ -60,7 +60,7 @@ impl Node {
         };
         self.leave_role(None);
         let campaign = self.hard_state.term.next();
-        let timer = self.new_timer();
+        let timer = self.next_timer();
         let votes = BTreeMap::from([(me, true)]);
         self.role = Role::PreCandidate(Campaign { term: campaign, votes, silent_ticks, timer });
         let asked = self.ask_voters(&Message::PreVoteRequest { campaign, last: self.log.last() });
@@ -80,7 +80,7 @@ impl Node {
         let term = self.hard_state.term.next();
         self.hard_state.term = term;
         self.hard_state.vote = Some(me);
-        let timer = self.new_timer();
+        let timer = self.next_timer();
         let votes = BTreeMap::new();
         self.role = Role::Candidate(Campaign { term, votes, silent_ticks, timer });
         let asked = self.ask_voters(&Message::VoteRequest { last: self.log.last() });
@@ -269,7 +269,7 @@ impl Node {
 
     /// Follows `leader` (or waits for one) in the current term, with a fresh election timeout.
     pub(super) fn follow(&mut self, leader: Option<Member>) {
-        let timer = self.new_timer();
+        let timer = if leader.is_some() { self.new_timer() } else { self.next_timer() };
         let same = matches!(&self.role, Role::Follower(follower) if follower.leader == leader);
         if let (true, Role::Follower(follower)) = (same, &mut self.role) {
             follower.timer = timer;
@@ -277,6 +277,12 @@ impl Node {
         }
         self.leave_role(None);
         self.become_follower(leader, timer);
+    }
+
+    /// Follows nobody in the current term, which it may still be told to do again.
+    pub(super) fn forget_leader(&mut self, timer: ElectionTimer) {
+        self.leave_role(None);
+        self.become_follower(None, timer);
     }
 
     fn become_follower(&mut self, leader: Option<Member>, timer: ElectionTimer) {

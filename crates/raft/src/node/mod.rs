@@ -9,7 +9,7 @@
 //!
 //! Read `types`, `message` and `role` first, then `election`, `replication` and `read`, which are
 //! the three parts of the protocol; `durability` and `progress` hold the two bookkeepings that
-//! they lean on.
+//! they lean on. `recovery` is what makes elections quick where the old leader is known to be gone.
 //!
 //! Architecture invariant: nothing here touches a thread, a clock, a file, a socket, a global
 //! source of chance, or the order of a hash map.
@@ -29,6 +29,7 @@ mod propose;
 mod quorum;
 mod random;
 mod read;
+mod recovery;
 mod replication;
 mod restore;
 mod role;

@@ -72,7 +72,7 @@ impl Node {
             verified: Index(0),
             lagging_to: None,
             round_echoed: 0,
-            timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE },
+            timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE, haste: 0 },
             reads: FollowerReads::default(),
         };
         let mut node = Self {

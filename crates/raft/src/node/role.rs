@@ -64,12 +64,16 @@ pub(super) struct ElectionTimer {
     pub(super) elapsed: u32,
     /// Drawn anew for every wait, so that two servers rarely campaign at once (3.4).
     pub(super) timeout: u32,
+    /// For so many more ticks attempts follow each other quickly, since the leader is known to be
+    /// gone. Only a leader that is heard ends it sooner.
+    pub(super) haste: u32,
 }
 
 impl ElectionTimer {
     /// One tick; true when the timeout is over.
     pub(super) fn tick(&mut self) -> bool {
         self.elapsed = self.elapsed.saturating_add(1);
+        self.haste = self.haste.saturating_sub(1);
         self.elapsed >= self.timeout
     }
 }

@@ -14,6 +14,7 @@
 //! propose 1 a=1 b=2           one batch
 //! read 1 [times=2]            linearizable reads
 //! disk 1 stall / disk 1 go    appends wait / complete
+//! gone 1 [2] [term=2]         the others (or s2) find that s1, leader of their term, is gone
 //! crash 1 / restart 1         what was not durable is lost
 //! log 1 / status [1] / flight
 //! trace on / trace off        show every message that is delivered
@@ -29,7 +30,7 @@ use std::fmt::Write;
 
 use raft::node::{
     Boot, Config, Configuration, Envelope, Incarnation, Member, NodeId, Payload, ReadId, RoleName,
-    Voter,
+    Term, Voter,
 };
 
 use server::Server;
@@ -92,6 +93,7 @@ impl Cluster {
                 }
             }
             "disk" => self.disk(arguments)?,
+            "gone" => self.gone(arguments)?,
             "crash" => self.server(server_id(arguments.first())?)?.crash(),
             "restart" => self.server(server_id(arguments.first())?)?.restart(),
             "log" => {
@@ -276,6 +278,27 @@ impl Cluster {
             _ => return Err("a disk stalls or goes".into()),
         };
         self.server(server_id(arguments.first())?)?.stalled = stalled;
+        Ok(())
+    }
+
+    /// Those named, or all others, find that the leader of the term they are in is gone.
+    fn gone(&mut self, arguments: &[&str]) -> Outcome {
+        let (leader, witnesses) = arguments.split_first().ok_or("gone needs a server")?;
+        let leader = server_id(Some(leader))?;
+        let leader = self.server(leader)?.member();
+        let told = number(witnesses, "term")?.map(Term);
+        let named = witnesses.iter().filter(|word| !word.contains('='));
+        let witnesses = named.map(|id| server_id(Some(id))).collect::<Result<Vec<_>, _>>()?;
+        for (id, server) in &mut self.servers {
+            let is_named = witnesses.is_empty() || witnesses.contains(id);
+            if *id != leader.id
+                && is_named
+                && let Ok(node) = server.node()
+            {
+                let term = told.unwrap_or(node.status().term);
+                node.on_disconnected(leader, term);
+            }
+        }
         Ok(())
     }
 

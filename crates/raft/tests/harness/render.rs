@@ -87,6 +87,7 @@ pub fn event(event: &Event) -> String {
             format!("follows {leader} in {term}")
         }
         Event::BecameFollower { term, leader: None, .. } => format!("waits in {term}"),
+        Event::LeaderGone { leader, term } => format!("knows that {leader} of {term} is gone"),
         Event::SteppedDown { term, reason } => match reason {
             StepDown::LaterTerm(later) => format!("steps down: term {later} has begun"),
             StepDown::NoQuorum => format!("steps down in {term}: no quorum"),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use raft::node::{
     Actions, Append, Boot, Config, Configuration, DurableState, Entry, EntryKind, Envelope,
-    HardState, Index, Node, Payload, Position, Term,
+    HardState, Index, Member, Node, Payload, Position, Term,
 };
 
 use super::render;
@@ -47,6 +47,10 @@ impl Server {
 
     pub fn node(&mut self) -> Result<&mut Node, String> {
         self.node.as_mut().ok_or_else(|| format!("{} is down", self.config.me.id))
+    }
+
+    pub fn member(&self) -> Member {
+        self.config.me
     }
 
     /// Loses everything that was not completed.
