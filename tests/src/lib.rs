@@ -1,11 +1,12 @@
 //! The process harness and the rules of style, for the suites beside this folder.
 //!
 //! Read [`cluster`] first: it starts, kills and asks real servers, and every suite but one stands
-//! on it. [`load`] writes while servers die and keeps account of what was acknowledged. Then read
-//! [`tidy`] for what the style checker can find, and its suite `tests/tidy.rs` for
-//! what it is applied to.
+//! on it. [`load`] writes while servers die and keeps account of what was acknowledged; [`gap`]
+//! measures how long writes stand still meanwhile. Then read [`tidy`] for what the style checker
+//! can find, and its suite `tests/tidy.rs` for what it is applied to.
 
 pub mod cluster;
+pub mod gap;
 pub mod load;
 pub mod model;
 pub mod tidy;

@@ -33,6 +33,11 @@
 //! hears from no majority for an election timeout stops by itself (6.2). The two belong together:
 //! loyalty to a leader that cannot work would stop the cluster.
 //!
+//! Silence is the last resort. When the leader's process dies, its kernel closes its connections;
+//! followers that are told so, and find nobody at its address, do not wait for the timeout
+//! ([`Node::on_disconnected`](node::Node::on_disconnected)). Losing a leader then costs
+//! milliseconds.
+//!
 //! # Copying the log (3.5)
 //!
 //! With each batch of entries the leader names the *position*, index and term, of the entry just

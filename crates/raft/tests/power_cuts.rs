@@ -83,6 +83,8 @@ impl Chance {
 struct Mix {
     crashes: usize,
     cuts: usize,
+    /// Reports that a leader is gone, most of them untrue.
+    rumours: usize,
     losses: usize,
     repeats: usize,
     order: usize,
@@ -99,6 +101,7 @@ impl Mix {
         Self {
             crashes: [0, 20, 50, 100][chance.below(4)],
             cuts: [0, 10, 30, 100][chance.below(4)],
+            rumours: [0, 10, 50][chance.below(3)],
             losses: [0, 2, 10, 30][chance.below(4)],
             repeats: [0, 5, 20][chance.below(3)],
             order: [100, 80, 40][chance.below(3)],
@@ -207,6 +210,7 @@ impl World {
                 (0..self.servers.len()).for_each(|n| self.crash(n));
             }
             3 if self.chance.percent(self.mix.cuts) => self.cut_or_heal(),
+            4 if self.chance.percent(self.mix.rumours) => self.report_leader_gone(n),
             10..=24 => self.propose(n),
             25..=34 => self.read(n),
             35..=54 => self.tick(n),
@@ -226,6 +230,14 @@ impl World {
         }
         if let Some((_, replica)) = &mut self.servers[n].running {
             (0..count).for_each(|_| replica.tick());
+        }
+    }
+
+    /// Whether it is true or not, nothing may be lost by believing it.
+    fn report_leader_gone(&mut self, n: usize) {
+        let Some((_, replica)) = &mut self.servers[n].running else { return };
+        if let Some((leader, term)) = replica.status().last_leader {
+            replica.on_disconnected(member(number(leader)), term);
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use raft::driver::{Driver, Input};
 use raft::founding::{Charter, Founding, Seat, Standing, Step};
-use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId};
+use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId, Term};
 use raft::replica::{Replica, Transport};
 use raft::storage::{Home, LogOptions, Stage};
 use slab::Slab;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::ServeError;
 use super::connection::Connection;
 use super::event::Event;
-use super::links::Links;
+use super::links::{Links, Suspicion};
 use super::requests::Pending;
 use crate::store::command::CommandLimits;
 use crate::store::{Store, StoreLimits};
@@ -390,6 +390,22 @@ impl Core {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The other side closed a connection over which it had sent appends. Unless its term is over,
+    /// a dial is to tell whether it still leads.
+    pub(super) fn suspect(&self, suspicion: Suspicion) {
+        let Phase::Running(running) = &self.phase else { return };
+        // Its last appends may still be in the inbox, so what the replica knows is not asked.
+        if running.driver.replica().node().term() <= suspicion.term {
+            self.links.suspect(suspicion);
+        }
+    }
+
+    /// A dial has told: the process that led that term is gone.
+    pub(super) fn on_leader_gone(&mut self, leader: Member, term: Term) {
+        self.inbox.push(Input::LeaderGone(leader, term));
+        self.wake();
     }
 
     // ------------------------------------------------------------------ turns

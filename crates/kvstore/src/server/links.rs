@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use raft::founding::Standing;
-use raft::node::{Boot, Envelope, Incarnation, Member, NodeId};
+use raft::node::{Boot, Envelope, Incarnation, Member, NodeId, Term};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::core::SharedCore;
 use super::event::Event;
@@ -26,6 +26,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two attempts to connect.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// The same while a leader is suspected to be gone: a process that is about to die may still have
+/// a dial accepted, and the next one tells.
+const SUSPECT_RETRY_AFTER: Duration = Duration::from_millis(5);
+
+/// A suspicion that no dial has confirmed for so long is dropped.
+const SUSPICION_MAX: Duration = Duration::from_secs(1);
 
 /// Messages for one server that wait for its socket, in bytes; more are lost.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
@@ -45,8 +52,55 @@ pub(super) struct Link {
     /// Ends a connection, or the wait for the next attempt.
     reconnect: Notify,
     dirty: Cell<bool>,
+    /// What the next attempt to connect is to find out.
+    suspicion: Cell<Option<Suspicion>>,
     /// The last complaint, so that it is told once.
     complaint: RefCell<String>,
+}
+
+/// The connection over which a leader's appends came was closed by its other side. Its process may
+/// be gone, or may have had another reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Suspicion {
+    /// Who led.
+    pub(super) leader: Member,
+    /// The start of it that did.
+    pub(super) boot: Boot,
+    /// The term of its appends.
+    pub(super) term: Term,
+    /// When the connection was closed.
+    pub(super) since: Instant,
+}
+
+impl Suspicion {
+    /// What an attempt to connect says about it. A refusal by the machine means that no process
+    /// listens there; one that cannot be reached may be anywhere, and leading.
+    fn judge(self, result: &Result<(Rc<Outbox>, Welcome), ConnectError>) -> Verdict {
+        match result {
+            Err(ConnectError::NobodyListens) => Verdict::Gone,
+            Ok((_, welcome)) => {
+                let same =
+                    welcome.boot == self.boot.0 && welcome.incarnation == self.leader.incarnation.0;
+                if same { Verdict::Unfounded } else { Verdict::Gone }
+            }
+            Err(ConnectError::Refused(_)) => Verdict::Unfounded,
+            Err(ConnectError::Unreachable) if self.since.elapsed() > SUSPICION_MAX => {
+                Verdict::Unfounded
+            }
+            Err(ConnectError::Unreachable) => Verdict::Open,
+        }
+    }
+}
+
+/// What became of a suspicion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// That process leads no more.
+    Gone,
+    /// It is there, or nothing can be said.
+    Unfounded,
+    /// The next attempt tells.
+    Open,
 }
 
 /// An accepted connection.
@@ -67,6 +121,7 @@ impl Links {
             up: RefCell::new(None),
             reconnect: Notify::new(),
             dirty: Cell::new(false),
+            suspicion: Cell::new(None),
             complaint: RefCell::default(),
         });
         self.links.insert(id, Rc::clone(&link));
@@ -107,6 +162,14 @@ impl Links {
         }
     }
 
+    /// Finds out at once, by a dial, whether a leader is gone.
+    pub(super) fn suspect(&self, suspicion: Suspicion) {
+        if let Some(link) = self.links.get(&suspicion.leader.id) {
+            link.suspicion.set(Some(suspicion));
+            link.reconnect.notify_one();
+        }
+    }
+
     /// Makes every connection anew, at once.
     pub(super) fn reconnect(&self) {
         for link in self.links.values() {
@@ -124,7 +187,18 @@ fn send_standing(outbox: &Outbox, standing: &Standing) {
 /// Keeps a link up for as long as the server runs.
 pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
     loop {
-        let ended = match connect(&core, &link).await {
+        // Only a dial that began after the suspicion says anything about it.
+        let suspicion = link.suspicion.take();
+        let result = connect(&core, &link).await;
+        let verdict = suspicion.map(|it| it.judge(&result));
+        match (verdict, suspicion) {
+            (Some(Verdict::Gone), Some(it)) => core.borrow_mut().on_leader_gone(it.leader, it.term),
+            (Some(Verdict::Open), Some(it)) if link.suspicion.get().is_none() => {
+                link.suspicion.set(Some(it));
+            }
+            _ => {}
+        }
+        let ended = match result {
             Ok((outbox, welcome)) => carry(&core, &link, outbox, &welcome).await,
             Err(error) => {
                 complain(&core, &link, &error);
@@ -132,8 +206,10 @@ pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
             }
         };
         if ended == Ended::Lost {
+            let pause =
+                if verdict == Some(Verdict::Open) { SUSPECT_RETRY_AFTER } else { RETRY_AFTER };
             tokio::select! {
-                () = sleep(RETRY_AFTER) => {}
+                () = sleep(pause) => {}
                 () = link.reconnect.notified() => {}
             }
         }
@@ -151,7 +227,7 @@ enum Ended {
 /// A server that is down is no news; one that answers and refuses is.
 fn complain(core: &SharedCore, link: &Link, error: &ConnectError) {
     let reason = match error {
-        ConnectError::Nobody => return,
+        ConnectError::NobodyListens | ConnectError::Unreachable => return,
         ConnectError::Refused(reason) => reason,
     };
     if *link.complaint.borrow() != *reason {
@@ -162,15 +238,20 @@ fn complain(core: &SharedCore, link: &Link, error: &ConnectError) {
 }
 
 enum ConnectError {
-    /// Nobody is there, or nobody who answers.
-    Nobody,
+    /// The machine is there, and no process listens at the address.
+    NobodyListens,
+    /// Nobody answers, for whatever reason.
+    Unreachable,
     /// Somebody who does not want us, or whom we do not want.
     Refused(String),
 }
 
 impl From<io::Error> for ConnectError {
-    fn from(_: io::Error) -> Self {
-        ConnectError::Nobody
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => ConnectError::NobodyListens,
+            _ => ConnectError::Unreachable,
+        }
     }
 }
 

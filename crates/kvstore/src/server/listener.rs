@@ -7,21 +7,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft::node::{Boot, Incarnation, Member, NodeId};
+use raft::node::{self, Boot, Incarnation, Member, NodeId, Term};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Failures;
 use super::connection::{self, Connection, make_room};
 use super::core::SharedCore;
 use super::event::Event;
-use super::links::PEER_FRAME_BYTES_MAX;
+use super::links::{PEER_FRAME_BYTES_MAX, Suspicion};
 use super::outbox::{Outbox, Reading};
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
 use crate::wire::handshake::{
     ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, VersionRange,
 };
-use crate::wire::peer;
+use crate::wire::peer::{self, PeerMessage};
 
 /// How long a connection may take to say what it is.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -136,8 +136,7 @@ async fn greet(
                     connection::serve(core, Connection::new(outbox), input).await;
                     Ok(())
                 }
-                Accepted::Peer(from, cluster) => {
-                    let peer = Peer { from, cluster };
+                Accepted::Peer(peer) => {
                     read_peer(&core, &peer, &outbox, &mut input, &failures).await
                 }
             }
@@ -148,8 +147,15 @@ async fn greet(
 /// Who was let in.
 enum Accepted {
     Client,
-    /// Another server, and the cluster that it says it belongs to.
-    Peer(Member, Option<[u8; 16]>),
+    Peer(Peer),
+}
+
+/// Another server, as its handshake named it.
+struct Peer {
+    from: Member,
+    boot: Boot,
+    /// The cluster that it says it belongs to.
+    cluster: Option<[u8; 16]>,
 }
 
 fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refused> {
@@ -176,8 +182,9 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
             Ok((version, Accepted::Client))
         }
         Role::Peer(peer) => {
-            let member = check_peer(core, &peer)?;
-            Ok((version, Accepted::Peer(member, peer.cluster_id)))
+            let from = check_peer(core, &peer)?;
+            let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
+            Ok((version, Accepted::Peer(Peer { from, boot, cluster })))
         }
     }
 }
@@ -240,13 +247,8 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
     Ok(member)
 }
 
-/// Another server, as its handshake named it.
-struct Peer {
-    from: Member,
-    cluster: Option<[u8; 16]>,
-}
-
-/// Reads another server's messages until it hangs up.
+/// Reads another server's messages until it hangs up. If it was the other side that did, and it
+/// led, it may be gone.
 async fn read_peer(
     core: &SharedCore,
     peer: &Peer,
@@ -254,6 +256,36 @@ async fn read_peer(
     input: &mut BytesMut,
     failures: &Failures,
 ) -> io::Result<()> {
+    let mut led = None;
+    let result = read_messages(core, peer, outbox, input, failures, &mut led).await;
+    let closed_there = match &result {
+        Ok(ended) => *ended == Ended::ByTheOtherSide,
+        // A connection that times out was not closed by anybody.
+        Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    };
+    if let Some(term) = led.filter(|_| closed_there) {
+        let (leader, boot, since) = (peer.from, peer.boot, Instant::now());
+        core.borrow().suspect(Suspicion { leader, boot, term, since });
+    }
+    result.map(|_| ())
+}
+
+/// Why no more messages are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    ByTheOtherSide,
+    ByThisSide,
+}
+
+/// Hands messages in until the connection ends; `led` is the term of the last append among them.
+async fn read_messages(
+    core: &SharedCore,
+    peer: &Peer,
+    outbox: &Outbox,
+    input: &mut BytesMut,
+    failures: &Failures,
+    led: &mut Option<Term>,
+) -> io::Result<Ended> {
     loop {
         let mut taken = false;
         while let Some(frame) =
@@ -264,10 +296,14 @@ async fn read_peer(
                 core.borrow().tell(&Event::Warning { text });
                 io::Error::other(error)
             })?;
+            if let PeerMessage::Raft { term, message: node::Message::Append { .. }, .. } = &message
+            {
+                *led = Some(*term);
+            }
             let result = core.borrow_mut().on_peer_message(peer.from, peer.cluster, message);
             if let Err(error) = result {
                 failures.report(error);
-                return Ok(());
+                return Ok(Ended::ByThisSide);
             }
             taken = true;
         }
@@ -277,7 +313,7 @@ async fn read_peer(
         if outbox.ready(Reading::Wanted).await? {
             make_room(input);
             if outbox.try_read(input)? == Some(0) {
-                return Ok(());
+                return Ok(Ended::ByTheOtherSide);
             }
         }
     }

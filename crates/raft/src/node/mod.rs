@@ -374,6 +374,12 @@ impl Node {
         }
     }
 
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
     /// The leader of this term, as far as it has been heard.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
