@@ -7,10 +7,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, JoinHandle};
 
-use crate::entry::{Append, Position, Ticket};
+use crate::entry::{Append, Entry, Position, Ticket};
 use crate::error::{AppendError, Failure, WalError};
+use crate::staged::bytes_max;
 use crate::successor::Job;
 use crate::wal::Wal;
+
+/// An append that comes this near to the end of a segment waits for the successor that is being
+/// made. It is what the log keeps for records without entries while it has no successor; in small
+/// segments that is a sixteenth.
+const NEAR_END_BYTES: u64 = 64 * 1024;
 
 /// Owns a [`Wal`] together with a thread that commits it and one that makes segments ahead.
 ///
@@ -30,6 +36,8 @@ struct Shared {
     /// Callers wait here for their batch, those of even and of odd ones apart, so that a batch
     /// that completes does not wake those of the next.
     done: [Condvar; 2],
+    /// Callers whose append belongs into the next segment wait here until it is made.
+    made: Condvar,
 }
 
 #[derive(Debug)]
@@ -67,6 +75,7 @@ impl Shared {
         let result = act(wal);
         if before != (wal.durable_ticket(), wal.poison.is_some()) {
             self.done.iter().for_each(Condvar::notify_all);
+            self.made.notify_all();
         }
         if is_idle {
             self.work.notify_one();
@@ -77,6 +86,30 @@ impl Shared {
     fn wake_everyone(&self) {
         self.work.notify_all();
         self.done.iter().for_each(Condvar::notify_all);
+        self.made.notify_all();
+    }
+}
+
+impl Wal {
+    /// Whether an append should wait for the segment that a job is making, or will be as soon as
+    /// the flush that is out has returned.
+    ///
+    /// Without waiting the log would take the claim from the job and make the segment itself: all
+    /// that the job has written would be written again, and everyone would stand still meanwhile.
+    fn awaits_successor(&self, append: &Append) -> bool {
+        let is_coming = match &self.making {
+            Some(claim) => claim.is_shared(),
+            None => self.in_flight.is_some() && !self.is_making_paused,
+        };
+        if self.spare.is_some() || !is_coming {
+            return false;
+        }
+        let count = self.staged.count(self.last.index).saturating_add(append.entries.len() as u64);
+        let added: u64 = append.entries.iter().map(Entry::payload_bytes).sum();
+        let bytes = bytes_max(count, self.staged.payload_bytes.saturating_add(added));
+        let near = NEAR_END_BYTES.min(self.active.capacity / 16);
+        let kept = if append.entries.is_empty() { 0 } else { near };
+        append.reset.is_some() || bytes.saturating_add(kept) > self.active.left()
     }
 }
 
@@ -97,6 +130,7 @@ impl Committer {
             state: Mutex::new(state),
             work: Condvar::new(),
             done: [Condvar::new(), Condvar::new()],
+            made: Condvar::new(),
         });
         let (jobs, orders) = channel();
         let mut committer = Committer { shared: Arc::clone(&shared), threads: Vec::new() };
@@ -115,7 +149,8 @@ impl Committer {
     }
 
     /// Stages what `build` makes of the last position in the log, which no other caller can move
-    /// meanwhile. If it has to wait for the disk to catch up, `build` is called again.
+    /// meanwhile. If it has to wait, for the disk to catch up or for the next segment, `build` is
+    /// called again.
     pub fn append(&self, mut build: impl FnMut(Position) -> Append) -> Result<Ticket, AppendError> {
         let mut state = self.shared.lock();
         loop {
@@ -123,8 +158,13 @@ impl Committer {
                 return Err(AppendError::Stopped);
             };
             let append = build(wal.last());
-            // A poisoned log refuses at once; its flush may never come back.
-            if wal.fits_behind_flush(&append) || wal.poison.is_some() {
+            // A poisoned log refuses at once; what it waits for may never come back.
+            let is_poisoned = wal.poison.is_some();
+            if !is_poisoned && wal.awaits_successor(&append) {
+                state = wait(&self.shared.made, state);
+                continue;
+            }
+            if is_poisoned || wal.fits_behind_flush(&append) {
                 let staged = self.shared.act(&mut state, |wal| wal.stage(append));
                 return staged.unwrap_or(Err(AppendError::Stopped));
             }
@@ -262,5 +302,7 @@ fn run_jobs(shared: &Shared, orders: &Receiver<Job>) {
         if shared.act(&mut state, |wal| wal.finish_job(done)).is_none() {
             return;
         }
+        drop(state);
+        shared.made.notify_all();
     }
 }

@@ -59,6 +59,21 @@ fn what_many_threads_waited_for_is_there_after_a_power_cut() {
 }
 
 #[test]
+fn a_segment_is_made_once_however_fast_the_log_fills() {
+    let medium = SimDisk::new();
+    let wal = Wal::create(medium.disk(), options(16 * 1024)).unwrap();
+    let committer = Committer::start(wal, |_| {}).unwrap();
+    for _ in 0..5 {
+        write_from_many_threads(&committer);
+    }
+    let wal = committer.stop().unwrap();
+    assert!(wal.segment_count() > 20, "{} segments", wal.segment_count());
+    let made = medium.count(Some(OperationKind::Create));
+    let named = medium.count(Some(OperationKind::Rename));
+    assert_eq!(made, named, "nobody made again what was being made already");
+}
+
+#[test]
 fn a_stopped_committer_gives_the_log_back_and_its_observer_has_seen_all() {
     let directory = tempfile::tempdir().unwrap();
     let disk = RealDisk::open(directory.path()).unwrap();
