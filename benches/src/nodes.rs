@@ -114,7 +114,7 @@ fn carry_out(node: &mut Node, actions: Actions, flight: &mut VecDeque<Envelope>)
         node.on_applied(last.index);
     }
     if let Some(append) = append {
-        node.on_durable(append.ticket);
+        node.on_durable(append.ticket, 0);
     }
 }
 

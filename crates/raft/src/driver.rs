@@ -2,6 +2,7 @@
 //! to [`Driver::turn`] and sleeps until the deadline that comes back or until more comes. The
 //! loop can be a thread of its own or a server's one event loop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::node::{Envelope, Event, Member, Payload, ReadId, Term};
@@ -22,10 +23,13 @@ pub enum Input {
     LeaderGone(Member, Term),
 }
 
-/// A replica and the time it lives in. Times are distances from any fixed moment, on a clock that
-/// never goes back.
+/// The time that has passed since any fixed moment; it never goes back.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// A replica and the time it lives in. All times are those of one clock.
 pub struct Driver<M: StateMachine> {
     replica: Replica<M>,
+    clock: Clock,
     tick: Duration,
     /// The time up to which ticks were given.
     ticked: Duration,
@@ -33,31 +37,38 @@ pub struct Driver<M: StateMachine> {
 }
 
 impl<M: StateMachine> Driver<M> {
-    /// Drives `replica` from `now` on. A heartbeat is `ticks_per_heartbeat` ticks.
+    /// Drives `replica` from now on. A heartbeat is `ticks_per_heartbeat` ticks.
     pub fn new(
-        replica: Replica<M>,
+        mut replica: Replica<M>,
         tick: Duration,
         ticks_per_heartbeat: u32,
-        now: Duration,
+        clock: Clock,
     ) -> Self {
-        Self { replica, tick, ticked: now, ticks_per_turn_max: ticks_per_heartbeat }
+        let ticked = clock();
+        let watched = Arc::clone(&clock);
+        let tick_nanos = tick.as_nanos().max(1);
+        replica.measure_with(Box::new(move || {
+            u64::try_from(watched().as_nanos() / tick_nanos).unwrap_or(u64::MAX)
+        }));
+        Self { replica, clock, tick, ticked, ticks_per_turn_max: ticks_per_heartbeat }
     }
 
-    /// Takes everything in `inbox`, carries out what follows from it, and lets the time until
-    /// `now` pass. Returns when to call again at the latest.
+    /// Takes everything in `inbox`, carries out what follows from it, and lets the time pass that
+    /// had passed when it was called. Returns when to call again at the latest.
     ///
     /// What came counts before the time that passed: after a pause (a stopped process, a slow
     /// disk) the heartbeats that waited in the sockets are seen first, and of the time that was
-    /// missed at most one heartbeat passes. Time may run late, but never early.
+    /// missed at most one heartbeat passes. Time may run late, but never early. The time that the
+    /// disk takes within a turn is left to the next, before which the sockets are read again.
     ///
     /// # Errors
     /// The replica must stop; see [`Fatal`].
     pub fn turn(
         &mut self,
         inbox: impl IntoIterator<Item = Input>,
-        now: Duration,
         transport: &mut dyn Transport,
     ) -> Result<Duration, Fatal> {
+        let now = (self.clock)();
         for input in inbox {
             match input {
                 Input::Message(envelope) => self.replica.step(envelope),

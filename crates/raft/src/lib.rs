@@ -73,6 +73,10 @@
 //! outside: the [`Node`](node::Node) hands out a write ([`Append`](node::Append)) and keeps
 //! everything that rests on it until it is told that the write is durable.
 //!
+//! A disk can also be slow, or hang. A leader whose write takes as long as an election timeout
+//! stops leading, and does not ask to lead again before a write is in time: else it could keep
+//! everybody loyal with heartbeats and answer nobody.
+//!
 //! # Guarantees
 //!
 //! - *Election safety*: at most one leader per term.

@@ -82,7 +82,11 @@ pub struct Replica<M: StateMachine> {
     reads: BTreeMap<Index, Vec<ReadId>>,
     completions: Vec<Completion<M::Reply>>,
     events: Vec<Event>,
+    stopwatch: Stopwatch,
 }
+
+/// Ticks since any fixed moment, to tell how long the disk has kept a replica from its work.
+pub type Stopwatch = Box<dyn Fn() -> u64 + Send>;
 
 impl<M: StateMachine> Replica<M> {
     /// A replica that continues from what is on the disk. `seed` decides its election timeouts.
@@ -107,7 +111,14 @@ impl<M: StateMachine> Replica<M> {
             reads: BTreeMap::new(),
             completions: Vec::new(),
             events: Vec::new(),
+            stopwatch: Box::new(|| 0),
         })
+    }
+
+    /// Has the writes measured for which this replica stands still. Without a stopwatch they take
+    /// no time, as on a disk that exists in memory only.
+    pub fn measure_with(&mut self, stopwatch: Stopwatch) {
+        self.stopwatch = stopwatch;
     }
 
     /// A tenth of a heartbeat has passed.
@@ -182,8 +193,11 @@ impl<M: StateMachine> Replica<M> {
             self.log.submit(append)?;
         }
         if self.log.is_pending() {
-            for ticket in self.log.complete()? {
-                self.node.on_durable(ticket);
+            let begun = (self.stopwatch)();
+            let tickets = self.log.complete()?;
+            let took = (self.stopwatch)().saturating_sub(begun);
+            for ticket in tickets {
+                self.node.on_durable(ticket, u32::try_from(took).unwrap_or(u32::MAX));
             }
             self.node.set_room(self.log.room());
         }

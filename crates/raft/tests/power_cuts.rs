@@ -10,6 +10,8 @@
 #![allow(clippy::panic, reason = "a broken invariant ends the run with its seed")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use raft::founding::Charter;
@@ -45,6 +47,8 @@ impl StateMachine for List {
 
 struct Server {
     disk: SimDisk,
+    /// For how many ticks each write keeps everything else waiting.
+    write_ticks: Arc<AtomicU64>,
     running: Option<(Home, Replica<List>)>,
 }
 
@@ -85,6 +89,8 @@ struct Mix {
     cuts: usize,
     /// Reports that a leader is gone, most of them untrue.
     rumours: usize,
+    /// Disks that take an election timeout or longer for a write.
+    stalls: usize,
     losses: usize,
     repeats: usize,
     order: usize,
@@ -102,6 +108,7 @@ impl Mix {
             crashes: [0, 20, 50, 100][chance.below(4)],
             cuts: [0, 10, 30, 100][chance.below(4)],
             rumours: [0, 10, 50][chance.below(3)],
+            stalls: [0, 0, 10, 50][chance.below(4)],
             losses: [0, 2, 10, 30][chance.below(4)],
             repeats: [0, 5, 20][chance.below(3)],
             order: [100, 80, 40][chance.below(3)],
@@ -163,7 +170,11 @@ impl World {
             reads_answered: 0,
         };
         for n in 0..count {
-            world.servers.push(Server { disk: SimDisk::new(), running: None });
+            world.servers.push(Server {
+                disk: SimDisk::new(),
+                write_ticks: Arc::default(),
+                running: None,
+            });
             world.start(n);
         }
         world
@@ -187,7 +198,12 @@ impl World {
         config.apply_bytes_max = 300;
         let seed = self.chance.next();
         let replica = Replica::new(config, log, state, List::default(), seed);
-        self.servers[n].running = Some((home, replica.expect("what was written can be read")));
+        let mut replica = replica.expect("what was written can be read");
+        let (passed, write_ticks) = (AtomicU64::new(0), Arc::clone(&self.servers[n].write_ticks));
+        replica.measure_with(Box::new(move || {
+            passed.fetch_add(write_ticks.load(Ordering::Relaxed), Ordering::Relaxed)
+        }));
+        self.servers[n].running = Some((home, replica));
     }
 
     fn crash(&mut self, n: usize) {
@@ -211,6 +227,7 @@ impl World {
             }
             3 if self.chance.percent(self.mix.cuts) => self.cut_or_heal(),
             4 if self.chance.percent(self.mix.rumours) => self.report_leader_gone(n),
+            5 if self.chance.percent(self.mix.stalls) => self.change_pace_of_disk(n),
             10..=24 => self.propose(n),
             25..=34 => self.read(n),
             35..=54 => self.tick(n),
@@ -231,6 +248,11 @@ impl World {
         if let Some((_, replica)) = &mut self.servers[n].running {
             (0..count).for_each(|_| replica.tick());
         }
+    }
+
+    fn change_pace_of_disk(&mut self, n: usize) {
+        let ticks = [0, 0, 50, 300][self.chance.below(4)];
+        self.servers[n].write_ticks.store(ticks, Ordering::Relaxed);
     }
 
     /// Whether it is true or not, nothing may be lost by believing it.
@@ -382,6 +404,7 @@ impl World {
         self.cut.clear();
         for n in 0..self.servers.len() {
             self.servers[n].disk.clear_faults();
+            self.servers[n].write_ticks.store(0, Ordering::Relaxed);
             if self.servers[n].running.is_none() {
                 self.start(n);
             }

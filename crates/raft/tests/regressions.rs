@@ -2,10 +2,12 @@
 
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft::driver::Driver;
+use raft::driver::{Clock, Driver, Input};
 use raft::founding::Charter;
 use raft::node::{
     Config, Configuration, Entry, EntryKind, Envelope, Event, Incarnation, Index, Member, Message,
@@ -40,6 +42,26 @@ impl Transport for Nowhere {
     fn send(&mut self, _: Envelope) {}
 
     fn flush(&mut self) {}
+}
+
+/// A clock that is set by hand.
+#[derive(Clone, Default)]
+struct HandClock(Arc<AtomicU64>);
+
+impl HandClock {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, to: Duration) {
+        let millis = u64::try_from(to.as_millis()).expect("a time that a test can wait for");
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Clock {
+        let clock = self.clone();
+        Arc::new(move || clock.now())
+    }
 }
 
 fn member(n: u64) -> Member {
@@ -145,22 +167,26 @@ fn an_idle_follower_asks_for_votes_when_its_election_timeout_is_over() {
     let disk = SimDisk::new();
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, Duration::ZERO);
-    let mut now = Duration::ZERO;
+    let clock = HandClock::default();
+    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock.read());
     let mut timeout = None;
     for _ in 0..1000 {
-        let next = driver.turn([], now, &mut Nowhere).expect("nothing fatal");
+        let next = driver.turn([], &mut Nowhere).expect("nothing fatal");
         for event in driver.take_events() {
             match event {
                 Event::BecameFollower { timeout_ticks, .. } => timeout = Some(tick * timeout_ticks),
                 Event::AskingForVotes { .. } => {
-                    assert_eq!(Some(now), timeout, "it asks exactly when its timeout is over");
+                    assert_eq!(
+                        Some(clock.now()),
+                        timeout,
+                        "it asks exactly when its timeout is over"
+                    );
                     return;
                 }
                 _ => {}
             }
         }
-        now = next;
+        clock.set(next);
     }
     unreachable!("it never asked for votes");
 }
@@ -172,10 +198,30 @@ fn a_pause_passes_as_one_heartbeat_at_most() {
     let disk = SimDisk::new();
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, Duration::ZERO);
-    driver.turn([], Duration::from_secs(60), &mut Nowhere).expect("nothing fatal");
+    let clock = HandClock::default();
+    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock.read());
+    clock.set(Duration::from_secs(60));
+    driver.turn([], &mut Nowhere).expect("nothing fatal");
     let asked = |event: &Event| matches!(event, Event::AskingForVotes { .. });
     assert!(!driver.take_events().iter().any(asked));
+}
+
+/// With the disk on the node's own thread nobody counts ticks while it hangs, so the driver
+/// measures (hashicorp/raft#503).
+#[test]
+fn a_node_learns_how_long_its_driver_stood_still_for_the_disk() {
+    let disk = SimDisk::new();
+    let (_home, replica) = start(&disk, 3);
+    let tick = Duration::from_millis(5);
+    // Whoever reads this clock reads it 600 ms later than the one before.
+    let reads = AtomicU64::new(0);
+    let clock: Clock =
+        Arc::new(move || Duration::from_millis(600 * reads.fetch_add(1, Ordering::Relaxed)));
+    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock);
+    let entry = Input::Message(append(member(2), 2, (1, 1), vec![empty_entry(2, 2)]));
+    driver.turn([entry], &mut Nowhere).expect("nothing fatal");
+    let slow = |event: &Event| matches!(event, Event::DiskSlow { ticks: 120 });
+    assert!(driver.take_events().iter().any(slow));
 }
 
 /// One message with an index at the end of all numbers once made a server panic.
@@ -301,10 +347,10 @@ fn a_read_that_a_heartbeat_picks_up_ends() {
     let mut node = Node::restore(config, state, 1).expect("a sound state");
     node.tick();
     let vote = node.drain().append.expect("its own vote is written");
-    node.on_durable(vote.ticket);
+    node.on_durable(vote.ticket, 0);
     let first = node.drain().append.expect("its first entry is written");
     node.request_read(ReadId(1)).expect("it leads");
-    node.on_durable(first.ticket);
+    node.on_durable(first.ticket, 0);
     (0..Config::TICKS_PER_HEARTBEAT).for_each(|_| node.tick());
     assert_eq!(node.drain().reads.len(), 1);
 }

@@ -154,7 +154,7 @@ impl Server {
         let append = self.writing.pop_front()?;
         self.hard_state = append.hard_state.unwrap_or(self.hard_state);
         write(&mut self.entries, &append);
-        self.node.as_mut()?.on_durable(append.ticket);
+        self.node.as_mut()?.on_durable(append.ticket, 0);
         Some(())
     }
 }

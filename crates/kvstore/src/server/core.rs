@@ -9,9 +9,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use raft::driver::{Driver, Input};
+use raft::driver::{Clock, Driver, Input};
 use raft::founding::{Charter, Founding, Seat, Standing, Step};
 use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId, Term};
 use raft::replica::{Replica, Transport};
@@ -34,7 +35,7 @@ use crate::wire::peer::{Addressee, PeerMessage};
 pub(super) type SharedCore = Rc<RefCell<Core>>;
 
 /// Where events go.
-pub(super) type Story = std::sync::Arc<dyn Fn(&Event) + Send + Sync>;
+pub(super) type Story = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// What a server was started with, checked.
 #[derive(Clone, Debug)]
@@ -158,8 +159,10 @@ impl Core {
         }
     }
 
-    fn now(&self) -> Duration {
-        self.started.elapsed()
+    /// The replica's clock, from the start of this server on.
+    fn clock(&self) -> Clock {
+        let started = self.started.into_std();
+        Arc::new(move || started.elapsed())
     }
 
     // ------------------------------------------------------------------ founding
@@ -241,7 +244,7 @@ impl Core {
         let store = Store::new(StoreLimits::default());
         let replica = Replica::new(config, log, state, store, seed)?;
         let ticks = NodeConfig::TICKS_PER_HEARTBEAT;
-        let driver = Driver::new(replica, self.settings.tick, ticks, self.now());
+        let driver = Driver::new(replica, self.settings.tick, ticks, self.clock());
         self.phase = Phase::Running(Box::new(Running { driver, charter, home }));
         // Connections made before have not said which cluster this server belongs to.
         self.links.reconnect();
@@ -416,14 +419,13 @@ impl Core {
         let mut deadline;
         loop {
             let inbox = std::mem::take(&mut self.inbox);
-            let now = self.now();
             let Phase::Running(running) = &mut self.phase else {
                 deadline = Instant::now() + Duration::from_secs(3600);
                 break;
             };
             let before = leadership(running.driver.replica().node());
             let mut transport = PeerTransport { links: &mut self.links };
-            let next = running.driver.turn(inbox, now, &mut transport)?;
+            let next = running.driver.turn(inbox, &mut transport)?;
             deadline = self.started + next;
             let after = leadership(running.driver.replica().node());
             let completions = running.driver.take_completions();

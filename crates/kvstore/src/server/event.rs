@@ -182,6 +182,8 @@ fn raft_name(event: &node::Event) -> &'static str {
         node::Event::BecameLeader { .. } => "leader",
         node::Event::BecameFollower { .. } => "follower",
         node::Event::LeaderGone { .. } => "leader-gone",
+        node::Event::DiskSlow { .. } => "disk-slow",
+        node::Event::DiskInTime { .. } => "disk-in-time",
         node::Event::SteppedDown { .. } => "steps-down",
         node::Event::FollowerLags { .. } => "lags",
         node::Event::FollowerCaughtUp { .. } => "caught-up",
@@ -229,6 +231,9 @@ fn raft_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Field)
         ],
         node::Event::LeaderGone { leader, term } => {
             vec![("leader", (*leader).into()), ("term", term.0.into())]
+        }
+        node::Event::DiskSlow { ticks } | node::Event::DiskInTime { ticks } => {
+            vec![("write_ms", time(*ticks))]
         }
         node::Event::SteppedDown { term, reason } => {
             vec![("term", term.0.into()), ("reason", StepDownReason(*reason).to_string().into())]
@@ -329,10 +334,9 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
             }
             write!(f, "election timeout {} ms", ms(*timeout_ticks))
         }
-        node::Event::LeaderGone { leader, term } => write!(
-            f,
-            "leader gone term {term}   {leader} closed its connection and is not there any more"
-        ),
+        node::Event::LeaderGone { .. }
+        | node::Event::DiskSlow { .. }
+        | node::Event::DiskInTime { .. } => fmt_trouble(f, event, tick),
         node::Event::SteppedDown { term, reason } => {
             write!(f, "steps down  term {term}   {}", StepDownReason(*reason))
         }
@@ -353,6 +357,26 @@ fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> 
         node::Event::Ignored { from, reason } => {
             write!(f, "ignored     a message from {from}: {reason}")
         }
+    }
+}
+
+/// What the machines under the servers do.
+fn fmt_trouble(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> fmt::Result {
+    let ms = |ticks: u32| milliseconds(tick * ticks);
+    match event {
+        node::Event::LeaderGone { leader, term } => write!(
+            f,
+            "leader gone term {term}   {leader} closed its connection and is not there any more"
+        ),
+        node::Event::DiskSlow { ticks } => write!(
+            f,
+            "slow disk   a write takes {} ms or more; I do not lead until one is in time again",
+            ms(*ticks)
+        ),
+        node::Event::DiskInTime { ticks } => {
+            write!(f, "disk        in time again: a write took {} ms", ms(*ticks))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -391,6 +415,7 @@ impl fmt::Display for StepDownReason {
         match self.0 {
             StepDown::LaterTerm(term) => write!(f, "term {term} has begun"),
             StepDown::NoQuorum => write!(f, "a majority has not answered for an election timeout"),
+            StepDown::SlowDisk => write!(f, "a write keeps the disk for an election timeout"),
         }
     }
 }

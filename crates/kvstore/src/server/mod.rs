@@ -253,17 +253,17 @@ async fn drive(core: &SharedCore, wake: &Notify) -> ServeError {
         };
         tokio::select! {
             () = wake.notified() => {}
-            () = sleep_until(deadline) => {
-                // After a pause the sockets hold what was said meanwhile; it counts first.
-                if deadline.elapsed() > LATE {
-                    read_sockets_first().await;
-                }
-            }
+            () = sleep_until(deadline) => {}
+        }
+        // After a pause, or a turn that the disk has kept, the sockets hold what was said
+        // meanwhile. It counts before the time that has passed, whatever woke us.
+        if deadline.elapsed() > LATE {
+            read_sockets_first().await;
         }
     }
 }
 
-/// A timer that is so late tells of a pause of the whole process.
+/// A turn that begins so late was kept from it, by a pause of the whole process or by the disk.
 const LATE: Duration = Duration::from_millis(20);
 
 /// Lets the event loop look at the sockets, and the tasks that wait for them read.

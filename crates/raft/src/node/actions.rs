@@ -182,6 +182,17 @@ pub enum Event {
         /// The term that it led.
         term: Term,
     },
+    /// A write waits for the disk, or has waited, for an election timeout or longer. Until one
+    /// completes in time this server does not campaign.
+    DiskSlow {
+        /// For how many ticks.
+        ticks: u32,
+    },
+    /// A write completed in time again.
+    DiskInTime {
+        /// In how many ticks.
+        ticks: u32,
+    },
     /// It led and does so no more.
     SteppedDown {
         /// Its term now.
@@ -259,4 +270,6 @@ pub enum StepDown {
     LaterTerm(Term),
     /// It has not heard from a quorum for an election timeout.
     NoQuorum,
+    /// Its disk keeps a write waiting for an election timeout or longer.
+    SlowDisk,
 }

@@ -26,6 +26,8 @@ pub(super) struct Durability {
     handed_out_state: HardState,
     /// The first entry of the log that the next append must write.
     unwritten_from: Index,
+    /// The next append is to write the hard state even if it has not changed.
+    rewrites_state: bool,
     /// Replies that rest on the next append.
     open: Vec<Envelope>,
     /// Appends that the disk has not completed.
@@ -51,6 +53,7 @@ impl Durability {
             handed_out: last,
             handed_out_state: state,
             unwritten_from: last.next(),
+            rewrites_state: false,
             open: Vec::new(),
             pending: VecDeque::new(),
         }
@@ -79,10 +82,16 @@ impl Durability {
         !self.pending.is_empty()
     }
 
+    /// Has the next append write something, for the sake of its completion.
+    pub(super) fn rewrite_state(&mut self) {
+        self.rewrites_state = true;
+    }
+
     fn has_unwritten(&self, log: &Log, state: HardState) -> bool {
         self.unwritten_from <= log.last().index
             || self.unwritten_from <= self.handed_out
             || state != self.handed_out_state
+            || self.rewrites_state
     }
 
     /// The log was cut to `index`: what was durable above it is no longer part of the log.
@@ -96,13 +105,14 @@ impl Durability {
 
     /// Keeps `envelope` until everything that is in the node now is durable.
     pub(super) fn hold(&mut self, envelope: Envelope) {
-        // Of several acknowledgements to the same leader the latest says it all.
+        // Of several acknowledgements to the same leader the latest says it all, and nothing need
+        // be said twice.
         let superseded = |held: &Envelope| {
             matches!(
                 (&held.message, &envelope.message),
                 (Message::AppendAccepted { matched: old }, Message::AppendAccepted { matched: new })
                     if old <= new && held.to == envelope.to && held.term == envelope.term
-            )
+            ) || *held == envelope
         };
         self.open.retain(|held| !superseded(held));
         self.open.push(envelope);
@@ -124,7 +134,8 @@ impl Durability {
             entries.len() as u64 == last.next().0 - self.unwritten_from.0,
             "every entry that is not yet written is in memory"
         );
-        let hard_state = (state != self.handed_out_state).then_some(state);
+        let rewrites_state = std::mem::take(&mut self.rewrites_state);
+        let hard_state = (state != self.handed_out_state || rewrites_state).then_some(state);
         self.handed_out = last;
         self.handed_out_state = state;
         self.unwritten_from = last.next();
@@ -163,7 +174,7 @@ impl Durability {
             })
             .collect();
         let Self { durable, durable_state, handed_out, handed_out_state, .. } = self;
-        let marks = (*durable, *durable_state, *handed_out, *handed_out_state);
+        let marks = (*durable, *durable_state, *handed_out, *handed_out_state, self.rewrites_state);
         (marks, self.unwritten_from, &self.open, pending)
     }
 }

@@ -24,11 +24,15 @@ pub(super) enum Answer {
 
 impl Node {
     pub(super) fn new_timer(&mut self) -> ElectionTimer {
-        let me = self.config.me;
-        let alone = self.membership.current().quorum().has(|voter| voter.member == me);
         let (low, high) = (self.config.election_ticks_min, self.config.election_ticks_max);
-        let timeout = if alone { TICKS_ALONE } else { self.random.between(low, high) };
+        let timeout = if self.is_alone() { TICKS_ALONE } else { self.random.between(low, high) };
         ElectionTimer { elapsed: 0, timeout, haste: 0 }
+    }
+
+    /// Whether this server is a majority by itself.
+    pub(super) fn is_alone(&self) -> bool {
+        let me = self.config.me;
+        self.membership.current().quorum().has(|voter| voter.member == me)
     }
 
     /// The leader that this server hears from, if any: itself, or one that was heard within the
@@ -49,6 +53,10 @@ impl Node {
         if !self.membership.current().is_voter(me) {
             // Not ours to campaign; wait for a leader.
             self.follow(None);
+            return;
+        }
+        if self.disk.is_slow() {
+            self.try_disk();
             return;
         }
         let silent_ticks = match &self.role {
@@ -310,10 +318,15 @@ impl Node {
         let heard: BTreeSet<Member> = leader.progress.iter_mut().filter_map(take_heard).collect();
         let is_here = |voter: &Voter| voter.member == me || heard.contains(&voter.member);
         if !self.membership.current().quorum().has(is_here) {
-            self.leave_role(Some(StepDown::NoQuorum));
-            let timer = self.new_timer();
-            self.become_follower(None, timer);
+            self.step_down(StepDown::NoQuorum);
         }
+    }
+
+    /// Leads no more, though the term goes on.
+    pub(super) fn step_down(&mut self, reason: StepDown) {
+        self.leave_role(Some(reason));
+        let timer = self.new_timer();
+        self.become_follower(None, timer);
     }
 
     /// Ends what a role cannot take with it: reads that it would have confirmed, and a leader's
@@ -331,7 +344,7 @@ impl Node {
             if let Some(reason) = reason {
                 let term = match reason {
                     StepDown::LaterTerm(term) => term,
-                    StepDown::NoQuorum => self.hard_state.term,
+                    StepDown::NoQuorum | StepDown::SlowDisk => self.hard_state.term,
                 };
                 self.events.push(Event::SteppedDown { term, reason });
             }

@@ -33,6 +33,7 @@ mod recovery;
 mod replication;
 mod restore;
 mod role;
+mod slow_disk;
 mod status;
 mod types;
 
@@ -62,6 +63,7 @@ use progress::Progress;
 use random::Random;
 use replication::{Received, Urge};
 use role::{ElectionTimer, Role};
+use slow_disk::DiskPace;
 
 /// A server that is its own majority waits for nobody.
 const TICKS_ALONE: u32 = 1;
@@ -100,6 +102,7 @@ pub struct Node {
     log: Log,
     membership: Membership,
     durability: Durability,
+    disk: DiskPace,
     role: Role,
     /// Everything up to here is committed.
     commit: Index,
@@ -126,6 +129,7 @@ pub struct Node {
 impl Node {
     /// A tenth of a heartbeat has passed.
     pub fn tick(&mut self) {
+        self.tick_disk();
         match &mut self.role {
             Role::Follower(follower) => {
                 follower.reads.tick(READ_QUESTION_HEARTBEATS * self.config.heartbeat_ticks);
@@ -246,12 +250,24 @@ impl Node {
         }
     }
 
-    /// The append of this ticket is on the disk, for good. Appends complete in order.
-    pub fn on_durable(&mut self, ticket: Ticket) {
+    /// The append of this ticket is on the disk, for good. Appends complete in order. If its owner
+    /// stood still for it, `took_ticks` is how many ticks were not given meanwhile.
+    pub fn on_durable(&mut self, ticket: Ticket, took_ticks: u32) {
         let released = self.durability.complete(ticket);
+        self.judge_disk(ticket, took_ticks);
         let term = self.hard_state.term;
-        // What was promised in a term that is over is of no use to anybody.
-        self.outbox.extend(released.into_iter().filter(|envelope| envelope.term == term));
+        // What was promised in a term that is over is of no use to anybody, nor is a question
+        // of a campaign that was given up.
+        let role = self.role();
+        let is_of_use = |it: &Envelope| {
+            it.term == term
+                && match it.message {
+                    Message::VoteRequest { .. } => role == RoleName::Candidate,
+                    Message::PreVoteRequest { .. } => role == RoleName::PreCandidate,
+                    _ => true,
+                }
+        };
+        self.outbox.extend(released.into_iter().filter(is_of_use));
         self.count_own_vote();
         self.advance_commit();
         self.assert_invariants();
@@ -283,6 +299,7 @@ impl Node {
         let settled = self.durability.take_settled(&self.log, self.hard_state);
         self.outbox.extend(settled);
         let append = self.durability.take_append(&self.log, self.hard_state);
+        append.iter().for_each(|append| self.disk.on_handed_out(append));
         let apply = self.take_apply();
         self.log.evict(self.config.window_bytes_max, self.durability.durable());
         Actions {

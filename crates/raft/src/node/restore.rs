@@ -11,6 +11,7 @@ use super::membership::Membership;
 use super::random::Random;
 use super::read::FollowerReads;
 use super::role::{ElectionTimer, Follower, Role};
+use super::slow_disk::DiskPace;
 use super::types::{Entry, FetchId, HardState, Index, Position, Term};
 use super::{Node, TICKS_ALONE};
 
@@ -81,6 +82,7 @@ impl Node {
             hard_state,
             log,
             membership: Membership::new((start.index, configuration), configurations),
+            disk: DiskPace::default(),
             durability: Durability::restore(last.index, hard_state),
             role: Role::Follower(follower),
             commit: start.index,

@@ -13,7 +13,8 @@
 //! partition 3 / partition 1 2 | 3 / heal
 //! propose 1 a=1 b=2           one batch
 //! read 1 [times=2]            linearizable reads
-//! disk 1 stall / disk 1 go    appends wait / complete
+//! disk 1 stall / disk 1 go    appends wait / complete, while time passes
+//! disk 1 stops 200            the next write keeps s1 from everything else for so many ticks
 //! gone 1 [2] [term=2]         the others (or s2) find that s1, leader of their term, is gone
 //! crash 1 / restart 1         what was not durable is lost
 //! log 1 / status [1] / flight
@@ -272,12 +273,15 @@ impl Cluster {
     }
 
     fn disk(&mut self, arguments: &[&str]) -> Outcome {
-        let stalled = match arguments.get(1) {
-            Some(&"stall") => true,
-            Some(&"go") => false,
-            _ => return Err("a disk stalls or goes".into()),
-        };
-        self.server(server_id(arguments.first())?)?.stalled = stalled;
+        let server = self.server(server_id(arguments.first())?)?;
+        match (arguments.get(1), arguments.get(2)) {
+            (Some(&"stall"), None) => server.stalled = true,
+            (Some(&"go"), None) => server.stalled = false,
+            (Some(&"stops"), Some(ticks)) => {
+                server.stood_still_ticks = ticks.parse().map_err(|_| "not a number of ticks")?;
+            }
+            _ => return Err("a disk stalls, goes, or stops everything for some ticks".into()),
+        }
         Ok(())
     }
 

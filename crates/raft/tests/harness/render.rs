@@ -88,9 +88,12 @@ pub fn event(event: &Event) -> String {
         }
         Event::BecameFollower { term, leader: None, .. } => format!("waits in {term}"),
         Event::LeaderGone { leader, term } => format!("knows that {leader} of {term} is gone"),
+        Event::DiskSlow { ticks } => format!("has a slow disk: {ticks} ticks for a write"),
+        Event::DiskInTime { ticks } => format!("has a quick disk again: {ticks} ticks"),
         Event::SteppedDown { term, reason } => match reason {
             StepDown::LaterTerm(later) => format!("steps down: term {later} has begun"),
             StepDown::NoQuorum => format!("steps down in {term}: no quorum"),
+            StepDown::SlowDisk => format!("steps down in {term}: its disk is slow"),
         },
         Event::FollowerLags { follower, from, to } => {
             format!("finds {follower} to lack {from}..{to}")

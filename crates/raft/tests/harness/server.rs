@@ -17,6 +17,8 @@ pub struct Server {
     node: Option<Node>,
     /// Appends do not complete.
     pub stalled: bool,
+    /// For the next write everything stands still for so long: the disk is on the node's thread.
+    pub stood_still_ticks: u32,
     waiting: VecDeque<Append>,
     // The disk.
     hard_state: HardState,
@@ -37,6 +39,7 @@ impl Server {
             seed,
             node: None,
             stalled: false,
+            stood_still_ticks: 0,
             waiting: VecDeque::new(),
             hard_state: HardState { term: Term(1), vote: None },
             entries: vec![founding],
@@ -134,6 +137,11 @@ impl Server {
 
     fn complete_appends(&mut self) {
         while let Some(append) = self.waiting.pop_front() {
+            // Only a write keeps the disk busy.
+            let took_ticks = match append.is_empty() {
+                true => 0,
+                false => std::mem::take(&mut self.stood_still_ticks),
+            };
             let Append { ticket, hard_state, truncate_after, entries } = append;
             self.hard_state = hard_state.unwrap_or(self.hard_state);
             if let Some(after) = truncate_after {
@@ -141,7 +149,7 @@ impl Server {
             }
             self.entries.extend(entries);
             if let Some(node) = self.node.as_mut() {
-                node.on_durable(ticket);
+                node.on_durable(ticket, took_ticks);
             }
         }
     }
