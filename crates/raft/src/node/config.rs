@@ -22,6 +22,9 @@ pub struct Config {
     pub message_bytes_max: u64,
     /// Entries sent to one follower and not yet acknowledged, in bytes.
     pub in_flight_bytes_max: u64,
+    /// The same for all followers together. Each may have one message under way all the same, so
+    /// that those who take nothing cannot hold up those who do.
+    pub in_flight_total_bytes_max: u64,
     /// Entries that a leader holds without their being committed, in bytes; above it, proposals
     /// are refused as overloaded.
     pub uncommitted_bytes_max: u64,
@@ -48,6 +51,7 @@ impl Config {
             command_bytes_max: 2 << 20,
             message_bytes_max: 1 << 20,
             in_flight_bytes_max: 8 << 20,
+            in_flight_total_bytes_max: 32 << 20,
             uncommitted_bytes_max: 64 << 20,
             apply_bytes_max: 4 << 20,
             window_bytes_max: 32 << 20,

@@ -15,6 +15,9 @@ enum Flow {
     },
     /// Its log agrees with ours: entries are sent as they come, without waiting.
     Stream,
+    /// It has said nothing for an election timeout. It gets heartbeats, and entries only once it
+    /// answers: what nobody takes must not pile up before its socket.
+    Silent,
 }
 
 /// Invariants: `matched < next`; the in-flight bytes are those of the in-flight messages.
@@ -71,13 +74,22 @@ impl Progress {
         self.round_echoed
     }
 
-    /// Whether entries up to `last` may be sent now.
+    /// What is on its way to it and not acknowledged.
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
+    /// Whether entries up to `last` may be sent now, when so many bytes may be on their way to it.
+    /// With nothing on its way one message always may.
     pub(super) fn may_send(&self, last: Index, in_flight_bytes_max: u64) -> bool {
         self.next <= last
             && self.fetching.is_none()
             && match self.flow {
                 Flow::Probe { asked } => !asked,
-                Flow::Stream => self.in_flight_bytes < in_flight_bytes_max,
+                Flow::Stream => {
+                    self.in_flight.is_empty() || self.in_flight_bytes < in_flight_bytes_max
+                }
+                Flow::Silent => false,
             }
     }
 
@@ -98,6 +110,7 @@ impl Progress {
         match &mut self.flow {
             // A probe without entries asks the same question.
             Flow::Probe { asked } => *asked = true,
+            Flow::Silent => {}
             Flow::Stream => {
                 if let Some((last, bytes)) = last {
                     self.next = last.next();
@@ -127,7 +140,7 @@ impl Progress {
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(matched.next());
-        if let Flow::Probe { .. } = self.flow {
+        if self.flow != Flow::Stream {
             self.reset_flight();
             self.next = self.matched.next();
             self.flow = Flow::Stream;
@@ -142,7 +155,7 @@ impl Progress {
     /// to an older question.
     pub(super) fn on_rejected(&mut self, previous: Index, next: Index) -> bool {
         let current = match self.flow {
-            Flow::Probe { .. } => previous.next() == self.next,
+            Flow::Probe { .. } | Flow::Silent => previous.next() == self.next,
             Flow::Stream => previous > self.matched,
         };
         if current {
@@ -173,9 +186,22 @@ impl Progress {
         self.heard = true;
     }
 
-    /// Whether it was heard from since the last time this was asked.
+    /// Whether it was heard from since the last time this was asked, an election timeout ago.
     pub(super) fn take_heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
+        let heard = std::mem::take(&mut self.heard);
+        if !heard {
+            self.on_silent();
+        }
+        heard
+    }
+
+    /// What was on its way counts as lost.
+    fn on_silent(&mut self) {
+        if self.flow == Flow::Stream {
+            self.next = self.matched.next();
+        }
+        self.reset_flight();
+        self.flow = Flow::Silent;
     }
 
     /// It lacks so much that it is worth telling; true the first time.
@@ -225,6 +251,30 @@ mod tests {
         assert!(!progress.may_send(Index(3), 100));
         progress.on_accepted(Index(1));
         assert!(progress.may_send(Index(3), 100));
+    }
+
+    #[test]
+    fn one_message_may_be_under_way_whatever_the_limit() {
+        let mut progress = Progress::new(Index(0));
+        progress.on_accepted(Index(0));
+        assert!(progress.may_send(Index(1), 0), "or nothing would ever be sent");
+        progress.on_sent(Some((Index(1), 60)), Index(0), 0);
+        assert!(!progress.may_send(Index(2), 0));
+    }
+
+    #[test]
+    fn a_silent_follower_holds_nothing_and_begins_again_where_it_matched() {
+        let mut progress = Progress::new(Index(0));
+        progress.on_accepted(Index(3));
+        progress.on_sent(Some((Index(9), 60)), Index(0), 0);
+        assert!(progress.take_heard(), "a new leader gives everybody an election timeout");
+        assert!(!progress.take_heard());
+        assert_eq!((progress.in_flight_bytes(), progress.next()), (0, Index(4)));
+        assert!(!progress.may_send(Index(9), 100));
+        progress.on_heartbeat();
+        assert!(!progress.may_send(Index(9), 100), "a heartbeat is no answer");
+        progress.on_accepted(Index(3));
+        assert!(progress.may_send(Index(9), 100));
     }
 
     #[test]

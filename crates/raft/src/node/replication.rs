@@ -4,6 +4,7 @@
 use super::actions::{Ended, Event, ProposalOutcome};
 use super::configuration::{Configuration, Voter};
 use super::message::Message;
+use super::progress::Progress;
 use super::role::Role;
 use super::types::{Entry, EntryKind, FetchId, Index, Member, Payload, Position};
 use super::{FetchPurpose, Node};
@@ -41,8 +42,11 @@ impl Node {
     fn send_entries(&mut self, member: Member) -> bool {
         let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return false };
+        let total: u64 = leader.progress.values().map(Progress::in_flight_bytes).sum();
         let Some(progress) = leader.progress.get_mut(&member) else { return false };
-        if !progress.may_send(last, self.config.in_flight_bytes_max) {
+        let others = total - progress.in_flight_bytes();
+        let left = self.config.in_flight_total_bytes_max.saturating_sub(others);
+        if !progress.may_send(last, self.config.in_flight_bytes_max.min(left)) {
             return false;
         }
         let from = progress.next();

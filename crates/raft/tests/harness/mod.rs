@@ -125,6 +125,7 @@ impl Cluster {
                     "window" => config.window_bytes_max = *value,
                     "message" => config.message_bytes_max = *value,
                     "flight" => config.in_flight_bytes_max = *value,
+                    "total" => config.in_flight_total_bytes_max = *value,
                     "uncommitted" => config.uncommitted_bytes_max = *value,
                     "apply" => config.apply_bytes_max = *value,
                     other => return Err(format!("no limit is called {other}")),
