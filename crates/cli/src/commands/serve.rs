@@ -15,7 +15,6 @@ use serde_json::{Map, Value, json};
 use crate::args::{Global, ServeArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::quote::quoted;
 use crate::signals::Signals;
 
 /// `kvctl serve`.
@@ -48,11 +47,10 @@ pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
 
 /// Damage is not the end of the world, but somebody has to look at it.
 fn what_to_do(damage: Failure, data: &Path) -> Failure {
-    let shown = quoted(&data.display().to_string());
     damage
         .detail(format!("data directory: {}; the log is left as it is", data.display()))
         .detail("the other servers go on without this one for as long as a majority of them runs")
-        .detail(format!("look at it: kvctl wal verify --data {shown}; more: kvctl help recovery"))
+        .detail("more: kvctl help recovery")
 }
 
 /// The way back for a server that has lost history.

@@ -290,7 +290,8 @@ pub(super) fn refuse_if_noted(disk: &dyn Disk, log: Option<&dyn Disk>) -> Result
         let note =
             lost_history(disk).map_err(|source| HomeError::Io { path: path.clone(), source })?;
         if let Some(account) = note {
-            let what = format!("a part of its log was given up ({})", account.trim_end());
+            let account = account.lines().next().unwrap_or_default();
+            let what = format!("a repair gave up a part of its log ({account})");
             return Err(HomeError::LostHistory { path, what });
         }
     }

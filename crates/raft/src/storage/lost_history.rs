@@ -3,7 +3,8 @@
 //! whole afterwards, so nothing else would keep the server from voting twice.
 //!
 //! ```text
-//! lost-history    text: a line with the version, then what was given up, for people
+//! lost-history    text for people: a line with the version, then what was given up, the most
+//!                 important first
 //! ```
 //!
 //! That the file is there is all that counts; one that rotted says the same.
