@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::node::{Envelope, Event, Member, Payload, ReadId, Term};
+use crate::node::{Change, Envelope, Event, Member, NodeId, Payload, ReadId, Term};
 use crate::replica::{Completion, Fatal, Replica, Token, Transport, Work};
 use crate::state_machine::StateMachine;
 
@@ -18,6 +18,12 @@ pub enum Input {
     Propose(Token, Payload),
     /// A read to confirm.
     Read(ReadId),
+    /// A change of the membership.
+    Change(Token, Change),
+    /// Leadership is to go to this voter.
+    Transfer(Token, NodeId),
+    /// Leadership is to go to whichever voter holds most of the log.
+    HandOver(Token),
     /// The process that led this term as this member is known to be gone; see
     /// [`Node::on_disconnected`](crate::node::Node::on_disconnected).
     LeaderGone(Member, Term),
@@ -74,6 +80,9 @@ impl<M: StateMachine> Driver<M> {
                 Input::Message(envelope) => self.replica.step(envelope),
                 Input::Propose(token, command) => self.replica.propose(token, command),
                 Input::Read(id) => self.replica.read(id),
+                Input::Change(token, change) => self.replica.change_membership(token, &change),
+                Input::Transfer(token, to) => self.replica.transfer_leadership(token, to),
+                Input::HandOver(token) => self.replica.hand_over(token),
                 Input::LeaderGone(leader, term) => self.replica.on_disconnected(leader, term),
             }
         }

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::node::{
-    Actions, Config, DurableState, Ended, Entry, EntryKind, Envelope, Event, Fetch, FetchId, Index,
-    LeadershipChanged, Member, Node, Payload, ProposalOutcome, ProposeError, ReadError, ReadId,
-    RestoreError, Status, Term,
+    Actions, Change, ChangeOutcome, Config, DurableState, Ended, Entry, EntryKind, Envelope, Event,
+    Fetch, FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, ProposalOutcome,
+    ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded, TransferError,
 };
 use crate::state_machine::{StateMachine, Undecodable};
 use crate::storage::{LogError, LogStore};
@@ -52,6 +52,12 @@ pub enum Completion<R> {
     ReadLost(ReadId, LeadershipChanged),
     /// A read was not begun, since nobody is known who could confirm it.
     ReadRefused(ReadId, ReadError),
+    /// A change of the membership ended so. A refused one is told as a refused proposal.
+    Changed(Token, ChangeOutcome),
+    /// A transfer of leadership ended so.
+    Transferred(Token, TransferEnded),
+    /// A transfer of leadership was not begun.
+    TransferRefused(Token, TransferError),
 }
 
 /// Why a replica must stop. There is no way on from any of these.
@@ -69,7 +75,7 @@ pub enum Fatal {
 ///
 /// Invariants:
 /// - entries are applied in order, each once, and only when committed and on the own disk;
-/// - every proposal and every read completes exactly once.
+/// - every proposal, read, change and transfer completes exactly once.
 pub struct Replica<M: StateMachine> {
     node: Node,
     log: LogStore,
@@ -78,6 +84,9 @@ pub struct Replica<M: StateMachine> {
     proposed: VecDeque<(Index, Token)>,
     /// Commands for the next batches.
     queued: VecDeque<(Token, Payload)>,
+    /// The change of this leadership that is under way, by the index of its joint configuration.
+    changing: Option<(Index, Token)>,
+    transferring: Option<Token>,
     /// Confirmed reads that wait for the state machine.
     reads: BTreeMap<Index, Vec<ReadId>>,
     completions: Vec<Completion<M::Reply>>,
@@ -108,6 +117,8 @@ impl<M: StateMachine> Replica<M> {
             machine,
             proposed: VecDeque::new(),
             queued: VecDeque::new(),
+            changing: None,
+            transferring: None,
             reads: BTreeMap::new(),
             completions: Vec::new(),
             events: Vec::new(),
@@ -142,6 +153,30 @@ impl<M: StateMachine> Replica<M> {
         self.queued.push_back((token, command));
     }
 
+    /// Asks for a change of the membership.
+    pub fn change_membership(&mut self, token: Token, change: &Change) {
+        match self.node.change_membership(change) {
+            Ok(index) => self.changing = Some((index, token)),
+            Err(error) => self.completions.push(Completion::Refused(token, error)),
+        }
+    }
+
+    /// Asks for leadership to be handed to a voter.
+    pub fn transfer_leadership(&mut self, token: Token, to: NodeId) {
+        match self.node.transfer_leadership(to) {
+            Ok(()) => self.transferring = Some(token),
+            Err(error) => self.completions.push(Completion::TransferRefused(token, error)),
+        }
+    }
+
+    /// Asks for leadership to be handed to whichever voter holds most of the log.
+    pub fn hand_over(&mut self, token: Token) {
+        match self.node.hand_over() {
+            Ok(_) => self.transferring = Some(token),
+            Err(error) => self.completions.push(Completion::TransferRefused(token, error)),
+        }
+    }
+
     /// Asks for a linearizable read.
     pub fn read(&mut self, id: ReadId) {
         if let Err(error) = self.node.request_read(id) {
@@ -171,7 +206,8 @@ impl<M: StateMachine> Replica<M> {
     }
 
     fn carry_out(&mut self, actions: Actions, transport: &mut dyn Transport) -> Result<(), Fatal> {
-        let Actions { append, send, apply, fetch, ended, reads, events } = actions;
+        let Actions { append, send, apply, fetch, ended, reads, changes, transfers, events } =
+            actions;
         self.events.extend(events);
         if !send.is_empty() {
             send.into_iter().for_each(|envelope| transport.send(envelope));
@@ -183,6 +219,15 @@ impl<M: StateMachine> Replica<M> {
                 Ok(index) => self.reads.entry(index).or_default().push(read.id),
                 Err(changed) => self.completions.push(Completion::ReadLost(read.id, changed)),
             }
+        }
+        for ended in changes {
+            let token = self.changing.take_if(|(index, _)| *index == ended.index);
+            let changed = token.map(|(_, token)| Completion::Changed(token, ended.outcome));
+            self.completions.extend(changed);
+        }
+        for ended in transfers {
+            let token = self.transferring.take();
+            self.completions.extend(token.map(|token| Completion::Transferred(token, ended)));
         }
         self.apply(apply)?;
         for fetch in fetch {

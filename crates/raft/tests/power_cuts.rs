@@ -385,6 +385,9 @@ impl World {
                         "a stale read: it saw {machine_applied}, {begun} was acknowledged before"
                     );
                 }
+                Completion::Changed(..)
+                | Completion::Transferred(..)
+                | Completion::TransferRefused(..) => {}
                 Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
                     self.reads.remove(&(n, id)).expect("a read ends once");
                 }

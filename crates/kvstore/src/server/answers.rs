@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::core::{Core, Phase};
+use super::event::Members;
 use super::requests::{Pending, Work, role_of};
 use crate::store::{EntryRef, View, command};
 use crate::wire::frame::FrameError;
@@ -179,11 +180,7 @@ fn visible(entry: EntryRef<'_>, content: Content) -> EntryRef<'_> {
 
 fn describe_configuration(payload: &Bytes) -> String {
     match raft::node::Configuration::decode(payload) {
-        Ok(configuration) => {
-            let names: Vec<String> =
-                configuration.members().map(|member| member.id.to_string()).collect();
-            format!("members {}", names.join(" "))
-        }
+        Ok(configuration) => format!("members {}", Members(&configuration)),
         Err(error) => error.to_string(),
     }
 }

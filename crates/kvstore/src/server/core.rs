@@ -490,8 +490,8 @@ impl Core {
 }
 
 /// What decides whether waiting requests can go on.
-fn leadership(node: &node::Node) -> (node::RoleName, Option<NodeId>) {
-    (node.role(), node.leader())
+fn leadership(node: &node::Node) -> (node::RoleName, Option<NodeId>, Option<NodeId>) {
+    (node.role(), node.leader(), node.transferring_to())
 }
 
 /// Hands the replica's messages to the links.

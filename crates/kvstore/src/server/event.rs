@@ -1,10 +1,14 @@
 //! What a server tells while it runs: its recovery, its elections, who catches up, who leads. The
 //! words are for people; names and fields are for programs that read the same story as JSON.
 
+mod raft;
+
 use std::fmt;
 use std::time::Duration;
 
-use raft::node::{self, Ballot, NodeId, StepDown, VoteRefusal};
+use ::raft::node::{self, NodeId};
+
+pub(super) use self::raft::Members;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +97,7 @@ impl Event {
             Event::Warning { .. } => "warning",
             Event::Stopping => "stopping",
             Event::Stopped => "stopped",
-            Event::Raft { event, .. } => raft_name(event),
+            Event::Raft { event, .. } => raft::name(event),
         }
     }
 
@@ -125,7 +129,7 @@ impl Event {
             }
             Event::Warning { text } => vec![("text", text.clone().into())],
             Event::Stopping | Event::Stopped => Vec::new(),
-            Event::Raft { event, tick } => raft_fields(event, *tick),
+            Event::Raft { event, tick } => raft::fields(event, *tick),
         }
     }
 }
@@ -173,89 +177,6 @@ impl From<&[NodeId]> for Field {
     }
 }
 
-fn raft_name(event: &node::Event) -> &'static str {
-    match event {
-        node::Event::AskingForVotes { .. } => "asks",
-        node::Event::Campaigning { .. } => "candidate",
-        node::Event::VoteAnswered { .. } => "vote",
-        node::Event::VoteReceived { .. } => "answer",
-        node::Event::BecameLeader { .. } => "leader",
-        node::Event::BecameFollower { .. } => "follower",
-        node::Event::LeaderGone { .. } => "leader-gone",
-        node::Event::DiskSlow { .. } => "disk-slow",
-        node::Event::DiskInTime { .. } => "disk-in-time",
-        node::Event::SteppedDown { .. } => "steps-down",
-        node::Event::FollowerLags { .. } => "lags",
-        node::Event::FollowerCaughtUp { .. } => "caught-up",
-        node::Event::CatchingUp { .. } => "catches-up",
-        node::Event::Truncated { .. } => "truncated",
-        node::Event::Ignored { .. } => "ignored",
-    }
-}
-
-fn raft_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Field)> {
-    let time = |ticks: u32| Field::Number(milliseconds(tick * ticks));
-    match event {
-        node::Event::AskingForVotes { campaign, silent_ticks, asked } => vec![
-            ("term", campaign.0.into()),
-            ("silent_ms", time(*silent_ticks)),
-            ("asked", asked.as_slice().into()),
-        ],
-        node::Event::Campaigning { term, silent_ticks, asked } => vec![
-            ("term", term.0.into()),
-            ("silent_ms", time(*silent_ticks)),
-            ("asked", asked.as_slice().into()),
-        ],
-        node::Event::VoteAnswered { candidate, term, ballot, refusal } => vec![
-            ("candidate", (*candidate).into()),
-            ("term", term.0.into()),
-            ("binding", (*ballot == Ballot::Vote).into()),
-            ("granted", refusal.is_none().into()),
-            ("reason", refusal.map(|it| Refusal(it).to_string()).unwrap_or_default().into()),
-        ],
-        node::Event::VoteReceived { voter, term, ballot, granted } => vec![
-            ("voter", (*voter).into()),
-            ("term", term.0.into()),
-            ("binding", (*ballot == Ballot::Vote).into()),
-            ("granted", (*granted).into()),
-        ],
-        node::Event::BecameLeader { term, votes, voters } => vec![
-            ("term", term.0.into()),
-            ("votes", votes.as_slice().into()),
-            ("voters", u64::from(*voters).into()),
-        ],
-        node::Event::BecameFollower { term, leader, timeout_ticks } => vec![
-            ("term", term.0.into()),
-            ("leader", leader.map(|id| id.to_string()).unwrap_or_default().into()),
-            ("election_timeout_ms", time(*timeout_ticks)),
-        ],
-        node::Event::LeaderGone { leader, term } => {
-            vec![("leader", (*leader).into()), ("term", term.0.into())]
-        }
-        node::Event::DiskSlow { ticks } | node::Event::DiskInTime { ticks } => {
-            vec![("write_ms", time(*ticks))]
-        }
-        node::Event::SteppedDown { term, reason } => {
-            vec![("term", term.0.into()), ("reason", StepDownReason(*reason).to_string().into())]
-        }
-        node::Event::FollowerLags { follower, from, to } => {
-            vec![("follower", (*follower).into()), ("from", from.0.into()), ("to", to.0.into())]
-        }
-        node::Event::FollowerCaughtUp { follower, at } => {
-            vec![("follower", (*follower).into()), ("at", at.0.into())]
-        }
-        node::Event::CatchingUp { leader, from, to } => {
-            vec![("leader", (*leader).into()), ("from", from.0.into()), ("to", to.0.into())]
-        }
-        node::Event::Truncated { after, last } => {
-            vec![("after", after.0.into()), ("last", last.0.into())]
-        }
-        node::Event::Ignored { from, reason } => {
-            vec![("from", from.id.into()), ("reason", (*reason).to_string().into())]
-        }
-    }
-}
-
 impl fmt::Display for Event {
     /// The story's line without the server's own name: a column of one or two words, then the
     /// details.
@@ -285,98 +206,8 @@ impl fmt::Display for Event {
             Event::Warning { text } => write!(f, "warning     {text}"),
             Event::Stopping => write!(f, "stopping    asked to; finishing what is in flight"),
             Event::Stopped => write!(f, "stopped     the log is closed"),
-            Event::Raft { event, tick } => fmt_raft(f, event, *tick),
+            Event::Raft { event, tick } => raft::fmt_event(f, event, *tick),
         }
-    }
-}
-
-fn fmt_raft(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> fmt::Result {
-    let ms = |ticks: u32| milliseconds(tick * ticks);
-    match event {
-        node::Event::AskingForVotes { campaign, silent_ticks, asked } => write!(
-            f,
-            "asks        {}: no leader for {} ms, would you elect me in term {campaign}?",
-            Names(asked),
-            ms(*silent_ticks)
-        ),
-        node::Event::Campaigning { term, silent_ticks, asked } => write!(
-            f,
-            "candidate   term {term}   no leader for {} ms, asking {}",
-            ms(*silent_ticks),
-            Names(asked)
-        ),
-        node::Event::VoteAnswered { candidate, term, ballot, refusal } => {
-            let word = if *ballot == Ballot::Vote { "vote  " } else { "would " };
-            match refusal {
-                None => write!(f, "{word}      term {term}   {candidate}, count on me"),
-                Some(refusal) => write!(
-                    f,
-                    "{word}      term {term}   {candidate}, do not count on me: {}",
-                    Refusal(*refusal)
-                ),
-            }
-        }
-        node::Event::VoteReceived { voter, term, ballot, granted } => {
-            let word = if *ballot == Ballot::Vote { "answer" } else { "hint  " };
-            let said = if *granted { "count on me" } else { "do not count on me" };
-            write!(f, "{word}      term {term}   {voter}: {said}")
-        }
-        node::Event::BecameLeader { term, votes, voters } => write!(
-            f,
-            "LEADER      term {term}   {} of {voters} votes ({})",
-            votes.len(),
-            Names(votes)
-        ),
-        node::Event::BecameFollower { term, leader, timeout_ticks } => {
-            write!(f, "follower    term {term}   ")?;
-            if let Some(leader) = leader {
-                write!(f, "of {leader}, ")?;
-            }
-            write!(f, "election timeout {} ms", ms(*timeout_ticks))
-        }
-        node::Event::LeaderGone { .. }
-        | node::Event::DiskSlow { .. }
-        | node::Event::DiskInTime { .. } => fmt_trouble(f, event, tick),
-        node::Event::SteppedDown { term, reason } => {
-            write!(f, "steps down  term {term}   {}", StepDownReason(*reason))
-        }
-        node::Event::FollowerLags { follower, from, to } => {
-            write!(f, "lags        {follower} lacks entries {from}..{to}")
-        }
-        node::Event::FollowerCaughtUp { follower, at } => {
-            write!(f, "caught up   {follower} holds everything up to {at}")
-        }
-        node::Event::CatchingUp { leader, from, to } => {
-            write!(f, "catches up  entries {from}..{to} from {leader}")
-        }
-        node::Event::Truncated { after, last } => write!(
-            f,
-            "truncated   entries {}..{last}, never committed, make way for the leader's",
-            after.next()
-        ),
-        node::Event::Ignored { from, reason } => {
-            write!(f, "ignored     a message from {from}: {reason}")
-        }
-    }
-}
-
-/// What the machines under the servers do.
-fn fmt_trouble(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> fmt::Result {
-    let ms = |ticks: u32| milliseconds(tick * ticks);
-    match event {
-        node::Event::LeaderGone { leader, term } => write!(
-            f,
-            "leader gone term {term}   {leader} closed its connection and is not there any more"
-        ),
-        node::Event::DiskSlow { ticks } => write!(
-            f,
-            "slow disk   a write takes {} ms or more; I do not lead until one is in time again",
-            ms(*ticks)
-        ),
-        node::Event::DiskInTime { ticks } => {
-            write!(f, "disk        in time again: a write took {} ms", ms(*ticks))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -395,31 +226,6 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-struct Refusal(VoteRefusal);
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            VoteRefusal::HasLeader(leader) => write!(f, "I hear from {leader}, which leads"),
-            VoteRefusal::VotedFor(other) => write!(f, "I voted for {other}"),
-            VoteRefusal::LogBehind => write!(f, "your log lacks entries that mine has"),
-            VoteRefusal::TermOver(term) => write!(f, "I am in term {term} already"),
-        }
-    }
-}
-
-struct StepDownReason(StepDown);
-
-impl fmt::Display for StepDownReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            StepDown::LaterTerm(term) => write!(f, "term {term} has begun"),
-            StepDown::NoQuorum => write!(f, "a majority has not answered for an election timeout"),
-            StepDown::SlowDisk => write!(f, "a write keeps the disk for an election timeout"),
-        }
-    }
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -427,7 +233,7 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft::node::{Index, Term};
+    use ::raft::node::{Cause, Index, Term};
 
     fn raft(event: node::Event) -> String {
         Event::Raft { event, tick: Duration::from_millis(5) }.to_string()
@@ -445,7 +251,12 @@ mod tests {
             recovered.to_string(),
             listening.to_string(),
             raft(node::Event::BecameFollower { term: Term(6), leader: None, timeout_ticks: 146 }),
-            raft(node::Event::Campaigning { term: Term(7), silent_ticks: 147, asked }),
+            raft(node::Event::Campaigning {
+                term: Term(7),
+                silent_ticks: 147,
+                cause: Cause::Silence,
+                asked,
+            }),
             raft(node::Event::BecameLeader {
                 term: Term(7),
                 votes: vec![id("s1"), id("s2"), id("s3")],

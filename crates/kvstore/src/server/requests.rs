@@ -290,6 +290,10 @@ impl Core {
                 self.finish(key_of(token.0), &unknown);
             }
             Completion::ReadReady(id) => self.answer_read(key_of(id.0)),
+            // Nobody waits for these.
+            Completion::Changed(..)
+            | Completion::Transferred(..)
+            | Completion::TransferRefused(..) => {}
             // Nothing was read yet, so nothing is lost by asking again.
             Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
                 self.dispatch(key_of(id.0));
@@ -301,6 +305,9 @@ impl Core {
         let code = match error {
             // It never entered the log, so it goes the way of any request to a follower.
             ProposeError::NotLeader { .. } => return self.dispatch(key),
+            // Soon there is another leader, or this one goes on.
+            ProposeError::Transferring { .. } => return self.hold(key),
+            ProposeError::Membership(_) => ErrorCode::Invalid,
             ProposeError::Overloaded { .. } => ErrorCode::Overloaded,
             ProposeError::NoSpace { .. } => ErrorCode::NoSpace,
             ProposeError::TooLarge { .. } => ErrorCode::TooLarge,

@@ -9,7 +9,9 @@ use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind};
 use crate::codec::{self, DecodeError, Raw};
 use bytes::{Bytes, BytesMut};
 use raft::founding::Standing;
-use raft::node::{Boot, Entry, EntryKind, Incarnation, Index, Message, Payload, Position, Term};
+use raft::node::{
+    Boot, Cause, Entry, EntryKind, Incarnation, Index, Message, Payload, Position, Term,
+};
 use serde::{Deserialize, Serialize};
 
 /// One of Raft's messages.
@@ -65,6 +67,7 @@ enum MessageBody<'a> {
     },
     VoteRequest {
         last: Position,
+        cause: Cause,
     },
     VoteGranted,
     VoteRefused,
@@ -94,6 +97,9 @@ enum MessageBody<'a> {
         boot: Boot,
         counter: u64,
         index: Index,
+    },
+    TimeoutNow {
+        last: Position,
     },
 }
 
@@ -154,7 +160,7 @@ fn to_body(message: &Message) -> MessageBody<'_> {
         }
         Message::PreVoteGranted { campaign } => MessageBody::PreVoteGranted { campaign },
         Message::PreVoteRefused { campaign } => MessageBody::PreVoteRefused { campaign },
-        Message::VoteRequest { last } => MessageBody::VoteRequest { last },
+        Message::VoteRequest { last, cause } => MessageBody::VoteRequest { last, cause },
         Message::VoteGranted => MessageBody::VoteGranted,
         Message::VoteRefused => MessageBody::VoteRefused,
         Message::Append { previous, ref entries, commit, round } => {
@@ -178,6 +184,7 @@ fn to_body(message: &Message) -> MessageBody<'_> {
         Message::ReadIndexAnswer { boot, counter, index } => {
             MessageBody::ReadIndexAnswer { boot, counter, index }
         }
+        Message::TimeoutNow { last } => MessageBody::TimeoutNow { last },
     }
 }
 
@@ -188,7 +195,7 @@ fn from_body(message: MessageBody<'_>, frame: &Bytes) -> Result<Message, DecodeE
         }
         MessageBody::PreVoteGranted { campaign } => Message::PreVoteGranted { campaign },
         MessageBody::PreVoteRefused { campaign } => Message::PreVoteRefused { campaign },
-        MessageBody::VoteRequest { last } => Message::VoteRequest { last },
+        MessageBody::VoteRequest { last, cause } => Message::VoteRequest { last, cause },
         MessageBody::VoteGranted => Message::VoteGranted,
         MessageBody::VoteRefused => Message::VoteRefused,
         MessageBody::Append { previous, commit, round, entries } => {
@@ -207,6 +214,7 @@ fn from_body(message: MessageBody<'_>, frame: &Bytes) -> Result<Message, DecodeE
         MessageBody::ReadIndexAnswer { boot, counter, index } => {
             Message::ReadIndexAnswer { boot, counter, index }
         }
+        MessageBody::TimeoutNow { last } => Message::TimeoutNow { last },
     })
 }
 
@@ -274,7 +282,8 @@ mod tests {
             Message::PreVoteRequest { campaign, last },
             Message::PreVoteGranted { campaign },
             Message::PreVoteRefused { campaign },
-            Message::VoteRequest { last },
+            Message::VoteRequest { last, cause: Cause::Silence },
+            Message::TimeoutNow { last },
             Message::VoteGranted,
             Message::VoteRefused,
             append(b"x"),
@@ -303,6 +312,15 @@ mod tests {
                 8, 1, 0xac, 0xd5, 0xcc, 0xc4, 0x0d, 2, b'h', b'i',
             ]
         );
+    }
+
+    #[test]
+    fn what_hands_leadership_over_has_these_very_bytes() {
+        let last = at(300, 8);
+        let timeout_now = round_trip(Message::TimeoutNow { last });
+        assert_eq!(timeout_now[frame::HEADER_BYTES..], [0xac, 0x02, 2, 9, 13, 0xac, 0x02, 8]);
+        let request = round_trip(Message::VoteRequest { last, cause: Cause::Transfer });
+        assert_eq!(request[frame::HEADER_BYTES..], [0xac, 0x02, 2, 9, 3, 0xac, 0x02, 8, 1]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::message::Envelope;
+use super::configuration::Configuration;
+use super::message::{Cause, Envelope};
 use super::types::{Entry, FetchId, HardState, Index, Member, NodeId, ReadId, Term, Ticket};
 
 /// Everything that a node wants done, in any order that its owner likes, except that appends are
@@ -22,6 +23,10 @@ pub struct Actions {
     pub ended: Vec<Ended>,
     /// Reads that ended. Each ends exactly once.
     pub reads: Vec<ReadEnded>,
+    /// Changes of the membership that ended. Each ends exactly once.
+    pub changes: Vec<ChangeEnded>,
+    /// Transfers of leadership that ended. Each ends exactly once.
+    pub transfers: Vec<TransferEnded>,
     /// What happened, for people.
     pub events: Vec<Event>,
 }
@@ -30,13 +35,15 @@ impl Actions {
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { append, send, apply, fetch, ended, reads, events } = self;
+        let Self { append, send, apply, fetch, ended, reads, changes, transfers, events } = self;
         append.is_none()
             && send.is_empty()
             && apply.is_empty()
             && fetch.is_empty()
             && ended.is_empty()
             && reads.is_empty()
+            && changes.is_empty()
+            && transfers.is_empty()
             && events.is_empty()
     }
 }
@@ -113,6 +120,48 @@ pub struct ReadEnded {
 #[error("leadership changed before the read was confirmed")]
 pub struct LeadershipChanged;
 
+/// The end of a change of the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChangeEnded {
+    /// The index of its joint configuration, which was given when it began.
+    pub index: Index,
+    /// How it ended.
+    pub outcome: ChangeOutcome,
+}
+
+/// How a change of the membership ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChangeOutcome {
+    /// The new configuration is committed. A learner that is meant to vote may not do so yet.
+    Finished,
+    /// This node stopped leading, but the change can no longer be undone: the next leader finishes
+    /// it. So it mostly is with a leader that removes itself.
+    Certain,
+    /// This node stopped leading first. A later leader may finish the change, or undo it.
+    Unknown,
+}
+
+/// The end of a transfer of leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TransferEnded {
+    /// Whom leadership was handed to.
+    pub to: NodeId,
+    /// How it ended.
+    pub outcome: TransferOutcome,
+}
+
+/// How a transfer of leadership ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransferOutcome {
+    /// The target was told, and a later term has begun.
+    HandedOver,
+    /// Nothing came of it within an election timeout. This node still leads and takes proposals
+    /// again.
+    TimedOut,
+    /// This node stopped leading for another reason.
+    LeadershipLost,
+}
+
 /// What a node did, for the people who watch it. Nothing in the protocol depends on events.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
@@ -131,6 +180,8 @@ pub enum Event {
         term: Term,
         /// Ticks for which it had not heard from a leader when it asked whether it would win.
         silent_ticks: u32,
+        /// Why.
+        cause: Cause,
         /// Whom it asks.
         asked: Vec<NodeId>,
     },
@@ -232,6 +283,29 @@ pub enum Event {
         /// The old end of the log.
         last: Index,
     },
+    /// Another configuration is in force, since it was appended, or since a later one was
+    /// truncated.
+    MembersChanged {
+        /// Where it stands in the log.
+        index: Index,
+        /// What it says.
+        configuration: Configuration,
+    },
+    /// A configuration that does not list this server is committed: it has left the cluster.
+    Removed {
+        /// Where that configuration stands in the log.
+        index: Index,
+    },
+    /// This leader hands over, and takes no proposals meanwhile.
+    TransferBegun {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Handing over took longer than an election timeout; this leader takes proposals again.
+    TransferTimedOut {
+        /// To whom it did not.
+        to: NodeId,
+    },
     /// A message that no correct server sends; it was ignored.
     Ignored {
         /// Who sent it.
@@ -272,4 +346,6 @@ pub enum StepDown {
     NoQuorum,
     /// Its disk keeps a write waiting for an election timeout or longer.
     SlowDisk,
+    /// Its configuration is committed and does not let it vote.
+    NotAVoter,
 }

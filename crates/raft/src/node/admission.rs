@@ -1,6 +1,10 @@
 //! Which messages are let in. Anything may come from the network; what no correct server sends is
 //! ignored here, with its reason, so that the protocol behind this door need not doubt what it is
 //! given.
+//!
+//! Whether the own configuration lists the sender is not asked: a server that was away must follow
+//! a leader, and may have to vote for a candidate, that it has not heard of yet (dissertation 4.1).
+//! Who is not listed counts nowhere, and that is enough.
 
 use super::Node;
 use super::message::{Envelope, Message};
@@ -54,7 +58,9 @@ fn check_envelope(envelope: &Envelope, me: Member) -> Result<(), &'static str> {
         Message::PreVoteGranted { campaign } | Message::PreVoteRefused { campaign } => {
             (Index(0), &[*campaign])
         }
-        Message::VoteRequest { last } => (last.index, &[last.term]),
+        Message::VoteRequest { last, .. } | Message::TimeoutNow { last } => {
+            (last.index, &[last.term])
+        }
         Message::Append { previous, entries, commit, .. } => {
             if previous.index.0 > COUNTER_MAX {
                 return Err("its index is beyond all counting");

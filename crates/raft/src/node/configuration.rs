@@ -208,6 +208,11 @@ impl Configuration {
         self.learners().get(at)
     }
 
+    /// Ends the change that is under way: from here on the voters alone decide.
+    pub(super) fn drop_outgoing(&mut self) {
+        self.lists.outgoing.clear();
+    }
+
     /// Its bytes: a version, then the lists in postcard's encoding.
     #[must_use]
     pub fn encode(&self) -> Bytes {

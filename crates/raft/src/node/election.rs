@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::actions::{Ballot, Event, StepDown, VoteRefusal};
 use super::configuration::Voter;
-use super::message::Message;
+use super::message::{Cause, Message};
 use super::progress::Progress;
 use super::quorum::Outcome;
 use super::read::{FollowerReads, ReadRounds};
+use super::reconfiguration::Reconfiguration;
 use super::role::{Campaign, ElectionTimer, Follower, Leader, Role};
 use super::types::{EntryKind, Index, Member, NodeId, Payload, Position, Term};
 use super::{Node, TICKS_ALONE};
@@ -47,10 +48,18 @@ impl Node {
         }
     }
 
+    /// Whether it is for this server to campaign: it votes, or may be the only one that holds the
+    /// configuration in which it does not. That one's voters then need it to lead until they hold
+    /// it too, although it counts nowhere itself (databendlabs/openraft#2091).
+    pub(super) fn may_campaign(&self) -> bool {
+        let is_committed = self.membership.index() <= self.commit;
+        self.membership.current().is_voter(self.config.me) || !is_committed
+    }
+
     /// Asks every voter whether it would vote for this server in the next term.
     pub(super) fn start_pre_vote(&mut self) {
         let me = self.config.me;
-        if !self.membership.current().is_voter(me) {
+        if !self.may_campaign() {
             // Not ours to campaign; wait for a leader.
             self.follow(None);
             return;
@@ -79,20 +88,21 @@ impl Node {
     /// Campaigns: a new term, the own vote in it, and a request to every voter. Request and own
     /// vote wait for the disk. A candidate that asked first, crashed, and voted for another in
     /// the same term could win with the votes it had asked for.
-    fn start_election(&mut self) {
+    pub(super) fn start_election(&mut self, cause: Cause) {
         let me = self.config.me;
         let silent_ticks = match &self.role {
             Role::PreCandidate(campaign) => campaign.silent_ticks,
             _ => 0,
         };
+        self.leave_role(None);
         let term = self.hard_state.term.next();
         self.hard_state.term = term;
         self.hard_state.vote = Some(me);
         let timer = self.next_timer();
         let votes = BTreeMap::new();
         self.role = Role::Candidate(Campaign { term, votes, silent_ticks, timer });
-        let asked = self.ask_voters(&Message::VoteRequest { last: self.log.last() });
-        self.events.push(Event::Campaigning { term, silent_ticks, asked });
+        let asked = self.ask_voters(&Message::VoteRequest { last: self.log.last(), cause });
+        self.events.push(Event::Campaigning { term, silent_ticks, cause, asked });
     }
 
     /// Sends a request to all other voters; returns their names.
@@ -157,7 +167,7 @@ impl Node {
         let yes = configuration.voting().filter(granted).map(|voter| voter.member.id).collect();
         let total = configuration.voting().count();
         if matches!(self.role, Role::PreCandidate(_)) {
-            self.start_election();
+            self.start_election(Cause::Silence);
         } else {
             self.lead(yes, u32::try_from(total).unwrap_or(u32::MAX));
         }
@@ -169,17 +179,19 @@ impl Node {
         let me = self.config.me;
         let term = self.hard_state.term;
         let last = self.log.last().index;
-        let others = self.membership.current().members().filter(|member| *member != me);
-        let progress = others.map(|member| (member, Progress::new(last))).collect();
         self.role = Role::Leader(Leader {
-            progress,
+            progress: BTreeMap::new(),
             term_start: last.next(),
             heartbeat_elapsed: 0,
             quorum_elapsed: 0,
             rounds: ReadRounds::default(),
             uncommitted: std::collections::VecDeque::new(),
             uncommitted_bytes: 0,
+            reconfiguration: Reconfiguration::default(),
+            transfer: None,
         });
+        self.follow_lists();
+        self.follow_former_lists();
         self.last_leader = Some((me, term));
         self.events.push(Event::BecameLeader { term, votes, voters });
         self.append_own(EntryKind::Empty, Payload::default());
@@ -329,8 +341,8 @@ impl Node {
         self.become_follower(None, timer);
     }
 
-    /// Ends what a role cannot take with it: reads that it would have confirmed, and a leader's
-    /// proposals, of which only a later leader knows the fate.
+    /// Ends what a role cannot take with it: reads that it would have confirmed, a transfer, and a
+    /// leader's proposals and change, of which only a later leader knows the fate.
     fn leave_role(&mut self, reason: Option<StepDown>) {
         let reads = match &mut self.role {
             Role::Leader(leader) => leader.rounds.abandon(),
@@ -338,13 +350,18 @@ impl Node {
             _ => Vec::new(),
         };
         self.abandon_reads(reads);
-        if let Role::Leader(leader) = &self.role {
+        if let Role::Leader(leader) = &mut self.role {
+            self.changes.extend(leader.reconfiguration.take_asked(self.commit));
+            let transfer = leader.transfer.take();
+            self.transfers.extend(transfer.and_then(|it| it.end_with_leadership(reason)));
             let first = self.commit.max(leader.term_start).next();
             self.end_proposals_unknown(first);
             if let Some(reason) = reason {
                 let term = match reason {
                     StepDown::LaterTerm(term) => term,
-                    StepDown::NoQuorum | StepDown::SlowDisk => self.hard_state.term,
+                    StepDown::NoQuorum | StepDown::SlowDisk | StepDown::NotAVoter => {
+                        self.hard_state.term
+                    }
                 };
                 self.events.push(Event::SteppedDown { term, reason });
             }

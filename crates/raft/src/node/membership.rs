@@ -27,18 +27,42 @@ impl Membership {
         self.configurations.back().map_or(&NOBODY, |(_, configuration)| configuration)
     }
 
+    /// Where the configuration in force stands in the log.
+    pub(super) fn index(&self) -> Index {
+        self.configurations.back().map_or(Index(0), |(index, _)| *index)
+    }
+
+    /// The configuration that was in force before the last one, if it is still known.
+    pub(super) fn before(&self) -> &Configuration {
+        let before = self.configurations.iter().rev().nth(1);
+        before.map_or(&NOBODY, |(_, configuration)| configuration)
+    }
+
+    /// The places of configurations from `first` to `last`, ascending.
+    pub(super) fn indexes_within(
+        &self,
+        first: Index,
+        last: Index,
+    ) -> impl Iterator<Item = Index> + '_ {
+        let indexes = self.configurations.iter().map(|(index, _)| *index);
+        indexes.filter(move |index| first <= *index && *index <= last)
+    }
+
     /// A configuration was appended at `index` and is in force from now on.
     pub(super) fn append(&mut self, index: Index, configuration: Configuration) {
         self.configurations.push_back((index, configuration));
     }
 
-    /// The log now ends at `index`: configurations above it were never in force.
-    pub(super) fn truncate_after(&mut self, index: Index) {
+    /// The log now ends at `index`: configurations above it are in force no more. True when there
+    /// were any.
+    pub(super) fn truncate_after(&mut self, index: Index) -> bool {
+        let before = self.configurations.len();
         while self.configurations.len() > 1
             && self.configurations.back().is_some_and(|(at, _)| *at > index)
         {
             self.configurations.pop_back();
         }
+        self.configurations.len() < before
     }
 }
 

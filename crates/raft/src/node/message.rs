@@ -1,6 +1,8 @@
 //! What servers say to each other. One variant per meaning: no field changes its sense with the
 //! situation, and none is there for another variant's sake.
 
+use serde::{Deserialize, Serialize};
+
 use super::types::{Boot, Entry, Index, Member, Position, Term};
 
 /// A message with its sender, its receiver and the sender's current term.
@@ -42,6 +44,8 @@ pub enum Message {
     VoteRequest {
         /// The end of the sender's log.
         last: Position,
+        /// Why it campaigns.
+        cause: Cause,
     },
     /// "You have my vote in this term", said only once the vote is durable.
     VoteGranted,
@@ -97,6 +101,22 @@ pub enum Message {
         /// The read index.
         index: Index,
     },
+    /// "Campaign now, I hand over to you" (3.10).
+    TimeoutNow {
+        /// The end of the leader's log, and of the receiver's: a receiver whose log ends elsewhere
+        /// reads a message of a transfer that was given up.
+        last: Position,
+    },
+}
+
+/// Why a server campaigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// It heard no leader for an election timeout.
+    Silence,
+    /// The leader itself asked it to, so that servers that hear from that leader may vote for it
+    /// all the same (3.10).
+    Transfer,
 }
 
 impl Message {
@@ -117,6 +137,7 @@ impl Message {
             Message::RoundEcho { .. } => "RoundEcho",
             Message::ReadIndexRequest { .. } => "ReadIndexRequest",
             Message::ReadIndexAnswer { .. } => "ReadIndexAnswer",
+            Message::TimeoutNow { .. } => "TimeoutNow",
         }
     }
 }

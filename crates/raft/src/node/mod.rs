@@ -16,6 +16,7 @@
 
 mod actions;
 mod admission;
+mod change;
 mod config;
 mod configuration;
 mod durability;
@@ -29,27 +30,31 @@ mod propose;
 mod quorum;
 mod random;
 mod read;
+mod reconfiguration;
 mod recovery;
 mod replication;
 mod restore;
 mod role;
 mod slow_disk;
 mod status;
+mod transfer;
 mod types;
 
 use std::collections::BTreeMap;
 
 pub use actions::{
-    Actions, Append, Ballot, Ended, Event, Fetch, LeadershipChanged, ProposalOutcome, ReadEnded,
-    StepDown, VoteRefusal,
+    Actions, Append, Ballot, ChangeEnded, ChangeOutcome, Ended, Event, Fetch, LeadershipChanged,
+    ProposalOutcome, ReadEnded, StepDown, TransferEnded, TransferOutcome, VoteRefusal,
 };
+pub use change::{Change, ChangeError};
 pub use config::Config;
 pub use configuration::{Configuration, ConfigurationError, Intent, Learner, Lists, Voter};
-pub use message::{Envelope, Message};
+pub use message::{Cause, Envelope, Message};
 pub use propose::ProposeError;
 pub use quorum::{Outcome, Quorum, majority};
 pub use restore::{DurableState, RestoreError};
 pub use status::{FollowerStatus, RoleName, Status};
+pub use transfer::TransferError;
 pub use types::{
     Boot, COUNTER_MAX, Entry, EntryKind, FetchId, HardState, Incarnation, Index, InvalidNodeId,
     Member, NodeId, Payload, Position, ReadId, Term, Ticket,
@@ -64,6 +69,7 @@ use random::Random;
 use replication::{Received, Urge};
 use role::{ElectionTimer, Role};
 use slow_disk::DiskPace;
+use transfer::Transfer;
 
 /// A server that is its own majority waits for nobody.
 const TICKS_ALONE: u32 = 1;
@@ -123,6 +129,8 @@ pub struct Node {
     fetches: Vec<Fetch>,
     ended: Vec<Ended>,
     reads: Vec<ReadEnded>,
+    changes: Vec<ChangeEnded>,
+    transfers: Vec<TransferEnded>,
     events: Vec<Event>,
 }
 
@@ -164,11 +172,14 @@ impl Node {
                 leader.rounds.begin_without_readers();
             }
             leader.progress.values_mut().for_each(Progress::on_heartbeat);
+            leader.transfer.iter_mut().for_each(Transfer::on_heartbeat);
             self.confirm_reads();
         }
         if check_quorum {
             self.check_quorum();
         }
+        self.tick_transfer();
+        self.tick_change();
         self.replicate(Urge::Tick);
     }
 
@@ -209,7 +220,10 @@ impl Node {
             return;
         }
         if term > mine {
-            if matches!(message, Message::VoteRequest { .. }) && self.is_loyal_against(from, term) {
+            // A leader that hands over wants its followers' loyalty to end.
+            if matches!(message, Message::VoteRequest { cause: Cause::Silence, .. })
+                && self.is_loyal_against(from, term)
+            {
                 return;
             }
             self.adopt_term(term);
@@ -220,7 +234,7 @@ impl Node {
     fn step_in_term(&mut self, from: Member, message: Message) {
         let term = self.hard_state.term;
         match message {
-            Message::VoteRequest { last } => self.on_vote_request(from, last),
+            Message::VoteRequest { last, .. } => self.on_vote_request(from, last),
             Message::VoteGranted => self.on_vote_answer(from, term, Ballot::Vote, Answer::Yes),
             Message::VoteRefused => self.on_vote_answer(from, term, Ballot::Vote, Answer::No),
             Message::Append { previous, entries, commit, round } => {
@@ -242,6 +256,7 @@ impl Node {
             Message::ReadIndexAnswer { boot, counter, index } => {
                 self.on_read_index_answer(boot, counter, index);
             }
+            Message::TimeoutNow { last } => self.on_timeout_now(from, last),
             // Their whole meaning is the term, which is adopted by now.
             Message::TermIsOver
             | Message::PreVoteRequest { .. }
@@ -296,6 +311,7 @@ impl Node {
         self.begin_read_round();
         self.ask_read_index();
         self.replicate(Urge::Event);
+        self.advance_transfer();
         let settled = self.durability.take_settled(&self.log, self.hard_state);
         self.outbox.extend(settled);
         let append = self.durability.take_append(&self.log, self.hard_state);
@@ -309,6 +325,8 @@ impl Node {
             fetch: std::mem::take(&mut self.fetches),
             ended: std::mem::take(&mut self.ended),
             reads: std::mem::take(&mut self.reads),
+            changes: std::mem::take(&mut self.changes),
+            transfers: std::mem::take(&mut self.transfers),
             events: std::mem::take(&mut self.events),
         }
     }
@@ -362,7 +380,10 @@ impl Node {
                 let news = leader.progress.values().any(|other| other.lacks_commit(self.commit));
                 let heartbeat =
                     self.config.heartbeat_ticks.saturating_sub(leader.heartbeat_elapsed);
-                if news { 1 } else { heartbeat }
+                let transfer = leader.transfer.as_ref();
+                let transfer =
+                    transfer.map_or(heartbeat, |it| it.ticks_left(self.config.election_ticks_min));
+                if news { 1 } else { heartbeat.min(transfer) }
             }
         };
         due.max(1)
@@ -378,6 +399,12 @@ impl Node {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.membership.current()
+    }
+
+    /// Where that configuration stands in the log; it may be truncated until it is committed.
+    #[must_use]
+    pub fn configuration_index(&self) -> Index {
+        self.membership.index()
     }
 
     /// The role, without what belongs to it.

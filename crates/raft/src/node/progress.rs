@@ -103,6 +103,11 @@ impl Progress {
         self.commit_told < commit.min(self.matched)
     }
 
+    /// Whether it was told that everything up to `commit` is committed.
+    pub(super) fn was_told(&self, commit: Index) -> bool {
+        self.commit_told >= commit
+    }
+
     /// A message with entries up to `last` (or none) was sent, carrying these.
     pub(super) fn on_sent(&mut self, last: Option<(Index, u64)>, commit: Index, round: u64) {
         self.commit_told = commit;

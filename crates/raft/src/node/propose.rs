@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::change::ChangeError;
 use super::role::Role;
 use super::types::{Entry, EntryKind, Index, NodeId, Payload};
 use super::{FetchPurpose, Node};
@@ -40,18 +41,27 @@ pub enum ProposeError {
         /// What may.
         bytes_max: u64,
     },
+    /// Leadership is being handed over, for an election timeout at most.
+    #[error("leadership is being handed to {to}; try again in a moment")]
+    Transferring {
+        /// Who is about to lead.
+        to: NodeId,
+    },
+    /// The membership cannot be changed so, or not now.
+    #[error(transparent)]
+    Membership(#[from] ChangeError),
 }
 
 impl Node {
     /// Appends a batch of commands to the log, if this node leads. Each ends exactly once, in
-    /// [`Actions::ended`].
+    /// [`Actions::ended`](super::Actions::ended).
     ///
     /// # Errors
     /// The whole batch was refused and nothing of it entered the log.
     pub fn propose(&mut self, batch: Vec<Payload>) -> Result<Range<Index>, ProposeError> {
-        let known = self.known_leader().map(|leader| leader.id);
+        self.check_takes_proposals()?;
         let Role::Leader(leader) = &mut self.role else {
-            return Err(ProposeError::NotLeader { leader: known });
+            return Err(ProposeError::NotLeader { leader: None });
         };
         let first = self.log.last().index.next();
         let overhead = Entry::OVERHEAD_BYTES;
@@ -95,6 +105,17 @@ impl Node {
     #[must_use]
     pub fn room(&self) -> u64 {
         self.room
+    }
+
+    /// Whether this node leads and is not about to hand over.
+    pub(super) fn check_takes_proposals(&self) -> Result<(), ProposeError> {
+        let Role::Leader(leader) = &self.role else {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        };
+        match &leader.transfer {
+            Some(transfer) => Err(ProposeError::Transferring { to: transfer.to() }),
+            None => Ok(()),
+        }
     }
 
     /// Committed and durable entries that the state machine has not been given, one portion at a

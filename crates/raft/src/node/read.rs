@@ -196,6 +196,7 @@ impl Node {
         progress.on_heard();
         if progress.on_echo(round) {
             self.confirm_reads();
+            self.dismiss_if_told(from);
         }
     }
 

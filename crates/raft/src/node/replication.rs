@@ -95,7 +95,7 @@ impl Node {
         }
     }
 
-    fn send_append(&mut self, member: Member, entries: Vec<Entry>) {
+    pub(super) fn send_append(&mut self, member: Member, entries: Vec<Entry>) {
         let commit = self.commit;
         let Role::Leader(leader) = &mut self.role else { return };
         let round = leader.rounds.round();
@@ -129,6 +129,7 @@ impl Node {
         if news {
             self.advance_commit();
         }
+        self.note_catching_up(from);
     }
 
     pub(super) fn on_append_rejected(&mut self, from: Member, previous: Index, hint: Position) {
@@ -161,6 +162,10 @@ impl Node {
         let reached = Index(self.membership.current().quorum().reached(matched).unwrap_or(0));
         if self.log.term(reached) == Some(self.hard_state.term) {
             self.commit_to(reached);
+            if cfg!(debug_assertions) {
+                self.assert_commit_has_quorum();
+            }
+            self.continue_change();
         }
     }
 
@@ -225,7 +230,7 @@ impl Node {
             self.log.append(entry);
         }
         for (index, configuration) in configurations {
-            self.membership.append(index, configuration);
+            self.take_configuration(index, configuration);
         }
         true
     }
@@ -241,12 +246,17 @@ impl Node {
         );
         let last = self.log.last().index;
         self.log.truncate_after(after);
-        self.membership.truncate_after(after);
+        let rolled_back = self.membership.truncate_after(after);
         self.durability.on_truncated(after);
         if let Role::Follower(follower) = &mut self.role {
             follower.verified = follower.verified.min(after);
         }
         self.events.push(Event::Truncated { after, last });
+        if rolled_back {
+            let configuration = self.membership.current().clone();
+            self.events
+                .push(Event::MembersChanged { index: self.membership.index(), configuration });
+        }
     }
 
     /// This log equals the leader's up to `verified`: acknowledge once it is durable, and commit
@@ -291,6 +301,7 @@ impl Node {
         );
         let first = self.commit.next();
         self.commit = index;
+        self.note_removal(first);
         let Role::Leader(leader) = &mut self.role else { return };
         while leader.uncommitted.front().is_some_and(|(last, _)| *last <= index) {
             let freed = leader.uncommitted.pop_front().map_or(0, |(_, bytes)| bytes);
@@ -306,9 +317,18 @@ impl Node {
         self.end_proposals(first, self.log.last().index, ProposalOutcome::Unknown);
     }
 
+    /// Ends the proposals from `first` to `last`; configurations between them were none.
     fn end_proposals(&mut self, first: Index, last: Index, outcome: ProposalOutcome) {
+        let term = self.hard_state.term;
+        let mut first = first;
+        for configuration in self.membership.indexes_within(first, last) {
+            if first < configuration {
+                let indexes = first..=configuration.previous();
+                self.ended.push(Ended { indexes, term, outcome });
+            }
+            first = configuration.next();
+        }
         if first <= last {
-            let term = self.hard_state.term;
             self.ended.push(Ended { indexes: first..=last, term, outcome });
         }
     }

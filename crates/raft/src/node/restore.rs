@@ -98,6 +98,8 @@ impl Node {
             fetches: Vec::new(),
             ended: Vec::new(),
             reads: Vec::new(),
+            changes: Vec::new(),
+            transfers: Vec::new(),
             events: Vec::new(),
         };
         let timer = node.new_timer();

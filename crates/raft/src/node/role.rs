@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::progress::Progress;
 use super::read::{FollowerReads, ReadRounds};
+use super::reconfiguration::Reconfiguration;
+use super::transfer::Transfer;
 use super::types::{Index, Member, Term};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +48,7 @@ pub(super) struct Campaign {
 /// Leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
-    /// The other voters.
+    /// The other members, and former ones as long as they are still told that they are no more.
     pub(super) progress: BTreeMap<Member, Progress>,
     /// The index of the empty entry of its own term.
     pub(super) term_start: Index,
@@ -56,6 +58,9 @@ pub(super) struct Leader {
     /// Last index and bytes of each batch of proposals that is not committed.
     pub(super) uncommitted: VecDeque<(Index, u64)>,
     pub(super) uncommitted_bytes: u64,
+    pub(super) reconfiguration: Reconfiguration,
+    /// Leadership is being handed over, and no proposals are taken.
+    pub(super) transfer: Option<Transfer>,
 }
 
 /// Counts ticks since there was last a reason not to campaign.

@@ -9,6 +9,7 @@
 //! deliver [2->1] [count=1]    delivers what is in flight now (only on that path, only so much)
 //! settle                      delivers until nothing is in flight
 //! drop 2->1 / duplicate 2->1  what is in flight on that path
+//! delay 2->1 / arrive         what is in flight on that path comes only then
 //! hold 2->1 / release 2->1    that path delays everything / no more
 //! partition 3 / partition 1 2 | 3 / heal
 //! propose 1 a=1 b=2           one batch
@@ -22,7 +23,10 @@
 //! limit window=64 ...         settings for the cluster that comes next
 //! quietly COMMAND             without its output
 //! ```
+//!
+//! `membership` has the commands that change members and leaders.
 
+mod membership;
 mod render;
 mod server;
 
@@ -45,6 +49,8 @@ pub struct Cluster {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Paths that delay everything.
     held: BTreeSet<(NodeId, NodeId)>,
+    /// Messages that come when they are told to.
+    delayed: Vec<Envelope>,
     trace: bool,
     next_read: u64,
     limits: BTreeMap<String, u64>,
@@ -83,6 +89,14 @@ impl Cluster {
                     self.flight.iter().filter(|it| path_of(it) == path).cloned().collect();
                 self.flight.extend(again);
             }
+            "delay" => {
+                let path = path(arguments.first())?;
+                let (late, rest) = std::mem::take(&mut self.flight)
+                    .into_iter()
+                    .partition(|it| path_of(it) == path);
+                (self.delayed, self.flight) = (late, rest);
+            }
+            "arrive" => self.flight.append(&mut self.delayed),
             "hold" => drop(self.held.insert(path(arguments.first())?)),
             "release" => drop(self.held.remove(&path(arguments.first())?)),
             "partition" => self.partition(arguments)?,
@@ -95,6 +109,12 @@ impl Cluster {
             }
             "disk" => self.disk(arguments)?,
             "gone" => self.gone(arguments)?,
+            "join" => self.join(arguments)?,
+            "wipe" => self.wipe(arguments)?,
+            "change" => self.change(arguments, output)?,
+            "transfer" => self.transfer(arguments, output)?,
+            "handover" => self.hand_over(arguments, output)?,
+            "members" => self.members(arguments, output)?,
             "crash" => self.server(server_id(arguments.first())?)?.crash(),
             "restart" => self.server(server_id(arguments.first())?)?.restart(),
             "log" => {
@@ -120,18 +140,23 @@ impl Cluster {
             Configuration::new((1..=count).map(voter).collect()).map_err(|it| it.to_string())?;
         for n in 1..=count {
             let mut config = Config::new(member(n), Boot(1));
-            for (name, value) in &self.limits {
-                match name.as_str() {
-                    "window" => config.window_bytes_max = *value,
-                    "message" => config.message_bytes_max = *value,
-                    "flight" => config.in_flight_bytes_max = *value,
-                    "total" => config.in_flight_total_bytes_max = *value,
-                    "uncommitted" => config.uncommitted_bytes_max = *value,
-                    "apply" => config.apply_bytes_max = *value,
-                    other => return Err(format!("no limit is called {other}")),
-                }
-            }
+            self.apply_limits(&mut config)?;
             self.servers.insert(member(n).id, Server::new(config, &configuration, n));
+        }
+        Ok(())
+    }
+
+    fn apply_limits(&self, config: &mut Config) -> Outcome {
+        for (name, value) in &self.limits {
+            match name.as_str() {
+                "window" => config.window_bytes_max = *value,
+                "message" => config.message_bytes_max = *value,
+                "flight" => config.in_flight_bytes_max = *value,
+                "total" => config.in_flight_total_bytes_max = *value,
+                "uncommitted" => config.uncommitted_bytes_max = *value,
+                "apply" => config.apply_bytes_max = *value,
+                other => return Err(format!("no limit is called {other}")),
+            }
         }
         Ok(())
     }
@@ -204,7 +229,11 @@ impl Cluster {
             if self.trace {
                 let _ = writeln!(output, "{}", render::envelope(&envelope));
             }
-            if let Ok(node) = self.server(envelope.to.id).and_then(Server::node) {
+            // What was meant for another life of the receiver finds nobody.
+            let receiver = self.server(envelope.to.id)?;
+            if receiver.member() == envelope.to
+                && let Ok(node) = receiver.node()
+            {
                 node.step(envelope);
             }
         }

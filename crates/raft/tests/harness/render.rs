@@ -1,9 +1,14 @@
 //! What scripts show: one line for each thing that happened or was said.
 
+use std::fmt::Write;
+
 use raft::node::{
-    Ballot, Ended, Entry, EntryKind, Envelope, Event, Message, NodeId, ProposalOutcome, ReadEnded,
-    StepDown, VoteRefusal,
+    Ballot, Cause, ChangeEnded, ChangeOutcome, Configuration, Ended, Entry, EntryKind, Envelope,
+    Event, Index, Intent, Learner, Member, Message, NodeId, ProposalOutcome, ReadEnded, StepDown,
+    TransferEnded, TransferOutcome, VoteRefusal, Voter,
 };
+
+use super::membership::LIFE;
 
 pub fn envelope(envelope: &Envelope) -> String {
     let Envelope { from, to, term, message } = envelope;
@@ -12,7 +17,10 @@ pub fn envelope(envelope: &Envelope) -> String {
         Message::PreVoteGranted { campaign } | Message::PreVoteRefused { campaign } => {
             format!("campaign={campaign}")
         }
-        Message::VoteRequest { last } => format!("last={last}"),
+        Message::VoteRequest { last, cause: Cause::Silence } | Message::TimeoutNow { last } => {
+            format!("last={last}")
+        }
+        Message::VoteRequest { last, cause: Cause::Transfer } => format!("last={last} by transfer"),
         Message::VoteGranted | Message::VoteRefused | Message::TermIsOver => String::new(),
         Message::Append { previous, entries, commit, round } => {
             let entries: Vec<String> = entries.iter().map(entry).collect();
@@ -32,9 +40,61 @@ pub fn envelope(envelope: &Envelope) -> String {
 pub fn entry(entry: &Entry) -> String {
     let what = command(entry).unwrap_or_else(|| match entry.kind {
         EntryKind::Empty => "empty".into(),
-        _ => "configuration".into(),
+        _ if entry.index == Index(1) => "configuration".into(),
+        _ => {
+            let decoded = Configuration::decode(&entry.payload.bytes);
+            format!("({})", configuration(&decoded.expect("a node wrote it")))
+        }
     });
     format!("{} {what}", entry.position())
+}
+
+/// The voters, who voted before, who learns and what for.
+pub fn configuration(configuration: &Configuration) -> String {
+    let names = |voters: &[Voter]| {
+        let names = voters.iter().map(|voter| life(voter.member));
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let mut text = names(configuration.voters());
+    if text.is_empty() {
+        return "nobody".into();
+    }
+    if configuration.is_joint() {
+        let _ = write!(text, " and {}", names(configuration.outgoing()));
+    }
+    for Learner { member, intent, .. } in configuration.learners() {
+        let _ = write!(text, ", {} ", life(*member));
+        text += &match intent {
+            Intent::Stay => "learns".to_string(),
+            Intent::Promote { replaces: None } => "is to vote".to_string(),
+            Intent::Promote { replaces: Some(old) } => format!("is to replace {}", life(*old)),
+        };
+    }
+    text
+}
+
+/// A server's name, with a prime for every directory that it lost.
+fn life(member: Member) -> String {
+    let primes = usize::try_from(member.incarnation.0 / LIFE).expect("few lives");
+    format!("{}{}", member.id, "'".repeat(primes))
+}
+
+pub fn change(ended: ChangeEnded) -> String {
+    let outcome = match ended.outcome {
+        ChangeOutcome::Finished => "is finished",
+        ChangeOutcome::Certain => "will be finished by the next leader",
+        ChangeOutcome::Unknown => "has an unknown end",
+    };
+    format!("change {} {outcome}", ended.index)
+}
+
+pub fn transfer(ended: TransferEnded) -> String {
+    let to = ended.to;
+    match ended.outcome {
+        TransferOutcome::HandedOver => format!("transfer to {to} ended: handed over"),
+        TransferOutcome::TimedOut => format!("transfer to {to} ended: timed out"),
+        TransferOutcome::LeadershipLost => format!("transfer to {to} ended: leadership lost"),
+    }
 }
 
 /// What a command says; `None` for an entry that is none.
@@ -66,6 +126,12 @@ pub fn event(event: &Event) -> String {
         Event::Campaigning { term, asked, .. } => {
             format!("CAMPAIGNS in {term}, asks {}", names(asked))
         }
+        Event::MembersChanged { index, configuration: members } => {
+            format!("from {index} on: {}", configuration(members))
+        }
+        Event::Removed { index } => format!("is out of the cluster since {index}"),
+        Event::TransferBegun { to } => format!("hands over to {to}"),
+        Event::TransferTimedOut { to } => format!("gives up handing over to {to}"),
         Event::VoteAnswered { candidate, term, ballot, refusal } => {
             let kind = kind(*ballot);
             match refusal {
@@ -94,6 +160,7 @@ pub fn event(event: &Event) -> String {
             StepDown::LaterTerm(later) => format!("steps down: term {later} has begun"),
             StepDown::NoQuorum => format!("steps down in {term}: no quorum"),
             StepDown::SlowDisk => format!("steps down in {term}: its disk is slow"),
+            StepDown::NotAVoter => format!("steps down in {term}: it does not vote"),
         },
         Event::FollowerLags { follower, from, to } => {
             format!("finds {follower} to lack {from}..{to}")

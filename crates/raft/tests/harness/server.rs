@@ -48,6 +48,22 @@ impl Server {
         server
     }
 
+    /// A server whose directory is empty.
+    pub fn empty(config: Config, seed: u64) -> Self {
+        let mut server = Self {
+            config,
+            seed,
+            node: None,
+            stalled: false,
+            stood_still_ticks: 0,
+            waiting: VecDeque::new(),
+            hard_state: HardState::default(),
+            entries: Vec::new(),
+        };
+        server.start();
+        server
+    }
+
     pub fn node(&mut self) -> Result<&mut Node, String> {
         self.node.as_mut().ok_or_else(|| format!("{} is down", self.config.me.id))
     }
@@ -98,7 +114,8 @@ impl Server {
     pub fn carry_out(&mut self, output: &mut String, busy: &mut bool) -> Vec<Envelope> {
         let Some(node) = self.node.as_mut() else { return Vec::new() };
         let id = self.config.me.id;
-        let Actions { append, send, apply, fetch, ended, reads, events } = node.drain();
+        let Actions { append, send, apply, fetch, ended, reads, changes, transfers, events } =
+            node.drain();
         *busy |= append.is_some() || !apply.is_empty() || !fetch.is_empty();
         for event in &events {
             let _ = writeln!(output, "{id} {}", render::event(event));
@@ -108,6 +125,12 @@ impl Server {
         }
         for read in &reads {
             let _ = writeln!(output, "{id} {}", render::read(read));
+        }
+        for ended in &changes {
+            let _ = writeln!(output, "{id} {}", render::change(*ended));
+        }
+        for ended in &transfers {
+            let _ = writeln!(output, "{id} {}", render::transfer(*ended));
         }
         if let Some(last) = apply.last() {
             let commands: Vec<String> = apply.iter().filter_map(render::command).collect();
