@@ -14,7 +14,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use wal::sim_disk::SimDisk;
+use wal::sim_disk::{Random, SimDisk};
 use wal::{Append, Check, Disk, Entry, File, Lock, LogId, Metadata, Options, Wal};
 
 struct Counting;
@@ -183,11 +183,8 @@ fn bytes_that_are_not_trusted_make_nobody_allocate() {
     let file = medium.files().remove(0);
     // Lengths of all sizes wherever a header or a directory could stand.
     medium.corrupt(&file, |contents| {
-        let mut state = 1_u64;
-        for byte in contents.iter_mut().skip(160) {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            *byte = (state >> 56) as u8;
-        }
+        let mut random = Random::new(1);
+        contents.iter_mut().skip(160).for_each(|byte| *byte = random.draw() as u8);
     });
     let disk = medium.disk();
     let (_, largest) = allocations(|| {

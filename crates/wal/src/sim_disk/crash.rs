@@ -1,6 +1,7 @@
 //! What a power cut may do, and dice that decide it from a seed.
 
 use super::inode::SECTOR_BYTES;
+use super::random::Random;
 
 /// Something that is not durable when the power goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,28 +61,12 @@ pub struct Crash {
     pub mangled: u64,
 }
 
-/// A generator that is small, fast and the same everywhere (splitmix64).
-#[derive(Clone, Debug)]
-struct Generator {
-    state: u64,
-}
-
-impl Generator {
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 /// A sector of garbage.
 pub(super) fn garbage(seed: u64) -> [u8; SECTOR_BYTES as usize] {
-    let mut generator = Generator { state: seed };
+    let mut random = Random::new(seed);
     let mut sector = [0; SECTOR_BYTES as usize];
     for bytes in sector.chunks_mut(8) {
-        for (target, byte) in bytes.iter_mut().zip(generator.next().to_le_bytes()) {
+        for (target, byte) in bytes.iter_mut().zip(random.draw().to_le_bytes()) {
             *target = byte;
         }
     }
@@ -105,27 +90,27 @@ enum Temper {
 /// Decides fates from a seed.
 #[derive(Clone, Debug)]
 pub(super) struct Dice {
-    generator: Generator,
+    random: Random,
     temper: Temper,
     left_to_keep: u64,
 }
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Dice {
-        let mut generator = Generator { state: seed };
-        let temper = match generator.next() % 8 {
+        let mut random = Random::new(seed);
+        let temper = match random.draw() % 8 {
             0 => Temper::LoseAll,
             1 => Temper::KeepAll,
             2 | 3 => Temper::Mix,
             4 | 5 => Temper::Mangle,
             _ => Temper::Prefix,
         };
-        let left_to_keep = generator.next() % 8;
-        Dice { generator, temper, left_to_keep }
+        let left_to_keep = random.draw() % 8;
+        Dice { random, temper, left_to_keep }
     }
 
     pub(super) fn fate(&mut self, pending: &Pending) -> Fate {
-        let roll = self.generator.next();
+        let roll = self.random.draw();
         let coin = if roll & 1 == 0 { Fate::Keep } else { Fate::Lose };
         match self.temper {
             Temper::LoseAll => Fate::Lose,

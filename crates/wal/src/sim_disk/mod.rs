@@ -17,6 +17,7 @@ mod crash;
 mod fault;
 mod inode;
 mod medium;
+mod random;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ pub use crash::{Crash, Fate, Pending};
 pub use fault::{Fault, Operation, OperationKind};
 pub use inode::SECTOR_BYTES;
 use medium::{DirectoryId, InodeId, Medium};
+pub use random::Random;
 
 /// A simulated medium. Clones are handles to the same one.
 #[derive(Clone, Debug)]

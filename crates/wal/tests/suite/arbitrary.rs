@@ -115,10 +115,10 @@ proptest! {
         made.log_id = Some(LogId(u128::from(seed)));
         drop(Wal::create(medium.disk(), made.clone()).unwrap());
         let file = medium.files()[0].clone();
-        let mut random = crate::harness::Random(seed);
+        let mut random = crate::harness::Random::new(seed);
         medium.corrupt(&file, |contents| {
             for word in contents[160..].chunks_mut(8) {
-                let value = random.next();
+                let value = random.draw();
                 let bytes = if value.is_multiple_of(5) { value.to_le_bytes() } else { [fill; 8] };
                 word.copy_from_slice(&bytes[..word.len()]);
             }

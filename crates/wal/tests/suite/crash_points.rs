@@ -12,7 +12,7 @@ const SAMPLES: u64 = 200;
 /// Runs a life up to its `point`-th operation on the disk, where the power goes. `None` if the
 /// life is over before.
 fn run_until(seed: u64, steps: u64, point: u64) -> Option<Harness> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut harness = Harness::create(4096);
     harness.medium.inject(point, None, Fault::PowerOff);
     for _ in 0..steps {
@@ -42,7 +42,7 @@ fn every_subset(harness: &mut Harness, pending: usize, random: &mut Random, stor
     for subset in 0..subsets {
         let mut kept = subset;
         if pending > EXHAUSTIVE_MAX {
-            kept = random.next();
+            kept = random.draw();
         }
         let fork = medium.fork();
         let mut number = 0;
@@ -64,7 +64,7 @@ fn mangled(harness: &mut Harness, random: &mut Random, story: &str) {
             (Pending::Sector { is_blank: true, .. }, 0) => {
                 Fate::Tear { bytes: random.below(512) as u16 }
             }
-            (Pending::Sector { is_blank: true, .. }, 1) => Fate::Garble { seed: random.next() },
+            (Pending::Sector { is_blank: true, .. }, 1) => Fate::Garble { seed: random.draw() },
             (_, 2) => Fate::Keep,
             _ => Fate::Lose,
         });
@@ -77,7 +77,7 @@ fn every_crash_point(seed: u64, steps: u64) -> (u64, u64) {
     let mut points = 0;
     let mut crashes = 0;
     while let Some(mut harness) = run_until(seed, steps, points) {
-        let mut random = Random(seed ^ points);
+        let mut random = Random::new(seed ^ points);
         let story = format!("seed {seed}, power off at operation {points}");
         harness.wal = None;
         let pending = harness.medium.pending().len();

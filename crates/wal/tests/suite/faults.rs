@@ -78,7 +78,7 @@ fn a_failed_write_or_sync_at_any_moment_loses_nothing_that_was_acknowledged() {
             OperationKind::Rename,
             OperationKind::Create,
         ] {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let mut harness = Harness::create(4096);
             let fault = if seed % 3 == 0 { Fault::ENOSPC } else { Fault::EIO };
             harness.medium.inject(random.below(12), Some(kind), fault);
@@ -187,7 +187,7 @@ fn an_unreadable_sector_is_damage_where_it_was_durable_and_an_error_at_the_end()
 #[test]
 fn opening_twice_changes_nothing_and_a_second_owner_is_refused() {
     for_seeds(40, |seed| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut harness = Harness::create(4096);
         harness.medium.inject(100 + seed, None, Fault::PowerOff);
         while harness.step(&mut random).is_ok() {}

@@ -4,38 +4,12 @@
 
 use std::collections::BTreeMap;
 
+pub(crate) use wal::sim_disk::Random;
 use wal::sim_disk::SimDisk;
 use wal::{
     Append, AppendError, Check, Entry, Flush, FlushDone, Fsync, Job, JobDone, LogId, Metadata,
     Options, Position, Recovery, Wal, WalError,
 };
-
-/// A small generator, so that a seed stands for the same story everywhere (splitmix64).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// A number of `0..=last`, with the ends more likely than the middle.
-    pub(crate) fn edge(&mut self, last: u64) -> u64 {
-        match self.below(4) {
-            0 => 0,
-            1 => last,
-            _ => self.below(last + 1),
-        }
-    }
-}
 
 /// Runs a story for `default` seeds, or for those that `WAL_TEST_SEEDS` asks for: `500`, or
 /// `925..926`. A failure names its seed.

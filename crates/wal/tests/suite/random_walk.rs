@@ -10,7 +10,7 @@ const SEGMENT_SIZES: [u64; 3] = [4096, 6144, 16384];
 
 /// Lives through `steps` operations with a power cut now and then.
 fn live(seed: u64, steps: u64, fsync: Fsync) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut options = options(SEGMENT_SIZES[random.below(3) as usize]);
     options.fsync = fsync;
     let mut harness = Harness::with(options);
@@ -36,18 +36,18 @@ fn live(seed: u64, steps: u64, fsync: Fsync) {
 fn cut_the_power(harness: &mut Harness, random: &mut Random, story: &str) {
     let check = harness.check(random);
     harness.wal = None;
-    harness.medium.crash(random.next());
+    harness.medium.crash(random.draw());
     // Opening may be cut short as well, any number of times.
     while random.below(3) == 0 {
         harness.medium.inject(random.below(20), None, Fault::PowerOff);
         let opened = wal::Wal::open(harness.medium.disk(), harness.options.clone(), check);
         drop(opened);
-        harness.medium.crash(random.next());
+        harness.medium.crash(random.draw());
     }
     harness.recover(check, story);
     // What was returned is durable: another cut, right away, takes nothing of it.
     harness.wal = None;
-    harness.medium.crash(random.next());
+    harness.medium.crash(random.draw());
     harness.recover(Check { verify_from: 0, ..check }, &format!("{story}, second cut"));
 }
 
@@ -64,7 +64,7 @@ fn without_syncs_a_power_cut_leaves_an_earlier_state_and_never_looks_like_damage
 #[test]
 fn interrupted_and_short_calls_change_nothing() {
     for_seeds(60, |seed| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut harness = Harness::create(SEGMENT_SIZES[random.below(3) as usize]);
         for _ in 0..150 {
             for kind in [
