@@ -11,7 +11,7 @@ use crate::error::{Damage, LostRange, OpenError};
 use crate::inventory::{Head, Inventory, WholeLink, encode_link, take_inventory};
 use crate::options::LogId;
 use crate::record::{Boundary, Link, Row, Seal};
-use crate::scan::{Begin, Depth, Scan, Source, Stop, read_control, scan};
+use crate::scan::{Begin, Depth, Scan, Source, Stop, read_control, scan, search};
 use crate::segment::{SEGMENT_HEADER_BYTES, segment_name};
 use crate::window::Window;
 
@@ -279,18 +279,21 @@ impl<'a> Surveyor<'a> {
     }
 
     /// No segment has a whole link: not one entry can be placed.
-    fn no_link(&self) -> OpenError {
+    fn no_link(&mut self) -> OpenError {
         let Some(oldest) = self.heads.first() else {
             return OpenError::NoLog { path: String::new() };
         };
         let loss = unknown_loss(Position::default());
-        // The first segment of a log is made with its link; one without is the spare of another.
-        let sequence = oldest.source.sequence;
-        if oldest.problem.is_none() && sequence > 1 {
-            return self.missing(sequence.saturating_sub(1), loss);
+        let (source, problem) = (oldest.source.clone(), oldest.problem);
+        // The first segment of a log is made with its link. A later one without is the spare of
+        // another that is not there, unless batches say that it was written to.
+        if problem.is_none() && source.sequence > 1 {
+            self.window.clear();
+            if search(&source, self.window, SEGMENT_HEADER_BYTES).beyond.is_none() {
+                return self.missing(source.sequence.saturating_sub(1), loss);
+            }
         }
-        let damage = oldest.problem.unwrap_or(Damage::Link);
-        corrupt(&oldest.source, SEGMENT_HEADER_BYTES, damage, loss)
+        corrupt(&source, SEGMENT_HEADER_BYTES, problem.unwrap_or(Damage::Link), loss)
     }
 
     /// The segment behind a sealed one whose link is rotten under a batch that continues it.
@@ -401,15 +404,17 @@ fn mend_seal(source: &Source, scanned: &mut Scan, next: &WholeLink) -> Option<Me
     if scanned.seal_offset.is_some() || offset != next.link.seal_offset || next.is_reset {
         return None;
     }
-    let mut bytes = Vec::new();
-    let place =
-        Place { seed: &source.seed, offset, previous_crc: scanned.last_crc, before: next.before };
     let next_index = scanned.tally.boundary.last.index.saturating_add(1);
     let seal = Row::Seal(scanned.tally.seal());
-    let crc = encode_control(&mut bytes, place, &seal, next_index);
-    if crc != next.previous_crc {
-        return None;
-    }
+    let previous_crc = scanned.last_crc;
+    // A seal that went out in one write with the link of its segment does not claim that the link
+    // was synced. The next link repeats the crc, and so tells which of the two it was.
+    let (bytes, crc) = [Before::Synced, Before::Unsynced].into_iter().find_map(|before| {
+        let mut bytes = Vec::new();
+        let place = Place { seed: &source.seed, offset, previous_crc, before };
+        let crc = encode_control(&mut bytes, place, &seal, next_index);
+        (crc == next.previous_crc).then_some((bytes, crc))
+    })?;
     scanned.seal_offset = Some(offset);
     scanned.end = offset.saturating_add(bytes.len() as u64);
     scanned.last_crc = crc;
