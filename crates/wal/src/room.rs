@@ -25,13 +25,21 @@ impl Wal {
     /// full disk this falls towards zero while appends without entries are still taken: what they
     /// need is held in reserve.
     pub fn room(&self) -> u64 {
+        self.room_with(|| self.room_to_make())
+    }
+
+    /// The bytes that one more append may take and find their place in segments that are made
+    /// already: nothing that can fail before a byte is written has to happen first.
+    pub fn ready_room(&self) -> u64 {
+        self.room_with(|| 0)
+    }
+
+    /// The room there is, if `to_make` says what can be had in a segment that is not made yet.
+    fn room_with(&self, to_make: impl FnOnce() -> u64) -> u64 {
         if self.poison.is_some() {
             return 0;
         }
-        let beyond = match &self.spare {
-            Some(spare) => usable(spare.capacity),
-            None => self.room_to_make(),
-        };
+        let beyond = self.spare.as_ref().map_or_else(to_make, |spare| usable(spare.capacity));
         let staged = if self.staged.is_empty(self.last.index) {
             0
         } else {
@@ -86,14 +94,29 @@ impl Wal {
         }
     }
 
+    /// Sees to it that [`ready_room`](Wal::ready_room) is at least `bytes`, as far as one segment
+    /// can provide that: makes the next one here and now if there is none.
+    ///
+    /// After [`AppendError::Successor`] or [`AppendError::NoSpace`] the log is as before, and the
+    /// call may be repeated.
+    pub fn prepare(&mut self, bytes: u64) -> Result<(), AppendError> {
+        if let Some(failure) = &self.poison {
+            return Err(AppendError::Poisoned(failure.clone()));
+        }
+        if self.ready_room() >= bytes || self.spare.is_some() {
+            return Ok(());
+        }
+        self.make_spare(bytes)
+    }
+
     fn make_spare(&mut self, bytes: u64) -> Result<(), AppendError> {
         self.take_claim_back().map_err(AppendError::Poisoned)?;
         if self.spare.is_some() {
             return Ok(());
         }
         // What nothing needs any more may be just what is missing.
-        let sequences = std::mem::take(&mut self.garbage);
-        self.new_remove(sequences).run().map_err(AppendError::Successor)?;
+        self.new_remove(self.garbage.clone()).run().map_err(AppendError::Successor)?;
+        self.garbage.clear();
         let room = self.room();
         let (make, _) = self.new_make();
         match make.run() {

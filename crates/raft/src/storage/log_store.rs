@@ -110,8 +110,34 @@ pub struct LogStore {
     successors: Successors,
     /// A helper thread that makes the next segment.
     helper: Option<mpsc::Receiver<wal::JobDone>>,
+    /// How often to try again to make the next segment, after that has failed.
+    patience: Patience,
+    /// What ends the server the next time that it is asked for something.
+    broken: Option<LogError>,
     /// Appends that were staged and not yet committed.
     staged: Vec<Ticket>,
+}
+
+/// Counts down to the next attempt at something that failed, longer after every failure.
+#[derive(Debug, Default)]
+struct Patience {
+    left: u32,
+    pause: u32,
+}
+
+impl Patience {
+    /// No longer than some seconds of an idle server.
+    const PAUSE_MAX: u32 = 256;
+
+    fn is_over(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+
+    fn fail(&mut self) {
+        self.pause = (self.pause * 2).clamp(1, Self::PAUSE_MAX);
+        self.left = self.pause;
+    }
 }
 
 impl LogStore {
@@ -162,6 +188,8 @@ impl LogStore {
             options: options.wal.clone(),
             successors: options.successors,
             helper: None,
+            patience: Patience::default(),
+            broken: None,
             staged: Vec::new(),
         };
         let state = store.durable_state(options.recent_bytes_max)?;
@@ -260,15 +288,19 @@ impl LogStore {
     /// The write or the sync failed. Nothing is retried: what the disk holds is unknown, and the
     /// server must stop.
     pub fn complete(&mut self) -> Result<Vec<Ticket>, LogError> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
         self.wal.commit()?;
         self.make_successor()?;
         Ok(std::mem::take(&mut self.staged))
     }
 
-    /// Whether something was submitted and is not complete.
+    /// Whether [`complete`](Self::complete) has something to do: to write what was submitted, or
+    /// to say that the log is broken.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        !self.staged.is_empty()
+        !self.staged.is_empty() || self.broken.is_some()
     }
 
     /// Reads entries back.
@@ -293,9 +325,39 @@ impl LogStore {
     /// [`complete`](Self::complete) and be sure to find their place. A reserve stays out of it: a
     /// full disk must not keep a server from being elected, since then it could not even be read
     /// from.
+    ///
+    /// Only what is made already counts, so that nothing which is submitted within it can fail for
+    /// want of a segment: of space, of open files. Where little is left, the next segment is
+    /// waited for; if it cannot be made, the room shrinks, and it is tried again now and then.
     pub fn room(&mut self) -> u64 {
         let reserve = ELECTION_RESERVE_BYTES.min(self.options.segment_bytes / 8);
-        self.wal.room().saturating_sub(reserve + BATCH_MARGIN_BYTES)
+        let reserve = reserve + BATCH_MARGIN_BYTES;
+        let wanted = reserve + self.options.record_bytes_max + Entry::OVERHEAD_BYTES;
+        let wanted = wanted.min(self.options.batch_bytes_max);
+        if self.broken.is_none() && self.wal.ready_room() < wanted {
+            self.broken = self.await_successor(wanted).err();
+        }
+        self.wal.ready_room().saturating_sub(reserve)
+    }
+
+    /// Waits for the next segment, or makes it here. What can be tried again is no error.
+    fn await_successor(&mut self, wanted: u64) -> Result<(), LogError> {
+        if let Some(helper) = self.helper.take()
+            && let Ok(done) = helper.recv()
+        {
+            self.take_over(done)?;
+        }
+        // A disk that is full is cheap to ask, so that it is noticed at once when it is cleared.
+        let is_possible = self.wal.ready_room() < wanted && self.wal.room() >= wanted;
+        if !is_possible || !self.patience.is_over() {
+            return Ok(());
+        }
+        match self.wal.prepare(wanted) {
+            Ok(()) => self.patience = Patience::default(),
+            Err(error @ wal::AppendError::Poisoned(_)) => return Err(error.into()),
+            Err(_) => self.patience.fail(),
+        }
+        Ok(())
     }
 
     /// Closes the log, so that the next start can tell that nothing was lost.
@@ -437,6 +499,7 @@ fn from_position(position: wal::Position) -> Position {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wal::sim_disk::{Fault, OperationKind, SimDisk};
 
     #[test]
     fn a_hard_state_survives_in_these_very_bytes() {
@@ -448,6 +511,57 @@ mod tests {
         let none = HardState { term: Term(1), vote: None };
         let metadata = encode_hard_state(none).unwrap();
         assert_eq!(decode_hard_state(metadata.as_bytes()).unwrap(), none);
+    }
+
+    fn append(index: u64, bytes: usize) -> Append {
+        let payload = Payload::new(vec![b'x'; bytes]);
+        let (index, term) = (Index(index), Term(1));
+        Append {
+            ticket: Ticket(index.0),
+            hard_state: None,
+            truncate_after: None,
+            entries: vec![Entry { index, term, kind: EntryKind::Command, payload }],
+        }
+    }
+
+    #[test]
+    fn without_open_files_for_the_next_segment_the_room_shrinks_and_comes_back() {
+        const TOO_MANY_OPEN_FILES: Fault = Fault::Error(24);
+        let medium = SimDisk::new();
+        let options = LogOptions {
+            wal: wal::Options::with_segment_bytes(64 * 1024),
+            recent_bytes_max: 1 << 20,
+            successors: Successors::Inline,
+        };
+        LogStore::found(medium.disk(), &options, &Configuration::default()).unwrap();
+        for after in 0..10_000 {
+            medium.inject(after, Some(OperationKind::Create), TOO_MANY_OPEN_FILES);
+        }
+        let (mut store, ..) = LogStore::open(medium.disk(), &options).unwrap();
+        let mut index = 1;
+        let bytes = 1000 + Entry::OVERHEAD_BYTES;
+        while store.room() >= bytes {
+            index += 1;
+            store.submit(append(index, 1000)).unwrap();
+            assert_eq!(store.complete().unwrap(), [Ticket(index)]);
+        }
+        assert!(index > 20, "what was made already was used: {index}");
+        for term in 2..20 {
+            let hard_state = Some(HardState { term: Term(term), vote: None });
+            let entries = Vec::new();
+            let ticket = Ticket(term);
+            store.submit(Append { ticket, hard_state, truncate_after: None, entries }).unwrap();
+            assert_eq!(store.complete().unwrap(), [ticket], "votes are recorded all the same");
+        }
+        assert!(store.room() < bytes);
+        medium.clear_faults();
+        let attempts = (0..=Patience::PAUSE_MAX).take_while(|_| store.room() < bytes).count();
+        assert!(store.room() >= bytes, "still none after {attempts} attempts");
+        store.submit(append(index + 1, 1000)).unwrap();
+        store.complete().unwrap();
+        drop(store);
+        let (_, state, _) = LogStore::open(medium.disk(), &options).unwrap();
+        assert_eq!(state.last.index, Index(index + 1));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use wal::sim_disk::{Fate, Fault, OperationKind, SimDisk};
-use wal::{Append, Check, Disk, Entry, OpenError, RealDisk, Wal};
+use wal::{Append, AppendError, Check, Disk, Entry, OpenError, RealDisk, Wal};
 
 use crate::harness::options;
 
@@ -150,5 +150,51 @@ fn a_new_name_never_replaces_a_file() {
         assert_eq!(disk.open("old").unwrap().len().unwrap(), 6);
         disk.rename_new("new", "free").unwrap();
         assert_eq!(disk.list().unwrap(), ["free", "old"]);
+    }
+}
+
+/// Too many open files.
+const EMFILE: Fault = Fault::Error(24);
+
+#[test]
+fn a_successor_that_cannot_be_made_costs_nothing_and_may_be_tried_again() {
+    let kinds = [
+        (OperationKind::Create, EMFILE),
+        (OperationKind::Write, Fault::EIO),
+        (OperationKind::SyncData, Fault::EIO),
+        (OperationKind::SyncAll, Fault::EIO),
+    ];
+    for (kind, fault) in kinds {
+        let (medium, mut wal) = new_log();
+        let mut index = 1;
+        while wal.ready_room() > 1000 {
+            put(&mut wal, index);
+            index += 1;
+        }
+        let contents = medium.contents("0000000000000001.wal");
+        for attempt in 0..3 {
+            medium.inject(0, Some(kind), fault);
+            let refused = [wal.prepare(2000).unwrap_err(), {
+                medium.inject(0, Some(kind), fault);
+                let two = vec![Entry::new(index, 1, 0, vec![b'y'; 900])];
+                wal.stage(Append { entries: two, ..Append::default() }).unwrap_err()
+            }];
+            for error in refused {
+                let is_told = matches!(error, AppendError::Successor(_));
+                assert!(is_told, "{kind:?}, attempt {attempt}: {error}");
+            }
+            assert_eq!(wal.last().index, index - 1, "{kind:?}: nothing was staged");
+            assert!(medium.contents("0000000000000001.wal") == contents, "{kind:?}");
+            assert_eq!(medium.files().len(), 1, "{kind:?}: a temporary file stays");
+        }
+        wal.prepare(2000).unwrap();
+        assert!(wal.ready_room() >= 2000);
+        for _ in 0..8 {
+            put(&mut wal, index);
+            index += 1;
+        }
+        drop(wal);
+        medium.crash_with(|_| Fate::Lose);
+        assert_eq!(open(&medium).last().index, index - 1, "{kind:?}");
     }
 }
