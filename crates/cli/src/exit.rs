@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     Unknown,
     /// Data on disk is damaged.
     Damaged,
+    /// A log ends with a write that was cut short, and is whole otherwise.
+    Torn,
     /// The time given was not enough; nothing was changed.
     TimedOut,
     /// Ended by Ctrl-C.
@@ -35,7 +37,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every code, in the order of its number.
-    pub(crate) const ALL: [Exit; 12] = [
+    pub(crate) const ALL: [Exit; 13] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -46,6 +48,7 @@ impl Exit {
         Exit::NoLeader,
         Exit::Unknown,
         Exit::Damaged,
+        Exit::Torn,
         Exit::TimedOut,
         Exit::Interrupted,
     ];
@@ -64,6 +67,7 @@ impl Exit {
             Exit::NoLeader => 7,
             Exit::Unknown => 8,
             Exit::Damaged => 10,
+            Exit::Torn => 11,
             Exit::TimedOut => 124,
             Exit::Interrupted => 130,
         }
@@ -83,6 +87,7 @@ impl Exit {
             Exit::NoLeader => "no_leader",
             Exit::Unknown => "unknown",
             Exit::Damaged => "damaged",
+            Exit::Torn => "torn",
             Exit::TimedOut => "timed_out",
             Exit::Interrupted => "interrupted",
         }
@@ -102,6 +107,7 @@ impl Exit {
             Exit::NoLeader => "servers answered, but none of them leads",
             Exit::Unknown => "a write was sent and not answered",
             Exit::Damaged => "data on disk is damaged",
+            Exit::Torn => "a log ends with a write that was cut short (wal verify)",
             Exit::TimedOut => "the time given was not enough for a read",
             Exit::Interrupted => "ended by Ctrl-C",
         }
@@ -134,6 +140,7 @@ mod tests {
                 (7, "no_leader"),
                 (8, "unknown"),
                 (10, "damaged"),
+                (11, "torn"),
                 (124, "timed_out"),
                 (130, "interrupted"),
             ]

@@ -56,6 +56,14 @@ impl Failure {
         self
     }
 
+    /// The same, with the way back for a server that has lost history.
+    pub(crate) fn way_back(self, id: &str) -> Failure {
+        self.detail(format!(
+            "{id} comes back as a new member: move the directory away, start {id} with an empty \
+             one, then: kvctl member replace {id}"
+        ))
+    }
+
     /// The same, with the id under which the write can be repeated.
     pub(crate) fn request(mut self, id: impl Into<String>) -> Failure {
         self.request = Some(id.into());

@@ -10,7 +10,8 @@
 //! 1. `args`: every command with its options and an example.
 //! 2. `exit`, `failure`, `output`: how commands end, fail and print.
 //! 3. `session`, `requests`: what a command works with, and how it asks the cluster.
-//! 4. `commands`: the commands themselves, among them `serve`, which runs a server.
+//! 4. `commands`: the commands themselves, among them `serve`, which runs a server; `wal`: those
+//!    for the directory of a server that does not run.
 //! 5. `shell`, then `demo`, which is a shell with servers of its own.
 //! 6. `bench`, `completion`, `help`.
 //!
@@ -32,6 +33,7 @@ mod runtime;
 mod session;
 mod shell;
 mod signals;
+mod wal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -73,9 +75,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Serve(args) => commands::serve::run(&global, args),
-        Command::Help(args) => print(&help::explain(args.topic.as_deref())?),
+        Command::Help(args) => print(&help::explain(&args.topic)?),
         Command::Version => print(&commands::version()),
         Command::Completions(args) => print(&completion::script(&args.shell)?),
+        Command::Wal(args) => wal::run(&global, args),
         Command::Demo(args) => runtime::block_on(demo::run(&global, args)),
         Command::Shell => runtime::block_on(async { shell::shell(Session::new(&global)?).await }),
         command => runtime::block_on(until_interrupted(&global, command)),

@@ -206,20 +206,31 @@ impl Session {
 
     /// Whether the user is to be asked before many keys are deleted.
     pub(crate) fn asks_before_deleting(&self) -> bool {
-        self.caution == Caution::Ask && io::stdin().is_terminal() && io::stderr().is_terminal()
+        self.caution == Caution::Ask && can_ask()
     }
 
-    /// Asks a question that must be answered with yes for the command to go on.
+    /// Asks a question that must be answered with yes for something to be deleted.
     pub(crate) fn ask(&self, question: &str) -> Result<(), Failure> {
-        let mut stderr = anstream::stderr().lock();
-        write!(stderr, "{question} [y/N] ")?;
-        stderr.flush()?;
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line)?;
-        match line.trim() {
-            "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Failure::new(Exit::Interrupted, "not confirmed; nothing was deleted")),
-        }
+        ask(question, "nothing was deleted")
+    }
+}
+
+/// Whether there is somebody who can be asked.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a question that must be answered with yes for the command to go on; otherwise it ends with
+/// what has not happened.
+pub(crate) fn ask(question: &str, otherwise: &str) -> Result<(), Failure> {
+    let mut stderr = anstream::stderr().lock();
+    write!(stderr, "{question} [y/N] ")?;
+    stderr.flush()?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    match line.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Interrupted, format!("not confirmed; {otherwise}"))),
     }
 }
 

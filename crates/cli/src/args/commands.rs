@@ -294,11 +294,12 @@ pub(crate) struct BenchArgs {
 Examples:
   kvctl help
   kvctl help set
+  kvctl help wal verify
   kvctl help exit-codes")]
 pub(crate) struct HelpArgs {
     /// A command or a topic; `topics` lists the topics
     #[arg(value_name = "COMMAND|TOPIC", add = ArgValueCompleter::new(completion::topics))]
-    pub(crate) topic: Option<String>,
+    pub(crate) topic: Vec<String>,
 }
 
 /// `completions`.

@@ -3,6 +3,7 @@
 
 mod commands;
 mod values;
+mod wal;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub(crate) use commands::{
     HelpArgs, LogArgs, ServeArgs, SetArgs, ShowArgs,
 };
 pub(crate) use values::ValueSource;
+pub(crate) use wal::{DumpArgs, PlaceArgs, RepairArgs, WalArgs, WalCommand};
 
 use crate::output::Format;
 
@@ -140,6 +142,8 @@ Examples:
     Log(LogArgs),
     /// Run a server
     Serve(ServeArgs),
+    /// Look at the log of a server that does not run, check it, or repair it
+    Wal(WalArgs),
     /// Start a throw-away cluster and a shell to play with it
     Demo(DemoArgs),
     /// Type commands at a prompt, or pipe them in
@@ -163,9 +167,10 @@ works too: it stops at the first error and names the line. An empty line, `quit`
 }
 
 /// The groups of the overview, in the order in which a newcomer meets them.
-pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
+pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("Data", &["get", "set", "del", "cas", "show"]),
     ("Cluster", &["status", "log", "serve"]),
+    ("Repair kit", &["wal"]),
     ("Try it", &["demo", "shell", "bench"]),
     ("Help", &["help", "completions", "version"]),
 ];

@@ -37,10 +37,23 @@ fn every_command_is_in_one_group_and_has_an_example() {
 }
 
 #[test]
+fn what_a_command_can_do_has_an_example_each() {
+    let command = command();
+    for subcommand in command.get_subcommands() {
+        for part in subcommand.get_subcommands() {
+            let words = format!("kvctl {} {} ", subcommand.get_name(), part.get_name());
+            let after = part.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example") && after.contains(&words), "{words}has no example");
+        }
+    }
+}
+
+#[test]
 fn the_lines_of_help_fit_a_terminal() {
     let mut command = command();
     command.build();
-    for subcommand in command.get_subcommands() {
+    let parts = command.get_subcommands().flat_map(clap::Command::get_subcommands);
+    for subcommand in command.get_subcommands().chain(parts) {
         let after = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
         for line in after.lines() {
             assert!(line.chars().count() <= 100, "{}: {line}", subcommand.get_name());
@@ -88,6 +101,16 @@ fn what_excludes_each_other_is_not_taken_together() {
     }
     assert_eq!(error("get"), ErrorKind::MissingRequiredArgument);
     assert_eq!(error("get --prefix a --limit 0"), ErrorKind::ValueValidation);
+}
+
+#[test]
+fn a_log_is_named_by_its_directory_or_its_server() {
+    for line in ["wal verify", "wal stat", "wal dump --from 3", "wal repair --accept-data-loss"] {
+        assert_eq!(error(line), ErrorKind::MissingRequiredArgument, "{line}");
+        assert!(
+            parse(&format!("{line} --data d")).is_ok() && parse(&format!("{line} --id s1")).is_ok()
+        );
+    }
 }
 
 #[test]

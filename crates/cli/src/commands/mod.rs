@@ -24,9 +24,13 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Status => status::run(session).await,
         Command::Log(args) => log::run(session, args).await,
         Command::Bench(args) => bench::run(session, args).await,
-        Command::Help(args) => session.print(&help::explain(args.topic.as_deref())?),
+        Command::Help(args) => session.print(&help::explain(&args.topic)?),
         Command::Version => session.print(&version()),
-        Command::Serve(_) | Command::Demo(_) | Command::Shell | Command::Completions(_) => {
+        Command::Serve(_)
+        | Command::Wal(_)
+        | Command::Demo(_)
+        | Command::Shell
+        | Command::Completions(_) => {
             Err(Failure::usage("this works on the command line only, not in a shell of kvctl"))
         }
     }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::args::{Global, ServeArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::quote::quoted;
 use crate::signals::Signals;
 
 /// `kvctl serve`.
@@ -38,7 +39,7 @@ pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
         let is_lost = matches!(&error, ServeError::Home(HomeError::LostHistory { .. }));
         let failure = Failure::from(error);
         match failure.exit() {
-            Exit::Damaged if is_lost => come_back(what_to_do(failure, &data), &id),
+            Exit::Damaged if is_lost => what_to_do(failure, &data).way_back(&id),
             Exit::Damaged => what_to_do(failure, &data),
             _ => failure,
         }
@@ -47,18 +48,11 @@ pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
 
 /// Damage is not the end of the world, but somebody has to look at it.
 fn what_to_do(damage: Failure, data: &Path) -> Failure {
+    let shown = quoted(&data.display().to_string());
     damage
         .detail(format!("data directory: {}; the log is left as it is", data.display()))
         .detail("the other servers go on without this one for as long as a majority of them runs")
-        .detail("more: kvctl help recovery")
-}
-
-/// The way back for a server that has lost history.
-pub(super) fn come_back(damage: Failure, id: &str) -> Failure {
-    damage.detail(format!(
-        "{id} comes back as a new member: move the directory away, start {id} with an empty one, \
-         then: kvctl member replace {id}"
-    ))
+        .detail(format!("look at it: kvctl wal verify --data {shown}; more: kvctl help recovery"))
 }
 
 /// Prints events: as text for people, as JSON for programs.

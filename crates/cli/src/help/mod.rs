@@ -50,25 +50,26 @@ pub(crate) fn names() -> Vec<&'static str> {
     TOPICS.iter().map(|topic| topic.name).chain(["topics"]).chain(commands).collect()
 }
 
-/// What `kvctl help TOPIC` prints.
-pub(crate) fn explain(topic: Option<&str>) -> Result<String, Failure> {
-    let mut command = args::command();
-    let Some(name) = topic else {
-        return Ok(command.render_long_help().to_string());
-    };
-    if name == "topics" {
+/// What `kvctl help` prints about a topic, or about a command, whose words these are.
+pub(crate) fn explain(words: &[impl AsRef<str>]) -> Result<String, Failure> {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    if words == ["topics"] {
         return Ok(list());
     }
-    if let Some(topic) = TOPICS.iter().find(|topic| topic.name == name) {
+    if let Some(topic) = TOPICS.iter().find(|topic| words == [topic.name]) {
         return Ok((topic.text)());
     }
+    let mut command = args::command();
     command.build();
-    if let Some(found) = command.find_subcommand_mut(name) {
-        return Ok(found.render_long_help().to_string());
+    let mut found = &mut command;
+    for word in &words {
+        found = found.find_subcommand_mut(word).ok_or_else(|| {
+            Failure::usage(format!("there is no help on `{}`", words.join(" ")))
+                .detail("commands: kvctl help")
+                .detail("topics:   kvctl help topics")
+        })?;
     }
-    Err(Failure::usage(format!("there is no help on `{name}`"))
-        .detail("commands: kvctl help")
-        .detail("topics:   kvctl help topics"))
+    Ok(found.render_long_help().to_string())
 }
 
 fn list() -> String {
@@ -101,7 +102,7 @@ mod tests {
     #[test]
     fn everything_that_has_a_name_can_be_explained() {
         for name in names() {
-            let text = explain(Some(name)).unwrap();
+            let text = explain(&[name]).unwrap();
             assert!(text.lines().count() > 2, "the help on {name} says next to nothing");
         }
     }
@@ -118,15 +119,23 @@ mod tests {
 
     #[test]
     fn the_topic_on_exit_codes_lists_every_code() {
-        let text = explain(Some("exit-codes")).unwrap();
+        let text = explain(&["exit-codes"]).unwrap();
         for exit in Exit::ALL {
             assert!(text.contains(exit.meaning()), "{exit:?} is missing");
         }
     }
 
     #[test]
+    fn the_words_of_a_command_lead_to_its_help() {
+        let text = explain(&["wal", "verify"]).unwrap();
+        assert!(text.contains("kvctl wal verify --data"), "{text}");
+        assert!(explain(&["wal", "nothing"]).is_err() && explain(&["topics", "x"]).is_err());
+        assert!(explain(&[""; 0]).unwrap().contains("Every command explains itself"));
+    }
+
+    #[test]
     fn an_unknown_topic_says_where_to_look() {
-        let failure = explain(Some("nothing")).unwrap_err();
+        let failure = explain(&["nothing"]).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert!(failure.to_string().contains("kvctl help topics"), "{failure}");
     }

@@ -1,0 +1,334 @@
+//! `wal repair`: puts a log in order. What it would lose is said first, and given up only when that
+//! was asked for: after a copy was made, and with a mark that keeps the server from voting as if it
+//! remembered.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use raft::storage::{Survey, note_lost_history};
+use serde_json::{Value, json};
+use wal::{BackupError, Disk, Finding, Health, Inspector, Mended, OpenError, Plan, RealDisk};
+
+use super::place::{Place, home_failure, log_failure};
+use super::{verify, words};
+use crate::args::{Global, RepairArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Answer;
+use crate::session::{ask, can_ask};
+
+/// `kvctl wal repair`.
+pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
+    let place = Place::find(global, &args.place)?;
+    let inspector = place.inspect()?;
+    let health = verify::read(global, &place, &inspector)?;
+    drop(inspector);
+    let (path, id, typed) = (place.path.clone(), place.id(), place.typed());
+    let unhelped: Vec<String> = {
+        let lost = place.server.iter().flat_map(|server| &server.lost);
+        lost.map(ToString::to_string).collect()
+    };
+    let is_identity_damaged =
+        place.server.as_ref().is_some_and(|server| server.is_identity_damaged);
+    let mut done = match health {
+        Health::Clean => Repaired::default(),
+        Health::Torn(_) | Health::Damaged(_) => Workshop::open(place)?.mend(&health)?,
+        Health::Lost(_) => {
+            let workshop = Workshop::open(place)?;
+            let plan = workshop.plan()?;
+            let account = Account::of(&plan);
+            if !args.accept_data_loss {
+                return Err(account.refuse(&typed));
+            }
+            if can_ask() && !global.yes {
+                let question = account.lines().join("\n  ");
+                ask(&format!("{question}\nGive this up for good?"), "nothing was changed")?;
+            }
+            workshop.give_up(&account)?
+        }
+    };
+    if is_identity_damaged {
+        let step = "left to the next start: one of the two copies of the identity is damaged";
+        done.steps.push(step.to_owned());
+    }
+    super::print(global, &done)?;
+    if let (Some(_), Some(id), false) = (&done.backup, &id, global.quiet) {
+        let way = Failure::new(Exit::Ok, "the log is in order again").way_back(id.as_str());
+        // There is nobody to tell if stderr is gone.
+        let _ = writeln!(anstream::stderr(), "kvctl: {way}");
+    }
+    let who = id.as_ref().map_or("this server".to_owned(), |id| id.to_string());
+    if done.lost_payloads > 0 {
+        let failure = Failure::new(Exit::Damaged, "what is left cannot be repaired here");
+        return Err(failure
+            .detail("index, term and checksum of each entry are known, so their places are kept")
+            .detail("whoever has the same entries has the payloads: the other servers, or a copy")
+            .detail(format!("{who} does not start without them; more: kvctl help recovery")));
+    }
+    match unhelped.first() {
+        Some(lost) => {
+            let failure = Failure::from_text(Exit::Damaged, lost);
+            let failure = failure.detail(format!("no repair of {} helps", path.display()));
+            Err(match &id {
+                Some(id) => failure.way_back(id.as_str()),
+                None => failure,
+            })
+        }
+        None => Ok(()),
+    }
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Repaired {
+    /// One line for each thing that was done.
+    steps: Vec<String>,
+    lost_payloads: usize,
+    /// Where the copy is, if entries or promises were given up.
+    backup: Option<PathBuf>,
+    /// What was given up, if anything was.
+    given_up: Option<Value>,
+}
+
+impl Answer for Repaired {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.steps.is_empty() {
+            return writeln!(out, "nothing to repair");
+        }
+        self.steps.iter().try_for_each(|step| writeln!(out, "{step}"))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "steps": self.steps,
+            "lost_payloads": self.lost_payloads,
+            "backup": self.backup.as_ref().map(|path| path.display().to_string()),
+            "given_up": self.given_up,
+        })
+    }
+}
+
+/// A directory that is held alone and may be written to.
+struct Workshop {
+    path: PathBuf,
+    log_path: PathBuf,
+    id: Option<String>,
+    /// Where the mark of lost history goes.
+    home: Arc<dyn Disk>,
+    inspector: Inspector,
+    _server: Option<Survey>,
+}
+
+impl Workshop {
+    /// Gives the directory that was looked at back, and takes it again to write.
+    fn open(place: Place) -> Result<Workshop, Failure> {
+        let Place { path, server, log, disk, .. } = place;
+        let is_server = server.is_some();
+        let id = server.and_then(|server| server.identity).map(|it| it.member.id.to_string());
+        drop((log, disk));
+        let unusable = |error: io::Error| Failure::file("write to", &path, &error);
+        let home = RealDisk::open(&path).map_err(unusable)?;
+        if !is_server {
+            let inspector = Inspector::open(Arc::clone(&home));
+            let inspector = inspector.map_err(|error| log_failure(error, &path))?;
+            let log_path = path.clone();
+            return Ok(Workshop { path, log_path, id, home, inspector, _server: None });
+        }
+        let server = Survey::take(&*home).map_err(|error| home_failure(error, &path))?;
+        let log = server.as_ref().and_then(|server| server.log.clone());
+        let gone =
+            || Failure::new(Exit::Unexpected, format!("{}: the log is gone", path.display()));
+        let log = log.ok_or_else(gone)?;
+        let log_path = PathBuf::from(log.path(""));
+        let inspector = Inspector::open(log).map_err(|error| log_failure(error, &path))?;
+        Ok(Workshop { path, log_path, id, home, inspector, _server: server })
+    }
+
+    fn failure(&self, error: OpenError) -> Failure {
+        log_failure(error, &self.path)
+    }
+
+    /// Does what the next start would do.
+    fn mend(&self, health: &Health) -> Result<Repaired, Failure> {
+        let Mended { torn, places } = self.inspector.mend().map_err(|error| self.failure(error))?;
+        let mut steps: Vec<String> = Vec::new();
+        if let Some(torn) = torn {
+            let size = words::size(torn.bytes);
+            steps.push(format!(
+                "removed a last write that was cut short: segment {}, offset {}, {size}",
+                torn.segment, torn.offset
+            ));
+        }
+        steps.extend(places.iter().map(|(segment, offset)| {
+            format!("made again what was rotten: segment {segment}, offset {offset}")
+        }));
+        let findings = if let Health::Damaged(findings) = health { &findings[..] } else { &[] };
+        let lost = findings.iter().filter_map(|finding| match finding {
+            Finding::LostPayload { segment, offset, position } => Some(format!(
+                "not repaired: segment {segment}, offset {offset}: the payload of entry {}, term \
+                 {}, is lost",
+                position.index, position.term
+            )),
+            Finding::Mendable { .. } => None,
+        });
+        let lost: Vec<String> = lost.collect();
+        let lost_payloads = lost.len();
+        steps.extend(lost);
+        Ok(Repaired { steps, lost_payloads, ..Repaired::default() })
+    }
+
+    /// What giving up would come to.
+    fn plan(&self) -> Result<Plan, Failure> {
+        let plan = self.inspector.plan_salvage().map_err(|error| {
+            self.failure(error)
+                .detail("not even a part of this log can be made to open; nothing was changed")
+                .detail("what can be read of it: kvctl wal dump")
+        })?;
+        plan.ok_or_else(|| {
+            Failure::new(Exit::Unexpected, "the log has changed meanwhile; nothing was done")
+        })
+    }
+
+    /// Copies, marks, and then gives up what cannot be accounted for, in this order: whenever it is
+    /// interrupted, nothing is lost that was not copied, and no server goes on as if it were whole.
+    fn give_up(&self, account: &Account<'_>) -> Result<Repaired, Failure> {
+        let backup = self.back_up()?;
+        let mut steps = vec![format!("copied the log as it was to {}", backup.display())];
+        note_lost_history(&*self.home, &account.note(&backup))
+            .map_err(|error| Failure::file("mark", &self.path, &error))?;
+        let salvage = self.inspector.salvage().map_err(|error| self.failure(error))?;
+        self.inspector.mend().map_err(|error| self.failure(error))?;
+        steps.extend(account.lines());
+        let health = self.inspector.verify(None).map_err(|error| self.failure(error))?;
+        steps.extend(salvage.aside.iter().map(|path| format!("put aside: {path}")));
+        steps.push(match &self.id {
+            Some(id) => format!("{id} is marked as having lost history and does not start with it"),
+            None => "the log is marked as having lost history: no server starts with it".to_owned(),
+        });
+        let lost_payloads = match &health {
+            Health::Damaged(findings) => findings.len(),
+            _ => 0,
+        };
+        let given_up = Some(account.json());
+        Ok(Repaired { steps, lost_payloads, backup: Some(backup), given_up })
+    }
+
+    /// Copies the log beside itself, under the first name that is free.
+    fn back_up(&self) -> Result<PathBuf, Failure> {
+        let failed = |error: io::Error| Failure::file("copy", &self.log_path, &error);
+        let log = fs::canonicalize(&self.log_path).map_err(failed)?;
+        let (Some(parent), Some(name)) = (log.parent(), log.file_name()) else {
+            let what = format!("{} has nothing beside it to copy to", log.display());
+            return Err(Failure::new(Exit::Unexpected, what));
+        };
+        let (unfinished, finished) =
+            free_directory(parent, &name.to_string_lossy()).map_err(failed)?;
+        let copied = RealDisk::open(&unfinished).map_err(failed).and_then(|target| {
+            self.inspector.back_up(&*target).map_err(|error| not_backed_up(&error))
+        });
+        if let Err(failure) = copied {
+            // It was made here, and is no copy of anything.
+            let _ = fs::remove_dir_all(&unfinished);
+            return Err(failure);
+        }
+        fs::rename(&unfinished, &finished).map_err(failed)?;
+        fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+        Ok(finished)
+    }
+}
+
+fn not_backed_up(error: &BackupError) -> Failure {
+    Failure::new(Exit::Unexpected, format!("the log cannot be copied first: {error}"))
+        .detail("nothing was changed")
+}
+
+/// Makes a directory for a copy under a name that nobody has, and says what it shall be called when
+/// it is whole.
+fn free_directory(parent: &Path, name: &str) -> io::Result<(PathBuf, PathBuf)> {
+    let mut number: u64 = 1;
+    loop {
+        let finished = parent.join(format!("{name}.backup-{number}"));
+        let unfinished = parent.join(format!("{name}.backup-{number}.part"));
+        number = number.saturating_add(1);
+        if fs::exists(&finished)? {
+            continue;
+        }
+        match fs::create_dir(&unfinished) {
+            Ok(()) => return Ok((unfinished, finished)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What a repair with loss would give up, and what would be left.
+struct Account<'a> {
+    plan: &'a Plan,
+}
+
+impl<'a> Account<'a> {
+    fn of(plan: &'a Plan) -> Account<'a> {
+        Account { plan }
+    }
+
+    /// What is given up and what is left, then why.
+    fn lines(&self) -> Vec<String> {
+        let Plan { damage, start, last, given_up } = self.plan;
+        let rows: Vec<String> =
+            given_up.iter().map(|(first, last)| words::row(*first, *last)).collect();
+        let with_it = match rows.is_empty() {
+            true => "nothing that can still be read".to_owned(),
+            false => format!("{}, which can still be read", rows.join(", ")),
+        };
+        let left = words::entries(*start, *last);
+        let OpenError::Corrupt { segment, offset, damage, lost } = damage else {
+            return vec![damage.to_string()];
+        };
+        vec![
+            format!("lost already: {}", words::lost(lost)),
+            format!("given up with that: {with_it}"),
+            format!("left: entries {left}"),
+            format!("because {segment} is damaged at offset {offset}: {damage}"),
+        ]
+    }
+
+    /// The note that keeps the server from starting.
+    fn note(&self, backup: &Path) -> String {
+        let lines = self.lines();
+        let (what, why) = lines.split_at_checked(3).unwrap_or((&lines, &[]));
+        let copy = format!("a copy of the log as it was: {}", backup.display());
+        format!("{}\n{}\n{copy}", what.join("; "), why.join("; "))
+    }
+
+    fn json(&self) -> Value {
+        let Plan { damage, start, last, given_up } = self.plan;
+        let lost = match damage {
+            OpenError::Corrupt { lost, .. } => words::lost_json(lost),
+            _ => Value::Null,
+        };
+        let rows = given_up.iter().map(|(first, last)| {
+            json!({
+                "first": words::position_json(*first),
+                "last": words::position_json(*last),
+            })
+        });
+        json!({
+            "damage": damage.to_string(),
+            "lost": lost,
+            "readable": rows.collect::<Vec<_>>(),
+            "start": words::position_json(*start),
+            "last": words::position_json(*last),
+        })
+    }
+
+    fn refuse(&self, typed: &str) -> Failure {
+        let what = "a repair would lose history, so nothing was changed";
+        let failure =
+            self.lines().into_iter().fold(Failure::new(Exit::Damaged, what), Failure::detail);
+        failure
+            .detail(format!("to give it up: kvctl wal repair --data {typed} --accept-data-loss"))
+            .detail("the server then comes back only as a new member: kvctl help recovery")
+    }
+}
