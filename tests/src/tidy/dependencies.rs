@@ -8,7 +8,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
     ("crates/wal/", &["wal"]),
     ("crates/raft/", &["wal"]),
     ("crates/kvstore/", &["raft", "wal"]),
-    ("crates/cli/", &["kvstore", "raft"]),
+    ("crates/cli/", &["kvstore", "raft", "wal"]),
     ("benches/", &["kvctl", "kvstore", "raft", "wal"]),
     ("tests/", &["kvctl", "kvstore", "raft", "wal"]),
 ];
