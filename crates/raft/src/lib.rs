@@ -91,7 +91,7 @@
 //!
 //! 1. [`node`]: the protocol. Pure: no clock, thread, file or socket.
 //! 2. [`storage`]: the data directory; who a server is, and its log.
-//! 3. [`founding`]: how servers with empty directories become a cluster.
+//! 3. [`founding`]: how servers with empty directories become a cluster, or join one.
 //! 4. [`replica`]: node, log and state machine in one; still without clock or thread.
 //! 5. [`driver`]: the replica in real time.
 //!

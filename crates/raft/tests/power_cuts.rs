@@ -184,8 +184,8 @@ impl World {
         let disk = self.servers[n].disk.disk();
         let id = member(n).id;
         let incarnation = member(n).incarnation;
-        let mut home =
-            Home::open(disk, id, &self.charter.name, || incarnation).expect("a disk that works");
+        let mut home = Home::open(disk, id, self.charter.name.as_str(), || incarnation)
+            .expect("a disk that works");
         if home.charter().is_none() {
             home.agree(self.charter.clone()).expect("a disk that works");
             home.found(self.charter.clone(), &self.options).expect("a disk that works");

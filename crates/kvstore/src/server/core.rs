@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft::driver::{Clock, Driver, Input};
-use raft::founding::{Charter, Founding, Seat, Standing, Step};
+use raft::founding::{Charter, Founded, Founding, Seat, Standing, Step};
 use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId, Term};
 use raft::replica::{Replica, Transport};
 use raft::storage::{Home, LogOptions, Stage};
@@ -188,7 +188,7 @@ impl Core {
                     let cluster = charter.cluster_id().to_string();
                     self.tell(&Event::Founded { cluster, members });
                 }
-                Step::Wait(_) | Step::Stuck(_) => {
+                Step::Wait(_) | Step::Seek | Step::Join(_) | Step::Stuck(_) => {
                     self.tell_step(step);
                     return Ok(());
                 }
@@ -203,7 +203,8 @@ impl Core {
         match &step {
             Step::Wait(missing) => self.tell(&Event::Waiting { missing: missing.clone() }),
             Step::Stuck(obstacle) => self.tell(&Event::Stuck { obstacle: obstacle.to_string() }),
-            Step::Agree(_) | Step::Found(_) => {}
+            Step::Join(door) => self.tell(&Event::Joining { door: door.clone() }),
+            Step::Agree(_) | Step::Found(_) | Step::Seek => {}
         }
         self.told = Some(step);
     }
@@ -288,7 +289,11 @@ impl Core {
     pub(super) fn standing(&self) -> Option<Standing> {
         match &self.phase {
             Phase::Founding(before) => Some(before.founding.standing()),
-            Phase::Running(running) => Some(Standing::Founded(running.charter.clone())),
+            Phase::Running(running) => {
+                let members = running.driver.replica().node().configuration().clone();
+                let charter = running.charter.clone();
+                Some(Standing::Founded(Founded { charter, members }))
+            }
             Phase::Stopped => None,
         }
     }

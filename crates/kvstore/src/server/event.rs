@@ -6,9 +6,12 @@ mod raft;
 use std::fmt;
 use std::time::Duration;
 
+use ::raft::founding::Door;
 use ::raft::node::{self, NodeId};
 
 pub(super) use self::raft::Members;
+
+use super::joining::Invitation;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +52,11 @@ pub enum Event {
     Stuck {
         /// Why.
         obstacle: String,
+    },
+    /// A cluster exists that does not list this server, which waits to be taken in.
+    Joining {
+        /// The cluster, and what it knows of this server.
+        door: Door,
     },
     /// All agreed: the cluster exists.
     Founded {
@@ -92,6 +100,7 @@ impl Event {
             Event::Listening { .. } => "listening",
             Event::Waiting { .. } => "waiting",
             Event::Stuck { .. } => "stuck",
+            Event::Joining { .. } => "joining",
             Event::Founded { .. } => "founded",
             Event::PeerRefused { .. } => "refused",
             Event::Warning { .. } => "warning",
@@ -121,6 +130,10 @@ impl Event {
             }
             Event::Waiting { missing } => vec![("missing", missing.as_slice().into())],
             Event::Stuck { obstacle } => vec![("reason", obstacle.clone().into())],
+            Event::Joining { door } => vec![
+                ("cluster", door.name.clone().into()),
+                ("place", Invitation(door).place().to_string().into()),
+            ],
             Event::Founded { cluster, members } => {
                 vec![("cluster", cluster.clone().into()), ("members", members.as_slice().into())]
             }
@@ -199,6 +212,7 @@ impl fmt::Display for Event {
                 write!(f, "waiting     for {} to found the cluster with", Names(missing))
             }
             Event::Stuck { obstacle } => write!(f, "stuck       {obstacle}"),
+            Event::Joining { door } => write!(f, "joining     {}", Invitation(door)),
             Event::Founded { cluster, members } => {
                 write!(f, "founded     cluster {cluster} of {}", Names(members))
             }

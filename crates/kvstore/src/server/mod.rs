@@ -13,6 +13,7 @@ mod answers;
 mod connection;
 mod core;
 mod event;
+mod joining;
 mod links;
 mod listener;
 mod outbox;
@@ -370,5 +371,5 @@ fn open_home(settings: &Settings) -> Result<Home, ServeError> {
     let failed = |source| ServeError::Data { path: settings.data.clone(), source };
     let disk = wal::RealDisk::open(&settings.data).map_err(failed)?;
     let drawn = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
-    Ok(Home::open(disk, settings.id, &settings.cluster, || Incarnation(drawn))?)
+    Ok(Home::open(disk, settings.id, settings.cluster.as_str(), || Incarnation(drawn))?)
 }

@@ -136,16 +136,16 @@ pub struct Home {
 }
 
 impl Home {
-    /// Opens the directory of server `id` in the cluster called `name`. An empty one becomes that
-    /// server's, with the incarnation that `draw` gives. Each opening that succeeds counts as a
-    /// boot; one that fails leaves the directory as it was.
+    /// Opens the directory of server `id` in the cluster called `name`, or in whichever it belongs
+    /// to. An empty one becomes that server's, with the incarnation that `draw` gives. Each opening
+    /// that succeeds counts as a boot; one that fails leaves the directory as it was.
     ///
     /// # Errors
     /// The directory is in use, belongs to another server or cluster, or is damaged.
-    pub fn open(
+    pub fn open<'a>(
         disk: Arc<dyn Disk>,
         id: NodeId,
-        name: &str,
+        name: impl Into<Option<&'a str>>,
         draw: impl FnOnce() -> Incarnation,
     ) -> Result<Self, HomeError> {
         let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
@@ -164,8 +164,10 @@ impl Home {
             return Err(HomeError::OtherServer { path: disk.path(""), found, wanted: id });
         }
         let charter = find_charter(disk.as_ref(), identity.identity().stage)?;
-        if let Some(charter) = charter.as_ref().filter(|charter| charter.name != name) {
-            let (found, wanted) = (charter.name.clone(), name.to_string());
+        if let (Some(charter), Some(wanted)) = (&charter, name.into())
+            && charter.name != wanted
+        {
+            let (found, wanted) = (charter.name.clone(), wanted.to_string());
             return Err(HomeError::OtherCluster { path: disk.path(""), found, wanted });
         }
         // From here on it is the right directory: this start counts.
@@ -186,7 +188,7 @@ impl Home {
         self.identity.was_mended()
     }
 
-    /// What this server agreed to found its cluster with, or founded it with.
+    /// What the cluster was founded with that this server agreed to, belongs to, or was taken into.
     #[must_use]
     pub fn charter(&self) -> Option<&Charter> {
         self.charter.as_ref()
@@ -216,35 +218,55 @@ impl Home {
         if self.charter.as_ref() != Some(&charter) {
             self.write_charter(&charter)?;
         }
-        let log = self.log_disk()?;
-        self.check_leftover(&log, options)?;
-        let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
-        for leftover in log.list().map_err(io)? {
-            log.remove(&leftover).map_err(io)?;
-        }
-        log.sync().map_err(io)?;
+        let log = self.clear_log(options)?;
         LogStore::found(log, options, &charter.configuration)?;
         self.identity.set_stage(Stage::Founded(cluster))?;
         self.charter = Some(charter);
         Ok(())
     }
 
-    /// The identity says that there is no log yet. What a crash left of founding one may go; a log
+    /// Makes durable that this server belongs to the cluster of `charter`, whose configuration
+    /// lists it, and then that it has a log, an empty one. Wherever this is interrupted, it is
+    /// begun again: nothing was promised before the log is there.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn join(&mut self, charter: Charter, options: &LogOptions) -> Result<(), HomeError> {
+        let cluster = charter.cluster_id();
+        let is_free = match self.identity().stage {
+            Stage::Drawn => true,
+            Stage::Agreed(agreed) | Stage::Admitted(agreed) => agreed == cluster,
+            Stage::Founded(_) => false,
+        };
+        assert!(is_free, "a directory belongs to one cluster for its whole life");
+        if self.identity().stage != Stage::Admitted(cluster) {
+            if self.charter.as_ref() != Some(&charter) {
+                self.write_charter(&charter)?;
+            }
+            self.identity.set_stage(Stage::Admitted(cluster))?;
+            self.charter = Some(charter);
+        }
+        let log = self.clear_log(options)?;
+        LogStore::create(log, options)?;
+        self.identity.set_stage(Stage::Founded(cluster))?;
+        Ok(())
+    }
+
+    /// The identity says that there is no log yet. What a crash left of making one goes; a log
     /// that was used says that the identity is wrong.
-    fn check_leftover(&self, log: &Arc<dyn Disk>, options: &LogOptions) -> Result<(), HomeError> {
+    fn clear_log(&self, options: &LogOptions) -> Result<Arc<dyn Disk>, HomeError> {
+        let log = self.log_disk()?;
         let path = self.disk.path(LOG);
         let io = |source| HomeError::Io { path: path.clone(), source };
-        if !wal::Wal::exists(log.as_ref()).map_err(io)? {
-            return Ok(());
-        }
-        let check = wal::Check { verify_from: 1, floor: None };
-        let (wal, _) =
-            wal::Wal::open(Arc::clone(log), options.wal.clone(), check).map_err(LogError::from)?;
-        if wal.last().index > 1 || wal.last().term > 1 {
+        if wal::Wal::exists(log.as_ref()).map_err(io)? && LogStore::was_used(&log, options)? {
             let what = "there is a log, but the identity file says that none was made".to_string();
             return Err(HomeError::LostHistory { path, what });
         }
-        Ok(())
+        for leftover in log.list().map_err(io)? {
+            log.remove(&leftover).map_err(io)?;
+        }
+        log.sync().map_err(io)?;
+        Ok(log)
     }
 
     /// Opens the log of a founded server.
@@ -318,7 +340,10 @@ pub(super) fn find_identity(
 
 /// What a server agreed to, which must be what its identity says that it agreed to.
 pub(super) fn find_charter(disk: &dyn Disk, stage: Stage) -> Result<Option<Charter>, HomeError> {
-    let (Stage::Agreed(cluster) | Stage::Founded(cluster)) = stage else { return Ok(None) };
+    let (Stage::Agreed(cluster) | Stage::Founded(cluster) | Stage::Admitted(cluster)) = stage
+    else {
+        return Ok(None);
+    };
     let charter = read_charter(disk)?;
     if charter.cluster_id() != cluster {
         let what = "it is not what this server agreed to".to_string();

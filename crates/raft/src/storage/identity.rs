@@ -29,7 +29,7 @@ const PLACES: [u64; 2] = [0, 4096];
 const MAGIC: &[u8; 8] = b"KVCTLID1";
 const VERSION: u16 = 1;
 
-/// How far a server has come in founding its cluster.
+/// How far a server has come in founding its cluster, or in joining it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// It has drawn an incarnation and agreed to nothing. It has no log yet.
@@ -39,6 +39,8 @@ pub enum Stage {
     Agreed(ClusterId),
     /// Its cluster is founded and it has a log.
     Founded(ClusterId),
+    /// It was taken into this cluster, for good. It has no log yet.
+    Admitted(ClusterId),
 }
 
 /// Who a server is.
@@ -197,6 +199,7 @@ fn encode(sequence: u64, identity: &Identity) -> [u8; SECTOR] {
         Stage::Drawn => (0, ClusterId::default()),
         Stage::Agreed(founding) => (1, founding),
         Stage::Founded(founding) => (2, founding),
+        Stage::Admitted(founding) => (3, founding),
     };
     let name = identity.member.id.as_str();
     let name_length = u8::try_from(name.len()).unwrap_or(0);
@@ -242,6 +245,7 @@ fn decode(sector: &[u8; SECTOR]) -> Option<Sector> {
         0 => Stage::Drawn,
         1 => Stage::Agreed(founding),
         2 => Stage::Founded(founding),
+        3 => Stage::Admitted(founding),
         _ => return None,
     };
     let name = body.get(56..56 + usize::from(*body.get(11)?))?;

@@ -150,7 +150,6 @@ impl LogStore {
         options: &LogOptions,
         configuration: &Configuration,
     ) -> Result<(), LogError> {
-        let mut wal = wal::Wal::create(disk, options.wal.clone())?;
         let term = Term(1);
         let entry = Entry {
             index: Index(1),
@@ -158,15 +157,48 @@ impl LogStore {
             kind: EntryKind::Configuration,
             payload: Payload::new(configuration.encode()),
         };
+        Self::begin(disk, options, term, Some(entry))
+    }
+
+    /// Makes the log of a server that joins a cluster: it has promised nothing and knows nothing.
+    ///
+    /// # Errors
+    /// The disk refuses, or there is a log already.
+    pub fn create(disk: Arc<dyn Disk>, options: &LogOptions) -> Result<(), LogError> {
+        Self::begin(disk, options, Term(0), None)
+    }
+
+    fn begin(
+        disk: Arc<dyn Disk>,
+        options: &LogOptions,
+        term: Term,
+        entry: Option<Entry>,
+    ) -> Result<(), LogError> {
+        let mut wal = wal::Wal::create(disk, options.wal.clone())?;
         wal.stage(wal::Append {
             metadata: Some(encode_hard_state(HardState { term, vote: None })?),
             reset: None,
             truncate_after: None,
-            entries: [to_wal(entry)],
+            entries: entry.map(to_wal),
         })?;
         wal.commit()?;
         wal.close()?;
         Ok(())
+    }
+
+    /// Whether a log holds more than its making put there.
+    pub(super) fn was_used(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<bool, LogError> {
+        let check = wal::Check { verify_from: 1, floor: None };
+        let (wal, _) = wal::Wal::open(Arc::clone(disk), options.wal.clone(), check)?;
+        let grown = wal.last().index > 1 || wal.last().term > 1;
+        let promised = match wal.metadata() {
+            None => false,
+            Some(metadata) => {
+                let promise = decode_hard_state(metadata.as_bytes())?;
+                promise.term > Term(1) || promise.vote.is_some()
+            }
+        };
+        Ok(promised || grown)
     }
 
     /// Opens the log of a founded server, verifying all of it.

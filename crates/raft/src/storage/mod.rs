@@ -6,7 +6,7 @@
 //! ```text
 //! LOCK        held while a server runs on it
 //! identity    two sectors: name, incarnation, boot, how far founding has come
-//! founding    the pairs that this server agreed to found its cluster with
+//! founding    the pairs that its cluster is founded with, once it agreed to them or was taken in
 //! log/        the write-ahead log
 //! lost-history    only after a lossy repair: the server must not start with what is left
 //! ```
