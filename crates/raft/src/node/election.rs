@@ -27,6 +27,7 @@ impl Node {
     pub(super) fn new_timer(&mut self) -> ElectionTimer {
         let (low, high) = (self.config.election_ticks_min, self.config.election_ticks_max);
         let timeout = if self.is_alone() { TICKS_ALONE } else { self.random.between(low, high) };
+        let timeout = timeout + self.ticks_to_make_way();
         ElectionTimer { elapsed: 0, timeout, haste: 0 }
     }
 

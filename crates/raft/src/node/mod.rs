@@ -25,6 +25,7 @@ mod invariants;
 mod log;
 mod membership;
 mod message;
+mod no_space;
 mod progress;
 mod propose;
 mod quorum;
@@ -118,6 +119,8 @@ pub struct Node {
     last_leader: Option<(Member, Term)>,
     /// What the disk can take beyond what it was handed.
     room: u64,
+    /// What a proposal took that was refused for want of room, until there is so much.
+    lacking: Option<u64>,
     /// Counts the questions for read indexes of this boot.
     read_counter: u64,
     next_fetch: FetchId,

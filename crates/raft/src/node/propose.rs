@@ -78,7 +78,9 @@ impl Node {
             return Err(ProposeError::Overloaded { bytes, bytes_max });
         }
         if bytes > self.room {
-            return Err(ProposeError::NoSpace { bytes, room: self.room });
+            let room = self.room;
+            self.on_no_space(bytes);
+            return Err(ProposeError::NoSpace { bytes, room });
         }
         if batch.is_empty() {
             return Ok(first..first);
@@ -92,19 +94,6 @@ impl Node {
         }
         self.assert_invariants();
         Ok(first..end)
-    }
-
-    /// The disk can take entries of so many bytes. Beyond that a leader refuses proposals and a
-    /// follower takes no entries, so that an append that was handed out never fails for want of
-    /// room.
-    pub fn set_room(&mut self, bytes: u64) {
-        self.room = bytes;
-    }
-
-    /// What the disk can take beyond what it was handed.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        self.room
     }
 
     /// Whether this node leads and is not about to hand over.

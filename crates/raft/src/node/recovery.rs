@@ -29,12 +29,13 @@ impl Node {
         if term != self.hard_state.term || self.last_leader != Some((leader, term)) {
             return;
         }
-        let wait = self.random.between(1, self.config.heartbeat_ticks);
-        let timer = ElectionTimer {
-            elapsed: 0,
-            timeout: wait.min(self.new_timer().timeout),
-            haste: self.config.election_ticks_max,
-        };
+        let mut timer = self.new_timer();
+        // Whoever makes way for others is not in haste.
+        if self.ticks_to_make_way() == 0 {
+            let wait = self.random.between(1, self.config.heartbeat_ticks);
+            timer.timeout = timer.timeout.min(wait);
+            timer.haste = self.config.election_ticks_max;
+        }
         match &mut self.role {
             Role::Follower(follower) if follower.leader == Some(leader) => {
                 self.events.push(Event::LeaderGone { leader: leader.id, term });

@@ -187,7 +187,9 @@ impl Node {
             return;
         }
         let verified = entries.last().map_or(previous.index, |last| last.index);
-        if entries.iter().map(Entry::bytes).sum::<u64>() > self.room {
+        // The empty entry of a new leader is in reserve: without it nothing could even be read.
+        let commands = entries.iter().filter(|entry| entry.kind == EntryKind::Command);
+        if commands.map(Entry::bytes).sum::<u64>() > self.room {
             let reason = "there is no room on the disk for its entries";
             self.events.push(Event::Ignored { from, reason });
             return;

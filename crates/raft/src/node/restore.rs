@@ -90,6 +90,7 @@ impl Node {
             applied: start.index,
             last_leader: None,
             room: u64::MAX,
+            lacking: None,
             read_counter: 0,
             next_fetch: FetchId(1),
             fetching: BTreeMap::new(),

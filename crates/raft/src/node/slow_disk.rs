@@ -104,7 +104,12 @@ impl Node {
             self.events.push(Event::DiskSlow { ticks });
         }
         match &self.role {
-            Role::Leader(_) => self.step_down(StepDown::SlowDisk),
+            // To tell a successor takes no disk. If that one lacks something, or has gone on to a
+            // later term, it does not listen; then the others elect one when they miss us.
+            Role::Leader(_) => {
+                self.send_timeout_now();
+                self.step_down(StepDown::SlowDisk);
+            }
             Role::PreCandidate(_) | Role::Candidate(_) => self.follow(None),
             Role::Follower(_) => {}
         }

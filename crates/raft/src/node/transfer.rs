@@ -62,6 +62,8 @@ enum Reason {
     Asked,
     /// The leader is no voter of its newest configuration.
     Departure,
+    /// The leader has no room on its disk.
+    NoSpace,
 }
 
 impl Transfer {
@@ -175,6 +177,15 @@ impl Node {
         }
     }
 
+    /// Hands over, if there is anybody to hand over to, for want of room.
+    pub(super) fn begin_to_make_way(&mut self) {
+        if self.check_may_transfer().is_ok()
+            && let Some(target) = self.best_successor()
+        {
+            self.begin_transfer(target, Reason::NoSpace);
+        }
+    }
+
     fn begin_transfer(&mut self, target: Member, reason: Reason) {
         let Role::Leader(leader) = &mut self.role else { return };
         leader.transfer = Some(Transfer::new(target, reason));
@@ -203,7 +214,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(transfer) = &mut leader.transfer else { return };
         let committed = match transfer.reason {
-            Reason::Asked => last.index,
+            Reason::Asked | Reason::NoSpace => last.index,
             Reason::Departure => self.membership.index().previous(),
         };
         let matched = leader.progress.get(&transfer.to).map_or(Index(0), |it| it.matched());

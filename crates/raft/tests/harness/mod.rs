@@ -16,6 +16,7 @@
 //! read 1 [times=2]            linearizable reads
 //! disk 1 stall / disk 1 go    appends wait / complete, while time passes
 //! disk 1 stops 200            the next write keeps s1 from everything else for so many ticks
+//! room 1 BYTES                what the disk can take
 //! gone 1 [2] [term=2]         the others (or s2) find that s1, leader of their term, is gone
 //! crash 1 / restart 1         what was not durable is lost
 //! log 1 / status [1] / flight
@@ -115,6 +116,11 @@ impl Cluster {
             "transfer" => self.transfer(arguments, output)?,
             "handover" => self.hand_over(arguments, output)?,
             "members" => self.members(arguments, output)?,
+            "room" => {
+                let bytes = arguments.get(1).and_then(|bytes| bytes.parse().ok());
+                let bytes = bytes.ok_or("room needs a number of bytes")?;
+                self.server(server_id(arguments.first())?)?.node()?.set_room(bytes);
+            }
             "crash" => self.server(server_id(arguments.first())?)?.crash(),
             "restart" => self.server(server_id(arguments.first())?)?.restart(),
             "log" => {
