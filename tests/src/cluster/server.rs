@@ -167,6 +167,19 @@ impl Server {
         unread.sum()
     }
 
+    /// The memory that the process has in use.
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the kernel tells of a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.trim().parse().ok());
+        kilobytes.expect("a size in kB") * 1024
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(self.child()), signal).expect("a running server has a pid");
     }
