@@ -69,11 +69,11 @@ fn register(cluster: &Cluster) -> Register {
 /// The term in which a server has been elected last.
 fn term_of(cluster: &Cluster, leader: &str) -> u64 {
     let story = cluster.server(leader).story();
-    let terms = story.lines().into_iter().filter_map(|line| {
+    let mut terms = story.lines().into_iter().filter_map(|line| {
         let event: serde_json::Value = serde_json::from_str(&line).ok()?;
         (event["event"] == "leader").then(|| event["term"].as_u64())?
     });
-    terms.last().expect("a leader was elected")
+    terms.next_back().expect("a leader was elected")
 }
 
 /// Waits until another server leads than the one that led `term`.
@@ -194,7 +194,7 @@ fn stopped_follower() {
     let after = cluster.server(&leader).resident_bytes();
     cluster.server(&follower).resume();
     let grown = after.saturating_sub(before);
-    println!("{} MiB written, {} MiB more in memory", WRITES * VALUE_BYTES >> 20, grown >> 20);
+    println!("{} MiB written, {} MiB more in memory", (WRITES * VALUE_BYTES) >> 20, grown >> 20);
     assert!(grown < GROWTH_BYTES_MAX, "the leader grew by {grown} bytes");
     assert_eq!(cluster.leader(), leader, "a follower that stands still deposes nobody");
     cluster.wait_until_level(LIMIT);
