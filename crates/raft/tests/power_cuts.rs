@@ -1,6 +1,7 @@
 //! Whole replicas, with their logs on simulated disks, on a network that loses, repeats and
-//! reorders, while the power of one or all is cut at any disk operation. After every run nothing
-//! acknowledged is missing, all state machines agree, and no read was stale.
+//! reorders, while the power of one or all is cut at any disk operation, servers join, leave and
+//! lose their disks, and leaders hand over. After every run nothing acknowledged is missing, all
+//! state machines agree, and no read was stale.
 //!
 //! `POWER_CUTS_SEEDS=1000 cargo test -p raft --test power_cuts` runs more; `POWER_CUTS_SEED=7` runs
 //! one.
@@ -8,6 +9,9 @@
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
 #![allow(clippy::indexing_slicing, reason = "servers are counted from zero")]
 #![allow(clippy::panic, reason = "a broken invariant ends the run with its seed")]
+
+#[path = "power_cuts/churn.rs"]
+mod churn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +27,8 @@ use raft::replica::{Completion, Replica, Token, Transport, Work};
 use raft::storage::{Home, LogOptions, Successors};
 use raft::{StateMachine, Undecodable};
 use wal::sim_disk::{Fault, SimDisk};
+
+use churn::Churn;
 
 /// Remembers every command with its index.
 #[derive(Default)]
@@ -45,7 +51,10 @@ impl StateMachine for List {
     }
 }
 
+#[derive(Default)]
 struct Server {
+    /// How many directories it has lost.
+    lives: u64,
     disk: SimDisk,
     /// For how many ticks each write keeps everything else waiting.
     write_ticks: Arc<AtomicU64>,
@@ -91,6 +100,8 @@ struct Mix {
     rumours: usize,
     /// Disks that take an election timeout or longer for a write.
     stalls: usize,
+    /// Changes of the membership, transfers, and disks that are lost for good.
+    churn: usize,
     losses: usize,
     repeats: usize,
     order: usize,
@@ -99,7 +110,7 @@ struct Mix {
     /// How many ticks pass at once, at most.
     pace: usize,
     /// How much of the time that passes each server notices.
-    clocks: [usize; 5],
+    clocks: [usize; 7],
 }
 
 impl Mix {
@@ -109,6 +120,7 @@ impl Mix {
             cuts: [0, 10, 30, 100][chance.below(4)],
             rumours: [0, 10, 50][chance.below(3)],
             stalls: [0, 0, 10, 50][chance.below(4)],
+            churn: [0, 30, 100][chance.below(3)],
             losses: [0, 2, 10, 30][chance.below(4)],
             repeats: [0, 5, 20][chance.below(3)],
             order: [100, 80, 40][chance.below(3)],
@@ -137,6 +149,7 @@ struct World {
     /// What was applied anywhere, by index.
     applied: BTreeMap<Index, Bytes>,
     leaders: BTreeMap<Term, NodeId>,
+    churn: Churn,
     crashes: u64,
     reads_answered: u64,
 }
@@ -145,7 +158,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut chance = Chance(seed);
         let count = [1, 2, 3, 3, 3, 4, 5][chance.below(7)];
-        let voter = |n: usize| Voter { member: member(n), address: format!("127.0.0.1:{n}") };
+        let voter = |n: usize| Voter { member: founder(n), address: format!("127.0.0.1:{n}") };
         let configuration = Configuration::new((0..count).map(voter).collect());
         let name = "simulated".to_string();
         let charter = Charter { name, configuration: configuration.expect("names differ") };
@@ -166,15 +179,12 @@ impl World {
             reads: BTreeMap::new(),
             applied: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            churn: Churn::default(),
             crashes: 0,
             reads_answered: 0,
         };
         for n in 0..count {
-            world.servers.push(Server {
-                disk: SimDisk::new(),
-                write_ticks: Arc::default(),
-                running: None,
-            });
+            world.servers.push(Server::default());
             world.start(n);
         }
         world
@@ -182,13 +192,14 @@ impl World {
 
     fn start(&mut self, n: usize) {
         let disk = self.servers[n].disk.disk();
-        let id = member(n).id;
-        let incarnation = member(n).incarnation;
+        let Member { id, incarnation } = self.member(n);
         let mut home = Home::open(disk, id, self.charter.name.as_str(), || incarnation)
             .expect("a disk that works");
-        if home.charter().is_none() {
+        if home.charter().is_none() && self.charter.configuration.lists(self.member(n)) {
             home.agree(self.charter.clone()).expect("a disk that works");
             home.found(self.charter.clone(), &self.options).expect("a disk that works");
+        } else if home.charter().is_none() {
+            home.join(self.charter.clone(), &self.options).expect("a disk that works");
         }
         let (log, state, _) = home.open_log(&self.options).expect("what was durable is whole");
         let mut config = Config::new(home.identity().member, home.identity().boot);
@@ -213,6 +224,7 @@ impl World {
         let seed = self.chance.next();
         self.servers[n].disk.crash(seed);
         self.reads.retain(|(server, _), _| *server != n);
+        self.forget_asked(n);
     }
 
     /// One thing happens, then the server concerned does what follows from it.
@@ -228,6 +240,7 @@ impl World {
             3 if self.chance.percent(self.mix.cuts) => self.cut_or_heal(),
             4 if self.chance.percent(self.mix.rumours) => self.report_leader_gone(n),
             5 if self.chance.percent(self.mix.stalls) => self.change_pace_of_disk(n),
+            6..=9 if self.chance.percent(self.mix.churn) => self.change_something(n),
             10..=24 => self.propose(n),
             25..=34 => self.read(n),
             35..=54 => self.tick(n),
@@ -257,9 +270,11 @@ impl World {
 
     /// Whether it is true or not, nothing may be lost by believing it.
     fn report_leader_gone(&mut self, n: usize) {
-        let Some((_, replica)) = &mut self.servers[n].running else { return };
+        let Some((_, replica)) = &self.servers[n].running else { return };
         if let Some((leader, term)) = replica.status().last_leader {
-            replica.on_disconnected(member(number(leader)), term);
+            let leader = self.member(number(leader));
+            let Some((_, replica)) = &mut self.servers[n].running else { return };
+            replica.on_disconnected(leader, term);
         }
     }
 
@@ -280,11 +295,11 @@ impl World {
         let (from, to) = (self.chance.below(count), self.chance.below(count));
         match self.chance.below(3) {
             0 => self.cut.clear(),
-            1 => drop(self.cut.insert((member(from).id, member(to).id))),
+            1 => drop(self.cut.insert((founder(from).id, founder(to).id))),
             _ => {
                 for other in 0..count {
-                    self.cut.insert((member(from).id, member(other).id));
-                    self.cut.insert((member(other).id, member(from).id));
+                    self.cut.insert((founder(from).id, founder(other).id));
+                    self.cut.insert((founder(other).id, founder(from).id));
                 }
             }
         }
@@ -355,11 +370,15 @@ impl World {
         self.flight.extend(outbox.0);
         for event in events {
             if let Event::BecameLeader { term, .. } = event {
-                let leader = *self.leaders.entry(term).or_insert(member(n).id);
-                assert_eq!(leader, member(n).id, "term {term} has two leaders");
+                let leader = *self.leaders.entry(term).or_insert(founder(n).id);
+                assert_eq!(leader, founder(n).id, "term {term} has two leaders");
             }
         }
+        self.note_configuration(n);
         for completion in completions {
+            if self.on_churn_completion(&completion) {
+                continue;
+            }
             match completion {
                 Completion::Applied(token, index, reply) => {
                     assert_eq!(index, reply);
@@ -387,7 +406,7 @@ impl World {
                 }
                 Completion::Changed(..)
                 | Completion::Transferred(..)
-                | Completion::TransferRefused(..) => {}
+                | Completion::TransferRefused(..) => unreachable!("{completion:?}"),
                 Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
                     self.reads.remove(&(n, id)).expect("a read ends once");
                 }
@@ -431,8 +450,9 @@ impl World {
             }
         }
         assert!(self.is_settled(), "no agreement within the bound: {:#?}", self.statuses());
-        for (n, server) in self.servers.iter().enumerate() {
-            let (_, replica) = server.running.as_ref().expect("all run");
+        for n in self.present() {
+            self.check_members_of(n);
+            let (_, replica) = self.servers[n].running.as_ref().expect("all run");
             let commands: BTreeMap<_, _> = replica.machine().commands.iter().cloned().collect();
             for (index, command) in &self.acknowledged {
                 assert_eq!(commands.get(index), Some(command), "server {n} lost {index}");
@@ -445,20 +465,24 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        let statuses = self.statuses();
+        let present = self.present();
+        let present = present.iter().filter_map(|n| self.servers[*n].running.as_ref());
+        let statuses: Vec<_> = present.map(|(_, replica)| replica.status()).collect();
         let last = statuses.iter().map(|status| status.last).max();
-        statuses.iter().any(|status| status.role == RoleName::Leader)
+        self.is_membership_settled()
+            && statuses.iter().any(|status| status.role == RoleName::Leader)
             && statuses.iter().all(|status| Some(status.applied) == last)
     }
 }
 
-fn member(n: usize) -> Member {
+/// A server in its first life.
+fn founder(n: usize) -> Member {
     let id = NodeId::new(&format!("s{n}")).expect("a letter and a number");
     Member { id, incarnation: Incarnation(n as u64 + 1) }
 }
 
 fn number(id: NodeId) -> usize {
-    id.as_str()[1..].parse().expect("a name that member() made")
+    id.as_str()[1..].parse().expect("a name that founder() made")
 }
 
 #[test]
@@ -468,20 +492,27 @@ fn nothing_acknowledged_is_lost_and_no_read_is_stale() {
     let count = number_from("POWER_CUTS_SEEDS").unwrap_or(60);
     let seeds = one.map_or(1..count + 1, |seed| seed..seed + 1);
     let (mut acknowledged, mut crashes, mut reads) = (0, 0, 0);
+    let (mut changes, mut transfers, mut wipes) = (0, 0, 0);
     for seed in seeds {
         // Shown when the run fails.
         println!("POWER_CUTS_SEED={seed}");
         let mut world = World::new(seed);
-        for _ in 0..3000 {
+        // What takes several steps to go right needs time to go wrong in between.
+        for _ in 0..if world.mix.churn > 0 { 6000 } else { 3000 } {
             world.step();
         }
         world.settle();
         acknowledged += world.acknowledged.len() as u64;
         crashes += world.crashes;
         reads += world.reads_answered;
+        changes += world.churn.changes;
+        transfers += world.churn.transfers;
+        wipes += world.churn.wipes;
     }
     println!("{acknowledged} acknowledged, {reads} reads answered, {crashes} power cuts");
+    println!("{changes} changes, {transfers} transfers, {wipes} disks lost");
     assert!(
         one.is_some() || acknowledged > 20 * count && crashes > 3 * count && reads > 10 * count
     );
+    assert!(one.is_some() || changes > count && transfers > count / 4 && wipes > count / 10);
 }

@@ -160,7 +160,7 @@ impl Node {
             None => 0,
         };
         let reached = Index(self.membership.current().quorum().reached(matched).unwrap_or(0));
-        if self.log.term(reached) == Some(self.hard_state.term) {
+        if reached > self.commit && self.log.term(reached) == Some(self.hard_state.term) {
             self.commit_to(reached);
             if cfg!(debug_assertions) {
                 self.assert_commit_has_quorum();
