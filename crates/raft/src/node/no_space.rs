@@ -1,7 +1,7 @@
 //! A leader without room on its disk refuses writes that another might take. So the first time it
-//! must refuse one it makes way, and as long as it lacks the room it lets the others campaign
-//! first. If nobody else leads, it does: a cluster of full disks can still be read from, and its keys
-//! deleted, which it could not if its servers made way for each other for ever.
+//! must refuse one it hands over, and as long as it lacks the room it lets the others campaign
+//! first. If nobody else leads, it does: a cluster of full disks can still be read from, and its
+//! keys deleted, which it could not if its servers made way for each other for ever.
 
 use super::Node;
 

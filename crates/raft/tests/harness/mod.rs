@@ -116,11 +116,7 @@ impl Cluster {
             "transfer" => self.transfer(arguments, output)?,
             "handover" => self.hand_over(arguments, output)?,
             "members" => self.members(arguments, output)?,
-            "room" => {
-                let bytes = arguments.get(1).and_then(|bytes| bytes.parse().ok());
-                let bytes = bytes.ok_or("room needs a number of bytes")?;
-                self.server(server_id(arguments.first())?)?.node()?.set_room(bytes);
-            }
+            "room" => self.room(arguments)?,
             "crash" => self.server(server_id(arguments.first())?)?.crash(),
             "restart" => self.server(server_id(arguments.first())?)?.restart(),
             "log" => {
@@ -339,6 +335,13 @@ impl Cluster {
                 node.on_disconnected(leader, term);
             }
         }
+        Ok(())
+    }
+
+    fn room(&mut self, arguments: &[&str]) -> Outcome {
+        let bytes = arguments.get(1).and_then(|bytes| bytes.parse().ok());
+        let bytes = bytes.ok_or("room needs a number of bytes")?;
+        self.server(server_id(arguments.first())?)?.node()?.set_room(bytes);
         Ok(())
     }
 
