@@ -94,6 +94,7 @@ pub use open::{Ending, Recovery};
 pub use options::{Fsync, LogId, Options, OptionsError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use read_only::ReadOnlyDisk;
 pub use real_disk::RealDisk;
+pub use repair::LostPayload;
 pub use salvage::{Plan, Salvage};
 pub use scrub::{Scrub, Scrubbed};
 pub use successor::{Job, JobDone};

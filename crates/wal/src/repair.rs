@@ -1,55 +1,123 @@
-//! Putting a payload back that was lost, in its own place.
+//! Putting payloads back that were lost, in their own places.
 //!
-//! The directory still says what the payload was, so only the very bytes that were written are
+//! The directory still says what each payload was, so only the very bytes that were written are
 //! taken. Nothing around them changes: repair never cuts, moves or renumbers anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::disk::{uninterrupted, write_all_at};
+use crate::disk::{File, uninterrupted, write_all_at};
 use crate::entry::Position;
 use crate::error::{Failure, RepairError, WalError};
+use crate::index::Segment;
 use crate::reader::{Chunk, Cursor};
 use crate::record::{EntryRow, Row, Rows};
 use crate::wal::Wal;
 
+/// What the directory still says of an entry whose payload is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostPayload {
+    /// Where the entry stands.
+    pub position: Position,
+    /// Its tag.
+    pub tag: u8,
+    /// The length of its payload.
+    pub bytes: u32,
+    /// CRC-32 of its payload.
+    pub checksum: u32,
+}
+
+/// One file that repairs were written to, and what they put back there.
+#[derive(Debug)]
+struct Touched {
+    file: Arc<dyn File>,
+    path: Arc<str>,
+    repaired: Vec<Position>,
+}
+
 impl Wal {
+    /// What is known of a damaged entry: one of [`lost`](Wal::lost), or one that could not be
+    /// [read](Wal::read) and counts as lost from now on.
+    ///
+    /// Fails with [`RepairError::NotLost`] if the log does not hold that entry on the medium.
+    pub fn note_lost(&mut self, position: Position) -> Result<LostPayload, RepairError> {
+        let (_, row, _) = self.find_row(position)?;
+        self.lost.insert(position.index, position);
+        let EntryRow { tag, length, checksum, .. } = row;
+        Ok(LostPayload { position, tag, bytes: length, checksum })
+    }
+
     /// Writes the payload of a damaged entry again, durable before this returns.
     ///
     /// Fails with [`RepairError::WrongPayload`] if it is not the one that was written.
     pub fn repair(&mut self, position: Position, payload: &Bytes) -> Result<(), RepairError> {
+        self.repair_all([(position, payload)])
+    }
+
+    /// Writes the payloads of damaged entries again, all durable before this returns, with one
+    /// sync for each segment.
+    ///
+    /// Fails at the first that is not lost or not the one that was written; of those before it,
+    /// none counts as repaired, though some may be.
+    pub fn repair_all<'p>(
+        &mut self,
+        payloads: impl IntoIterator<Item = (Position, &'p Bytes)>,
+    ) -> Result<(), RepairError> {
         if let Err(WalError::Poisoned(failure)) = self.check_poison() {
             return Err(RepairError::Poisoned(failure));
         }
-        if self.lost.get(&position.index) != Some(&position) {
-            return Err(RepairError::NotLost(position));
+        let mut touched: BTreeMap<u64, Touched> = BTreeMap::new();
+        for (position, payload) in payloads {
+            if self.lost.get(&position.index) != Some(&position) {
+                return Err(RepairError::NotLost(position));
+            }
+            let (segment, row, offset) = self.find_row(position)?;
+            let is_same = payload.len() as u64 == u64::from(row.length)
+                && crc32fast::hash(payload) == row.checksum;
+            if !is_same {
+                return Err(RepairError::WrongPayload(position));
+            }
+            let touched = touched.entry(segment.sequence).or_insert_with(|| Touched {
+                file: Arc::clone(&segment.file),
+                path: Arc::clone(&segment.path),
+                repaired: Vec::new(),
+            });
+            touched.repaired.push(position);
+            if let Err(error) = write_all_at(&*touched.file, payload, offset) {
+                let failure = Failure::new("repair", &touched.path, error);
+                return Err(self.poisoned_by_repair(failure));
+            }
         }
-        let Some(segment) = self.segments.find(position.index) else {
-            return Err(RepairError::NotLost(position));
-        };
-        let (row, offset) = self.find_row(position)?;
-        let is_same = payload.len() as u64 == u64::from(row.length)
-            && crc32fast::hash(payload) == row.checksum;
-        if !is_same {
-            return Err(RepairError::WrongPayload(position));
+        for touched in touched.into_values() {
+            if let Err(error) = uninterrupted(|| touched.file.sync_data()) {
+                return Err(self.poisoned_by_repair(Failure::new("repair", &touched.path, error)));
+            }
+            for position in touched.repaired {
+                self.lost.remove(&position.index);
+            }
         }
-        let written = write_all_at(&*segment.file, payload, offset)
-            .and_then(|()| uninterrupted(|| segment.file.sync_data()));
-        if let Err(error) = written {
-            let failure = Failure::new("repair", &segment.path, error);
-            let failure = self.poison.get_or_insert(failure).clone();
-            return Err(RepairError::Poisoned(failure));
-        }
-        self.lost.remove(&position.index);
         Ok(())
     }
 
-    /// The row of a committed entry, and where its payload begins.
-    fn find_row(&self, position: Position) -> Result<(EntryRow, u64), RepairError> {
+    fn poisoned_by_repair(&mut self, failure: Failure) -> RepairError {
+        RepairError::Poisoned(self.poison.get_or_insert(failure).clone())
+    }
+
+    /// The row of a committed entry, its segment, and where its payload begins.
+    fn find_row(&self, position: Position) -> Result<(&Segment, EntryRow, u64), RepairError> {
+        if position.index <= self.start.index || self.term(position.index) != Some(position.term) {
+            return Err(RepairError::NotLost(position));
+        }
         let Some(segment) = self.segments.find(position.index) else {
             return Err(RepairError::NotLost(position));
         };
         let mut chunk = Chunk::new(segment, 0);
-        let (offset, _) = self.find_offset(segment, position.index)?;
+        let (offset, last) = self.find_offset(segment, position.index)?;
+        if position.index > last {
+            return Err(RepairError::NotLost(position));
+        }
         let mut cursor = Cursor::new(offset);
         loop {
             let header = cursor.enter(&mut chunk)?;
@@ -58,7 +126,7 @@ impl Wal {
             for row in Rows::new(&cursor.directory) {
                 let Ok(Row::Entry(row)) = row else { continue };
                 if index == position.index && row.term == position.term {
-                    return Ok((row, at));
+                    return Ok((segment, row, at));
                 }
                 index = index.saturating_add(1);
                 at = at.saturating_add(u64::from(row.length));

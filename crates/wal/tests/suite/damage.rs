@@ -1,7 +1,10 @@
 //! Bytes that were durable and are not any more: every single bit, every segment.
 
-use wal::sim_disk::SimDisk;
-use wal::{Append, Check, Damage, Ending, Entry, OpenError, Position, ReadError, Wal};
+use wal::sim_disk::{OperationKind, SimDisk};
+use wal::{
+    Append, Check, Damage, Ending, Entry, LostPayload, OpenError, Position, ReadError, RepairError,
+    Wal,
+};
 
 use crate::harness::{Model, observe, options};
 use crate::sample::{SEGMENT_BYTES, Sample, append, entry};
@@ -276,21 +279,73 @@ fn after_a_clean_close_the_last_batch_is_proven_too() {
     assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "with the mark it is damage");
 }
 
+/// Flips a bit in the payload of each of these entries, wherever it stands.
+fn rot(medium: &SimDisk, victims: &[Entry]) {
+    for victim in victims {
+        let needle = format!("entry {} of term {} ", victim.index, victim.term);
+        for file in medium.files() {
+            medium.corrupt(&file, |contents| {
+                let found = contents.windows(needle.len()).position(|w| w == needle.as_bytes());
+                if let Some(at) = found {
+                    contents[at] ^= 1;
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn many_payloads_are_repaired_with_one_sync_for_each_segment() {
+    let sample = Sample::new();
+    let entries = &sample.model.entries;
+    let victims: Vec<Entry> = [5, 6, 30, 31].map(|index| entries[&index].clone()).to_vec();
+    rot(&sample.medium, &victims);
+    let (mut wal, recovery) = sample.open(&sample.medium, Check::default()).unwrap();
+    assert_eq!(recovery.lost, victims.iter().map(Entry::position).collect::<Vec<_>>());
+    let payloads = |count| victims[..count].iter().map(|it| (it.position(), &it.payload));
+    let wrong = (victims[3].position(), &victims[0].payload);
+    assert!(matches!(
+        wal.repair_all(payloads(3).chain([wrong])),
+        Err(RepairError::WrongPayload(position)) if position == victims[3].position()
+    ));
+    assert_eq!(wal.lost(), recovery.lost, "without a sync none counts as repaired");
+    let before = sample.medium.count(Some(OperationKind::SyncData));
+    wal.repair_all(payloads(4)).unwrap();
+    assert_eq!(sample.medium.count(Some(OperationKind::SyncData)) - before, 2);
+    assert_eq!(wal.lost(), []);
+    assert!(observe(&wal) == sample.model);
+}
+
+#[test]
+fn an_entry_that_could_not_be_read_is_noted_with_what_is_known_of_it() {
+    let sample = Sample::new();
+    let check = Check { verify_from: sample.model.last().index, floor: None };
+    let (mut wal, _) = sample.open(&sample.medium, check).unwrap();
+    let victim = sample.model.entries[&6].clone();
+    rot(&sample.medium, std::slice::from_ref(&victim));
+    assert!(matches!(wal.read(6, 6, 1), Err(ReadError::Lost { .. })));
+    assert_eq!(wal.lost(), [], "reading changes nothing");
+    let lost = wal.note_lost(victim.position()).unwrap();
+    let known = LostPayload {
+        position: victim.position(),
+        tag: victim.tag,
+        bytes: u32::try_from(victim.payload.len()).unwrap(),
+        checksum: victim.checksum,
+    };
+    assert_eq!((lost, wal.lost()), (known, vec![victim.position()]));
+    let elsewhere = Position::new(6, 9);
+    assert!(matches!(wal.note_lost(elsewhere), Err(RepairError::NotLost(_))));
+    wal.repair(victim.position(), &victim.payload).unwrap();
+    assert!(observe(&wal) == sample.model);
+}
+
 #[test]
 fn a_scrub_finds_rot_in_a_running_log_and_repair_heals_it() {
     let sample = Sample::new();
     let check = Check { verify_from: sample.model.last().index, floor: None };
     let (mut wal, _) = sample.open(&sample.medium, check).unwrap();
     let victim = sample.model.entries[&6].clone();
-    let needle = format!("entry {} of term {} ", victim.index, victim.term);
-    for file in sample.medium.files() {
-        sample.medium.corrupt(&file, |contents| {
-            let found = contents.windows(needle.len()).position(|w| w == needle.as_bytes());
-            if let Some(at) = found {
-                contents[at] ^= 1;
-            }
-        });
-    }
+    rot(&sample.medium, std::slice::from_ref(&victim));
     let mut scrubbed = Vec::new();
     let mut lost = Vec::new();
     while let Some(scrub) = wal.scrub(scrubbed.last().copied().unwrap_or(0)) {
