@@ -133,46 +133,6 @@ fn a_second_process_on_the_same_directory_is_refused() {
     assert_eq!(cluster.kvctl(&["get", "ana"]).expect_code(0).stdout, "4\n");
 }
 
-/// The file below a directory that contains these bytes, and where.
-fn find_bytes(directory: &Path, bytes: &[u8]) -> (PathBuf, usize) {
-    let mut folders = vec![directory.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let content = fs::read(&path).unwrap();
-            if let Some(at) = content.windows(bytes.len()).position(|window| window == bytes) {
-                return (path, at);
-            }
-        }
-    }
-    panic!("{} is in no file below {}", String::from_utf8_lossy(bytes), directory.display());
-}
-
-#[test]
-fn a_damaged_log_stops_the_server_and_is_left_alone() {
-    let mut cluster = Cluster::started(KVCTL, 1);
-    cluster.kvctl(&["set", "ana", "a-value-to-be-damaged"]).expect_code(0);
-    for number in 0..20 {
-        cluster.kvctl(&["set", &format!("behind-{number}"), "1"]).expect_code(0);
-    }
-    cluster.server_mut("s1").stop();
-    let data = cluster.server("s1").data().to_owned();
-    let (file, at) = find_bytes(&data, b"a-value-to-be-damaged");
-    let mut content = fs::read(&file).unwrap();
-    content[at] ^= 1;
-    fs::write(&file, &content).unwrap();
-
-    let run = serve("s1", cluster.config(), &[]).expect_code(10);
-    assert!(run.stderr.contains("damaged"), "{}", run.stderr);
-    assert!(run.stderr.contains(data.to_str().unwrap()), "it says where: {}", run.stderr);
-    assert_eq!(fs::read(&file).unwrap(), content, "what is left is not touched");
-    serve("s1", cluster.config(), &[]).expect_code(10);
-}
-
 #[test]
 fn a_key_or_value_over_the_limit_is_refused_with_the_limit() {
     let cluster = Cluster::started(KVCTL, 1);

@@ -130,6 +130,12 @@ impl<M: StateMachine> Driver<M> {
         &self.replica
     }
 
+    /// The replica, for what has no part in the turns; whatever follows from it is carried out in
+    /// the next one.
+    pub fn replica_mut(&mut self) -> &mut Replica<M> {
+        &mut self.replica
+    }
+
     /// Stops, giving the replica back.
     pub fn stop(self) -> Replica<M> {
         self.replica

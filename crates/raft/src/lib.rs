@@ -77,6 +77,17 @@
 //! stops leading, and does not ask to lead again before a write is in time: else it could keep
 //! everybody loyal with heartbeats and answer nobody.
 //!
+//! # When the disk forgets
+//!
+//! Disks lose what they were given: a bit flips, a sector cannot be read any more. A server that
+//! took its log to end there, or that simply copied a leader's, could deny an entry which it had
+//! acknowledged, and a majority would rest on it no longer. So it matters *what* is lost. The log
+//! keeps index, term and checksum of every entry apart from its bytes. If only bytes are lost, the
+//! server knows everything that it promised: it votes, and counts the lost entries as present when
+//! logs are compared, but acknowledges and applies only below the first of them, does not
+//! campaign, and asks the others, leader or not, for exactly those entries. If more is lost, it
+//! cannot know what it promised. It does not start, as if its disk had been wiped.
+//!
 //! # Guarantees
 //!
 //! - *Election safety*: at most one leader per term.

@@ -10,7 +10,7 @@ use crate::node::{
     ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded, TransferError,
 };
 use crate::state_machine::{StateMachine, Undecodable};
-use crate::storage::{LogError, LogStore};
+use crate::storage::{LogError, LogStore, ReadBack};
 
 /// Takes messages to other servers. May lose them, and may not wait.
 pub trait Transport {
@@ -231,8 +231,10 @@ impl<M: StateMachine> Replica<M> {
         }
         self.apply(apply)?;
         for fetch in fetch {
-            let entries = self.log.read(&fetch)?;
-            self.node.on_fetched(fetch.id, entries);
+            match self.log.read(&fetch)? {
+                ReadBack::Entries(entries) => self.node.on_fetched(fetch.id, entries),
+                ReadBack::Lost(lost) => self.node.on_fetch_lost(fetch.id, lost),
+            }
         }
         if let Some(append) = append {
             self.log.submit(append)?;
@@ -355,7 +357,25 @@ impl<M: StateMachine> Replica<M> {
         if from > to {
             return Ok(Vec::new());
         }
-        self.log.read(&Fetch { id: FetchId(0), from, to, bytes_max })
+        self.log.entries(&Fetch { id: FetchId(0), from, to, bytes_max })
+    }
+
+    /// The next full segment of the log to be read again, so that damage is found while others
+    /// still have what it took. It may run on any thread. `None` when all were read; the next
+    /// call begins with the oldest.
+    pub fn scrub(&mut self) -> Option<wal::Scrub> {
+        self.log.scrub()
+    }
+
+    /// Takes the outcome of a [`scrub`](Self::scrub); what was found to be damaged is asked of
+    /// the others.
+    ///
+    /// # Errors
+    /// More than payloads is damaged, or the segment could not be read: the replica must stop.
+    pub fn on_scrubbed(&mut self, scrubbed: wal::Scrubbed) -> Result<(), Fatal> {
+        let lost = self.log.finish_scrub(scrubbed)?;
+        self.node.on_lost(&lost);
+        Ok(())
     }
 
     /// Stops, closing the log so that the next start can tell that nothing was lost.

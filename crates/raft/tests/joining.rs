@@ -95,6 +95,7 @@ fn a_log_that_was_used_is_never_taken_for_one_that_was_just_made() {
         hard_state: Some(vote),
         truncate_after: None,
         entries: Vec::new(),
+        repairs: Vec::new(),
     };
     log.submit(append).expect("there is room");
     log.complete().expect("a disk that works");

@@ -12,6 +12,8 @@
 
 #[path = "power_cuts/churn.rs"]
 mod churn;
+#[path = "power_cuts/rot.rs"]
+mod rot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use raft::{StateMachine, Undecodable};
 use wal::sim_disk::{Fault, SimDisk};
 
 use churn::Churn;
+use rot::Rot;
 
 /// Remembers every command with its index.
 #[derive(Default)]
@@ -111,22 +114,31 @@ struct Mix {
     pace: usize,
     /// How much of the time that passes each server notices.
     clocks: [usize; 7],
+    /// Payloads that rot on the disks.
+    rot: usize,
 }
 
 impl Mix {
     fn draw(chance: &mut Chance) -> Self {
+        // Where members come and go, the last whole copy of an entry could go with one.
+        let (churn, rot) = match chance.below(6) {
+            0 => (0, 0),
+            1..=3 => ([30, 100][chance.below(2)], 0),
+            _ => (0, [10, 30, 100][chance.below(3)]),
+        };
         Self {
             crashes: [0, 20, 50, 100][chance.below(4)],
             cuts: [0, 10, 30, 100][chance.below(4)],
             rumours: [0, 10, 50][chance.below(3)],
             stalls: [0, 0, 10, 50][chance.below(4)],
-            churn: [0, 30, 100][chance.below(3)],
+            churn,
             losses: [0, 2, 10, 30][chance.below(4)],
             repeats: [0, 5, 20][chance.below(3)],
             order: [100, 80, 40][chance.below(3)],
             deliveries: [5, 20, 60][chance.below(3)],
             pace: [4, 12, 40][chance.below(3)],
             clocks: std::array::from_fn(|_| [100, 100, 50, 2][chance.below(4)]),
+            rot,
         }
     }
 }
@@ -150,6 +162,7 @@ struct World {
     applied: BTreeMap<Index, Bytes>,
     leaders: BTreeMap<Term, NodeId>,
     churn: Churn,
+    rot: Rot,
     crashes: u64,
     reads_answered: u64,
 }
@@ -164,6 +177,7 @@ impl World {
         let charter = Charter { name, configuration: configuration.expect("names differ") };
         let mut wal = wal::Options::with_segment_bytes(16 << 10);
         wal.log_id = Some(wal::LogId(7));
+        wal.cache_bytes = 500;
         let options = LogOptions { wal, recent_bytes_max: 500, successors: Successors::Inline };
         let mut world = Self {
             mix: Mix::draw(&mut chance),
@@ -180,6 +194,7 @@ impl World {
             applied: BTreeMap::new(),
             leaders: BTreeMap::new(),
             churn: Churn::default(),
+            rot: Rot::default(),
             crashes: 0,
             reads_answered: 0,
         };
@@ -201,7 +216,9 @@ impl World {
         } else if home.charter().is_none() {
             home.join(self.charter.clone(), &self.options).expect("a disk that works");
         }
-        let (log, state, _) = home.open_log(&self.options).expect("what was durable is whole");
+        let opened = home.open_log(&self.options);
+        let (log, state, _) = opened.expect("nothing but payloads was ever damaged");
+        self.rot.on_opened(n);
         let mut config = Config::new(home.identity().member, home.identity().boot);
         config.window_bytes_max = 300;
         config.message_bytes_max = 200;
@@ -241,6 +258,7 @@ impl World {
             4 if self.chance.percent(self.mix.rumours) => self.report_leader_gone(n),
             5 if self.chance.percent(self.mix.stalls) => self.change_pace_of_disk(n),
             6..=9 if self.chance.percent(self.mix.churn) => self.change_something(n),
+            6..=8 if self.chance.percent(self.mix.rot) => self.rot_something(n),
             10..=24 => self.propose(n),
             25..=34 => self.read(n),
             35..=54 => self.tick(n),
@@ -361,6 +379,9 @@ impl World {
         };
         let completions = replica.take_completions();
         let events = replica.take_events();
+        if replica.status().damaged == 0 {
+            self.rot.on_whole(n);
+        }
         let machine_applied = replica.machine().applied;
         for (index, command) in &replica.machine().commands {
             let first = self.applied.entry(*index).or_insert_with(|| command.clone());
@@ -427,6 +448,10 @@ impl World {
         for n in 0..self.servers.len() {
             self.servers[n].disk.clear_faults();
             self.servers[n].write_ticks.store(0, Ordering::Relaxed);
+            if self.rot.is_unnoticed(n) {
+                // A start reads the whole log.
+                self.crash(n);
+            }
             if self.servers[n].running.is_none() {
                 self.start(n);
             }
@@ -471,7 +496,7 @@ impl World {
         let last = statuses.iter().map(|status| status.last).max();
         self.is_membership_settled()
             && statuses.iter().any(|status| status.role == RoleName::Leader)
-            && statuses.iter().all(|status| Some(status.applied) == last)
+            && statuses.iter().all(|status| Some(status.applied) == last && status.damaged == 0)
     }
 }
 
@@ -491,7 +516,7 @@ fn nothing_acknowledged_is_lost_and_no_read_is_stale() {
     let one = number_from("POWER_CUTS_SEED");
     let count = number_from("POWER_CUTS_SEEDS").unwrap_or(60);
     let seeds = one.map_or(1..count + 1, |seed| seed..seed + 1);
-    let (mut acknowledged, mut crashes, mut reads) = (0, 0, 0);
+    let (mut acknowledged, mut crashes, mut reads, mut rotten) = (0, 0, 0, 0);
     let (mut changes, mut transfers, mut wipes) = (0, 0, 0);
     for seed in seeds {
         // Shown when the run fails.
@@ -505,14 +530,18 @@ fn nothing_acknowledged_is_lost_and_no_read_is_stale() {
         acknowledged += world.acknowledged.len() as u64;
         crashes += world.crashes;
         reads += world.reads_answered;
+        rotten += world.rot.count;
         changes += world.churn.changes;
         transfers += world.churn.transfers;
         wipes += world.churn.wipes;
     }
     println!("{acknowledged} acknowledged, {reads} reads answered, {crashes} power cuts");
-    println!("{changes} changes, {transfers} transfers, {wipes} disks lost");
+    println!(
+        "{changes} changes, {transfers} transfers, {wipes} disks lost, {rotten} payloads rotted"
+    );
     assert!(
         one.is_some() || acknowledged > 20 * count && crashes > 3 * count && reads > 10 * count
     );
     assert!(one.is_some() || changes > count && transfers > count / 4 && wipes > count / 10);
+    assert!(one.is_some() || rotten > count / 2);
 }

@@ -342,6 +342,7 @@ fn a_read_that_a_heartbeat_picks_up_ends() {
         recent: vec![founding],
         configuration: Configuration::default(),
         configurations: vec![(Index(1), configuration)],
+        lost: Vec::new(),
     };
     let config = Config::new(member(1), replica_boot());
     let mut node = Node::restore(config, state, 1).expect("a sound state");

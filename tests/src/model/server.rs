@@ -120,6 +120,7 @@ impl Server {
             recent: self.entries.clone(),
             configuration: Configuration::default(),
             configurations,
+            lost: Vec::new(),
         };
         let node = Node::restore(self.config.clone(), state, 0);
         self.node = Some(node.expect("what a node wrote can be read back"));

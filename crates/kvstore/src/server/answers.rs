@@ -105,6 +105,12 @@ impl Core {
         (report.commit, report.applied) = (status.commit.0, status.applied.0);
         (report.durable, report.last) = (status.durable.0, status.last.0);
         report.snapshot = status.snapshot.0;
+        if status.damaged > 0 {
+            report.warnings.push(format!(
+                "{} entries of its log are damaged on its disk; it asks the others for them",
+                status.damaged
+            ));
+        }
         report.members = self.members(&status);
         report
     }

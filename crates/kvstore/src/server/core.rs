@@ -350,11 +350,13 @@ impl Core {
     }
 
     /// Whether messages of this very member count: once the cluster is founded, only those that
-    /// its configuration lists have a part in it.
+    /// its configuration lists have a part in it. While a configuration is damaged on the disk,
+    /// whoever names the cluster's id may be listed there, and may bring it back.
     fn is_member(&self, member: Member) -> bool {
         match &self.phase {
             Phase::Running(running) => {
-                running.driver.replica().node().configuration().lists(member)
+                let node = running.driver.replica().node();
+                node.configuration().lists(member) || !node.knows_configuration()
             }
             _ => true,
         }
@@ -414,6 +416,24 @@ impl Core {
     pub(super) fn on_leader_gone(&mut self, leader: Member, term: Term) {
         self.inbox.push(Input::LeaderGone(leader, term));
         self.wake();
+    }
+
+    // ------------------------------------------------------------------ reading the disk again
+
+    /// The next part of the log to be read again, if there is a log and one is full.
+    pub(super) fn scrub(&mut self) -> Option<wal::Scrub> {
+        match &mut self.phase {
+            Phase::Running(running) => running.driver.replica_mut().scrub(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn on_scrubbed(&mut self, scrubbed: wal::Scrubbed) -> Result<(), ServeError> {
+        if let Phase::Running(running) = &mut self.phase {
+            running.driver.replica_mut().on_scrubbed(scrubbed)?;
+            self.wake();
+        }
+        Ok(())
     }
 
     // ------------------------------------------------------------------ turns

@@ -1,6 +1,7 @@
 //! What a server tells while it runs: its recovery, its elections, who catches up, who leads. The
 //! words are for people; names and fields are for programs that read the same story as JSON.
 
+mod damage;
 mod raft;
 
 use std::fmt;
@@ -247,7 +248,7 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::raft::node::{Cause, Index, Term};
+    use ::raft::node::{Cause, DamageEvent, Index, Term};
 
     fn raft(event: node::Event) -> String {
         Event::Raft { event, tick: Duration::from_millis(5) }.to_string()
@@ -277,6 +278,18 @@ mod tests {
                 voters: 4,
             }),
             raft(node::Event::CatchingUp { leader: id("s1"), from: Index(2), to: Index(9) }),
+            raft(node::Event::Damage(DamageEvent::Found {
+                entries: 12,
+                first: Index(100),
+                last: Index(111),
+                asked: vec![id("s2"), id("s3")],
+            })),
+            raft(node::Event::Damage(DamageEvent::Repaired {
+                entries: 12,
+                from: id("s2"),
+                left: 0,
+                ticks: 2,
+            })),
         ];
         let expected = [
             "recovered   term 6, 9 entries, snapshot at 0, in 2 ms",
@@ -285,6 +298,8 @@ mod tests {
             "candidate   term 7   no leader for 735 ms, asking s2 s3 s4",
             "LEADER      term 7   3 of 4 votes (s1 s2 s3)",
             "catches up  entries 2..9 from s1",
+            "damaged     12 of entries 100..111; asking s2 s3 for them",
+            "repaired    12 entries from s2 in 10 ms",
         ];
         assert_eq!(lines, expected);
     }

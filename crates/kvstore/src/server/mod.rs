@@ -18,6 +18,7 @@ mod links;
 mod listener;
 mod outbox;
 mod requests;
+mod scrub;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -197,15 +198,17 @@ async fn run(
     let accepting = tokio::task::spawn_local(listener::run(
         Rc::clone(&core),
         listener,
-        failures,
+        failures.clone(),
         connections_max,
     ));
+    let scrubbing = tokio::task::spawn_local(scrub::run(Rc::clone(&core), failures));
     tokio::select! {
         error = drive(&core, &wake) => return Err(error),
         Some(error) = failed.recv() => return Err(error),
         () = shutdown => {}
     }
     accepting.abort();
+    scrubbing.abort();
     core.borrow().tell(&Event::Stopping);
     core.borrow_mut().begin_stop();
     let drained = async {

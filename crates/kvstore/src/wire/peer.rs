@@ -101,6 +101,19 @@ enum MessageBody<'a> {
     TimeoutNow {
         last: Position,
     },
+    AppendAcceptedInPart {
+        matched: Index,
+        verified: Index,
+    },
+    RepairRequest {
+        positions: Vec<Position>,
+    },
+    RepairAnswer {
+        compacted: Index,
+        lacking: Vec<Position>,
+        #[serde(borrow)]
+        entries: Vec<PlacedEntryBody<'a>>,
+    },
 }
 
 /// Entries follow each other, so only the first one's place is told, by `previous`.
@@ -111,6 +124,14 @@ struct EntryBody<'a> {
     checksum: u32,
     #[serde(borrow)]
     payload: Raw<'a>,
+}
+
+/// An entry that stands alone, and so says where.
+#[derive(Serialize, Deserialize)]
+struct PlacedEntryBody<'a> {
+    index: Index,
+    #[serde(borrow)]
+    entry: EntryBody<'a>,
 }
 
 /// Appends one of Raft's messages as a frame.
@@ -153,7 +174,7 @@ pub fn decode(frame: &Frame) -> Result<PeerMessage, DecodeError> {
     }
 }
 
-fn to_body(message: &Message) -> MessageBody<'_> {
+fn to_body<'m>(message: &'m Message) -> MessageBody<'m> {
     match *message {
         Message::PreVoteRequest { campaign, last } => {
             MessageBody::PreVoteRequest { campaign, last }
@@ -164,13 +185,8 @@ fn to_body(message: &Message) -> MessageBody<'_> {
         Message::VoteGranted => MessageBody::VoteGranted,
         Message::VoteRefused => MessageBody::VoteRefused,
         Message::Append { previous, ref entries, commit, round } => {
-            let entries = entries.iter().map(|entry| EntryBody {
-                term: entry.term,
-                kind: entry.kind,
-                checksum: entry.payload.checksum,
-                payload: Raw(&entry.payload.bytes),
-            });
-            MessageBody::Append { previous, commit, round, entries: entries.collect() }
+            let entries = entries.iter().map(to_entry_body).collect();
+            MessageBody::Append { previous, commit, round, entries }
         }
         Message::AppendAccepted { matched } => MessageBody::AppendAccepted { matched },
         Message::AppendRejected { previous, hint } => {
@@ -185,6 +201,29 @@ fn to_body(message: &Message) -> MessageBody<'_> {
             MessageBody::ReadIndexAnswer { boot, counter, index }
         }
         Message::TimeoutNow { last } => MessageBody::TimeoutNow { last },
+        Message::AppendAcceptedInPart { matched, verified } => {
+            MessageBody::AppendAcceptedInPart { matched, verified }
+        }
+        Message::RepairRequest { ref positions } => {
+            MessageBody::RepairRequest { positions: positions.clone() }
+        }
+        Message::RepairAnswer { ref entries, ref lacking, compacted } => {
+            let placed = |entry: &'m Entry| PlacedEntryBody {
+                index: entry.index,
+                entry: to_entry_body(entry),
+            };
+            let entries = entries.iter().map(placed).collect();
+            MessageBody::RepairAnswer { compacted, lacking: lacking.clone(), entries }
+        }
+    }
+}
+
+fn to_entry_body(entry: &Entry) -> EntryBody<'_> {
+    EntryBody {
+        term: entry.term,
+        kind: entry.kind,
+        checksum: entry.payload.checksum,
+        payload: Raw(&entry.payload.bytes),
     }
 }
 
@@ -215,11 +254,22 @@ fn from_body(message: MessageBody<'_>, frame: &Bytes) -> Result<Message, DecodeE
             Message::ReadIndexAnswer { boot, counter, index }
         }
         MessageBody::TimeoutNow { last } => Message::TimeoutNow { last },
+        MessageBody::AppendAcceptedInPart { matched, verified } => {
+            Message::AppendAcceptedInPart { matched, verified }
+        }
+        MessageBody::RepairRequest { positions } => Message::RepairRequest { positions },
+        MessageBody::RepairAnswer { compacted, lacking, entries } => {
+            let entries = entries.iter().map(|placed| to_entry(placed.index, &placed.entry, frame));
+            Message::RepairAnswer {
+                entries: entries.collect::<Result<_, _>>()?,
+                lacking,
+                compacted,
+            }
+        }
     })
 }
 
-/// The entries of an append. Each payload is checked against the checksum that its first encoder
-/// gave it: that checksum goes to our disk too, and a wrong one would look like damage there.
+/// The entries of an append.
 fn to_entries(
     previous: Position,
     bodies: &[EntryBody<'_>],
@@ -229,14 +279,20 @@ fn to_entries(
     let mut entries = Vec::with_capacity(bodies.len());
     for body in bodies {
         index = Index(index.0.wrapping_add(1));
-        let payload = Payload { bytes: body.payload.share(frame), checksum: body.checksum };
-        if crc32fast::hash(&payload.bytes) != payload.checksum {
-            let why = format!("the payload of entry {index} does not match its checksum");
-            return Err(DecodeError::Malformed { what: "a Raft message", why });
-        }
-        entries.push(Entry { index, term: body.term, kind: body.kind, payload });
+        entries.push(to_entry(index, body, frame)?);
     }
     Ok(entries)
+}
+
+/// An entry, with its payload checked against the checksum that its first encoder gave it: that
+/// checksum goes to our disk too, and a wrong one would look like damage there.
+fn to_entry(index: Index, body: &EntryBody<'_>, frame: &Bytes) -> Result<Entry, DecodeError> {
+    let payload = Payload { bytes: body.payload.share(frame), checksum: body.checksum };
+    if crc32fast::hash(&payload.bytes) != payload.checksum {
+        let why = format!("the payload of entry {index} does not match its checksum");
+        return Err(DecodeError::Malformed { what: "a Raft message", why });
+    }
+    Ok(Entry { index, term: body.term, kind: body.kind, payload })
 }
 
 #[cfg(test)]
@@ -293,6 +349,9 @@ mod tests {
             Message::RoundEcho { round: 6 },
             Message::ReadIndexRequest { boot, counter },
             Message::ReadIndexAnswer { boot, counter, index: Index(5) },
+            Message::AppendAcceptedInPart { matched: Index(3), verified: Index(5) },
+            Message::RepairRequest { positions: vec![at(3, 2), at(5, 7)] },
+            repair_answer(b"x"),
         ];
         for message in messages {
             round_trip(message);
@@ -310,6 +369,28 @@ mod tests {
                 6, 5, 7, 4, 3, // an append after 5@7, commit 4, round 3
                 2, 8, 0, 0, 0, // two entries: term 8, empty, checksum 0, no payload
                 8, 1, 0xac, 0xd5, 0xcc, 0xc4, 0x0d, 2, b'h', b'i',
+            ]
+        );
+    }
+
+    fn repair_answer(payload: &'static [u8]) -> Message {
+        let payload = Payload::new(payload);
+        let entry = Entry { index: Index(3), term: Term(2), kind: EntryKind::Command, payload };
+        Message::RepairAnswer { entries: vec![entry], lacking: vec![at(5, 7)], compacted: Index(1) }
+    }
+
+    #[test]
+    fn an_answer_to_a_damaged_server_has_these_very_bytes() {
+        let encoded = round_trip(repair_answer(b"hi"));
+        let body = &encoded[frame::HEADER_BYTES..];
+        assert_eq!(
+            body,
+            [
+                0xac, 0x02, 2, 9, // for incarnation 300, boot 2; in term 9
+                16, 1, // an answer; its log begins after 1
+                1, 5, 7, // it lacks one entry, 5@7
+                1, 3, 2, 1, 0xac, 0xd5, 0xcc, 0xc4, 0x0d, 2, b'h',
+                b'i', // it has 3@2, a command
             ]
         );
     }

@@ -61,6 +61,9 @@ pub struct Append {
     pub truncate_after: Option<Index>,
     /// Contiguous entries that follow the end of the log.
     pub entries: Vec<Entry>,
+    /// Entries that the log holds and whose payloads are damaged on the disk: to be put back in
+    /// their own places, and nothing else there is to change.
+    pub repairs: Vec<Entry>,
 }
 
 impl Append {
@@ -68,7 +71,8 @@ impl Append {
     /// costs no sync.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hard_state.is_none() && self.truncate_after.is_none() && self.entries.is_empty()
+        let Self { ticket: _, hard_state, truncate_after, entries, repairs } = self;
+        hard_state.is_none() && truncate_after.is_none() && entries.is_empty() && repairs.is_empty()
     }
 }
 
@@ -306,12 +310,54 @@ pub enum Event {
         /// To whom it did not.
         to: NodeId,
     },
+    /// Something about entries whose payloads are damaged on this server's disk.
+    Damage(DamageEvent),
     /// A message that no correct server sends; it was ignored.
     Ignored {
         /// Who sent it.
         from: Member,
         /// What was wrong with it.
         reason: &'static str,
+    },
+}
+
+/// What a node finds out and does about entries whose payloads are damaged on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DamageEvent {
+    /// There are some. The server asks others for them, and until it has them it neither
+    /// campaigns nor acknowledges or applies what follows.
+    Found {
+        /// How many, in all.
+        entries: u64,
+        /// The first of them.
+        first: Index,
+        /// The last of them.
+        last: Index,
+        /// Whom it asks, in this order.
+        asked: Vec<NodeId>,
+    },
+    /// Some were put back in their places.
+    Repaired {
+        /// How many.
+        entries: u64,
+        /// Who had them; this server itself, if they were still in its memory.
+        from: NodeId,
+        /// How many are still damaged.
+        left: u64,
+        /// Ticks since the damage was found.
+        ticks: u32,
+    },
+    /// No member that answered has what is damaged here. They are asked again from time to time.
+    NobodyHasIt {
+        /// How many are damaged.
+        entries: u64,
+        /// The first of them.
+        first: Index,
+    },
+    /// An election timeout is over, but a server with damaged entries does not campaign.
+    BarsCampaign {
+        /// How many are damaged.
+        entries: u64,
     },
 }
 
@@ -348,4 +394,6 @@ pub enum StepDown {
     SlowDisk,
     /// Its configuration is committed and does not let it vote.
     NotAVoter,
+    /// It lost an entry that it has not applied: it can neither apply it nor send it on.
+    Damaged,
 }

@@ -8,6 +8,7 @@
 
 use super::Node;
 use super::message::{Envelope, Message};
+use super::repair::POSITIONS_MAX;
 use super::types::{COUNTER_MAX, Entry, Index, Member, Position, Term};
 
 /// How far beyond its own a server believes a term to be.
@@ -36,6 +37,9 @@ impl Node {
         let too_large =
             |entry: &Entry| entry.payload.bytes.len() as u64 > self.config.command_bytes_max;
         match message {
+            Message::RepairRequest { positions } if positions.len() > POSITIONS_MAX => {
+                Err("it asks for more entries than one question may")
+            }
             Message::Append { entries, .. } if entries.iter().any(too_large) => {
                 Err("an entry is larger than this server's log takes: its segments are too small")
             }
@@ -69,6 +73,9 @@ fn check_envelope(envelope: &Envelope, me: Member) -> Result<(), &'static str> {
             ((*commit).max(previous.index), &[previous.term])
         }
         Message::AppendAccepted { matched } => (*matched, &[]),
+        Message::AppendAcceptedInPart { matched, verified } => ((*matched).max(*verified), &[]),
+        Message::RepairRequest { positions } => (highest_of(positions), &[]),
+        Message::RepairAnswer { compacted, .. } => (*compacted, &[]),
         Message::AppendRejected { previous, hint } => ((*previous).max(hint.index), &[hint.term]),
         Message::ReadIndexAnswer { index, .. } => (*index, &[]),
         Message::VoteGranted
@@ -81,6 +88,10 @@ fn check_envelope(envelope: &Envelope, me: Member) -> Result<(), &'static str> {
         return Err("its term or index is beyond all counting");
     }
     Ok(())
+}
+
+fn highest_of(positions: &[Position]) -> Index {
+    positions.iter().map(|position| position.index).max().unwrap_or_default()
 }
 
 /// Entries follow each other and the position before them, and none is of a later term than

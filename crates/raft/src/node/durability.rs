@@ -121,9 +121,12 @@ impl Durability {
     /// Takes the next append, if the log or the hard state has anything to write or a message
     /// waits on an earlier append. `log` and `state` are the node's present ones.
     pub(super) fn take_append(&mut self, log: &Log, state: HardState) -> Option<Append> {
-        if self.open.is_empty() && !self.has_unwritten(log, state) {
-            return None;
-        }
+        let wanted = !self.open.is_empty() || self.has_unwritten(log, state);
+        wanted.then(|| self.begin_append(log, state))
+    }
+
+    /// Takes the next append, if only for the sake of what its owner adds to it.
+    pub(super) fn begin_append(&mut self, log: &Log, state: HardState) -> Append {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.next();
         let last = log.last().index;
@@ -141,7 +144,7 @@ impl Durability {
         self.unwritten_from = last.next();
         let messages = std::mem::take(&mut self.open);
         self.pending.push_back(Pending { ticket, last, state, messages });
-        Some(Append { ticket, hard_state, truncate_after, entries })
+        Append { ticket, hard_state, truncate_after, entries, repairs: Vec::new() }
     }
 
     /// The disk completed the append of this ticket: the messages that rested on it may leave.

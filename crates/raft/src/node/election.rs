@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::actions::{Ballot, Event, StepDown, VoteRefusal};
+use super::actions::{Ballot, DamageEvent, Event, StepDown, VoteRefusal};
 use super::configuration::Voter;
 use super::message::{Cause, Message};
 use super::progress::Progress;
@@ -62,6 +62,15 @@ impl Node {
         let me = self.config.me;
         if !self.may_campaign() {
             // Not ours to campaign; wait for a leader.
+            self.follow(None);
+            return;
+        }
+        if self.repair.is_damaged() {
+            // A leader must be able to send every entry of its log, and to count itself.
+            if self.known_leader().is_some() {
+                let entries = self.repair.count();
+                self.events.push(Event::Damage(DamageEvent::BarsCampaign { entries }));
+            }
             self.follow(None);
             return;
         }
@@ -322,14 +331,16 @@ impl Node {
     }
 
     /// A leader without its quorum stops at once: it can commit nothing and confirm nothing, and
-    /// its heartbeats would only keep others loyal to it (6.2).
+    /// its heartbeats would only keep others loyal to it (6.2). It counts itself unless it is
+    /// damaged: then it cannot commit with its own log either.
     pub(super) fn check_quorum(&mut self) {
         let me = self.config.me;
         let Role::Leader(leader) = &mut self.role else { return };
         let take_heard =
             |(member, progress): (&Member, &mut Progress)| progress.take_heard().then_some(*member);
         let heard: BTreeSet<Member> = leader.progress.iter_mut().filter_map(take_heard).collect();
-        let is_here = |voter: &Voter| voter.member == me || heard.contains(&voter.member);
+        let whole = !self.repair.is_damaged();
+        let is_here = |voter: &Voter| voter.member == me && whole || heard.contains(&voter.member);
         if !self.membership.current().quorum().has(is_here) {
             self.step_down(StepDown::NoQuorum);
         }
@@ -360,9 +371,10 @@ impl Node {
             if let Some(reason) = reason {
                 let term = match reason {
                     StepDown::LaterTerm(term) => term,
-                    StepDown::NoQuorum | StepDown::SlowDisk | StepDown::NotAVoter => {
-                        self.hard_state.term
-                    }
+                    StepDown::NoQuorum
+                    | StepDown::SlowDisk
+                    | StepDown::NotAVoter
+                    | StepDown::Damaged => self.hard_state.term,
                 };
                 self.events.push(Event::SteppedDown { term, reason });
             }

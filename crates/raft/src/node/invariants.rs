@@ -21,6 +21,11 @@ impl Node {
             "the term {} is never below the last entry's, {last}",
             self.hard_state.term
         );
+        let (first, newest) = self.repair.bounds();
+        assert!(
+            first > start && newest <= last.index,
+            "lost entries {first} to {newest} are part of the log, after {start} and up to {last}"
+        );
     }
 
     /// By brute force, unlike the sort that decides: a majority of each half holds the newest entry

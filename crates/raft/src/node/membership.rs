@@ -53,6 +53,14 @@ impl Membership {
         self.configurations.push_back((index, configuration));
     }
 
+    /// The configuration at `index` of the log was lost, and is known again.
+    pub(super) fn insert(&mut self, index: Index, configuration: Configuration) {
+        let after = self.configurations.partition_point(|(at, _)| *at < index);
+        if self.configurations.get(after).is_none_or(|(at, _)| *at != index) {
+            self.configurations.insert(after, (index, configuration));
+        }
+    }
+
     /// The log now ends at `index`: configurations above it are in force no more. True when there
     /// were any.
     pub(super) fn truncate_after(&mut self, index: Index) -> bool {

@@ -67,6 +67,15 @@ pub enum Message {
         /// The last index that is both verified against this leader and durable.
         matched: Index,
     },
+    /// "My log equals yours up to `verified`, durably, but I have lost what entry `matched + 1`
+    /// says: count me only below it."
+    AppendAcceptedInPart {
+        /// The last index below the first entry whose payload is damaged here.
+        matched: Index,
+        /// The last index that is both verified against this leader and durable: send what
+        /// follows it.
+        verified: Index,
+    },
     /// "I do not hold the position before those entries."
     AppendRejected {
         /// The position that was refused, to tell a late answer from a current one.
@@ -83,6 +92,21 @@ pub enum Message {
     RoundEcho {
         /// The highest round that the sender has seen from this leader.
         round: u64,
+    },
+    /// "The payloads of these entries are damaged here. What do they say?"
+    RepairRequest {
+        /// The entries, ascending.
+        positions: Vec<Position>,
+    },
+    /// An answer to a [`Message::RepairRequest`]: of some of those positions, the first among
+    /// them.
+    RepairAnswer {
+        /// What they say, ascending but not contiguous.
+        entries: Vec<Entry>,
+        /// Of these the sender does not have what they say either.
+        lacking: Vec<Position>,
+        /// The index before the sender's log: a snapshot stands for everything up to here.
+        compacted: Index,
     },
     /// "From which index on may I answer reads?" from a follower (6.4).
     ReadIndexRequest {
@@ -132,9 +156,12 @@ impl Message {
             Message::VoteRefused => "VoteRefused",
             Message::Append { .. } => "Append",
             Message::AppendAccepted { .. } => "AppendAccepted",
+            Message::AppendAcceptedInPart { .. } => "AppendAcceptedInPart",
             Message::AppendRejected { .. } => "AppendRejected",
             Message::TermIsOver => "TermIsOver",
             Message::RoundEcho { .. } => "RoundEcho",
+            Message::RepairRequest { .. } => "RepairRequest",
+            Message::RepairAnswer { .. } => "RepairAnswer",
             Message::ReadIndexRequest { .. } => "ReadIndexRequest",
             Message::ReadIndexAnswer { .. } => "ReadIndexAnswer",
             Message::TimeoutNow { .. } => "TimeoutNow",

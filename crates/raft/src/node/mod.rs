@@ -33,9 +33,11 @@ mod random;
 mod read;
 mod reconfiguration;
 mod recovery;
+mod repair;
 mod replication;
 mod restore;
 mod role;
+mod search;
 mod slow_disk;
 mod status;
 mod transfer;
@@ -44,8 +46,9 @@ mod types;
 use std::collections::BTreeMap;
 
 pub use actions::{
-    Actions, Append, Ballot, ChangeEnded, ChangeOutcome, Ended, Event, Fetch, LeadershipChanged,
-    ProposalOutcome, ReadEnded, StepDown, TransferEnded, TransferOutcome, VoteRefusal,
+    Actions, Append, Ballot, ChangeEnded, ChangeOutcome, DamageEvent, Ended, Event, Fetch,
+    LeadershipChanged, ProposalOutcome, ReadEnded, StepDown, TransferEnded, TransferOutcome,
+    VoteRefusal,
 };
 pub use change::{Change, ChangeError};
 pub use config::Config;
@@ -58,7 +61,7 @@ pub use status::{FollowerStatus, RoleName, Status};
 pub use transfer::TransferError;
 pub use types::{
     Boot, COUNTER_MAX, Entry, EntryKind, FetchId, HardState, Incarnation, Index, InvalidNodeId,
-    Member, NodeId, Payload, Position, ReadId, Term, Ticket,
+    LostEntry, Member, NodeId, Payload, Position, ReadId, Term, Ticket,
 };
 
 use durability::Durability;
@@ -67,6 +70,7 @@ use log::Log;
 use membership::Membership;
 use progress::Progress;
 use random::Random;
+use repair::Repair;
 use replication::{Received, Urge};
 use role::{ElectionTimer, Role};
 use slow_disk::DiskPace;
@@ -90,6 +94,7 @@ pub enum ReadError {
 enum FetchPurpose {
     Apply,
     Follower(Member),
+    Repair(Member),
 }
 
 /// One server's part in the protocol.
@@ -110,6 +115,7 @@ pub struct Node {
     membership: Membership,
     durability: Durability,
     disk: DiskPace,
+    repair: Repair,
     role: Role,
     /// Everything up to here is committed.
     commit: Index,
@@ -141,6 +147,7 @@ impl Node {
     /// A tenth of a heartbeat has passed.
     pub fn tick(&mut self) {
         self.tick_disk();
+        self.tick_repair();
         match &mut self.role {
             Role::Follower(follower) => {
                 follower.reads.tick(READ_QUESTION_HEARTBEATS * self.config.heartbeat_ticks);
@@ -200,6 +207,16 @@ impl Node {
     fn step_by_term(&mut self, envelope: Envelope) {
         let Envelope { from, term, message, .. } = envelope;
         let mine = self.hard_state.term;
+        let message = match message {
+            // What a position of the log says is the same in every term.
+            Message::RepairRequest { positions } => {
+                return self.on_repair_request(from, &positions);
+            }
+            Message::RepairAnswer { entries, lacking, compacted } => {
+                return self.on_repair_answer(from, &entries, &lacking, compacted);
+            }
+            message => message,
+        };
         match &message {
             // A question about a later term, and a yes to it, are no sign that the term exists.
             Message::PreVoteRequest { campaign, last } => {
@@ -248,7 +265,12 @@ impl Node {
                 }
                 self.on_append(from, Received { previous, entries, commit, round });
             }
-            Message::AppendAccepted { matched } => self.on_append_accepted(from, matched),
+            Message::AppendAccepted { matched } => {
+                self.on_append_accepted(from, matched, matched);
+            }
+            Message::AppendAcceptedInPart { matched, verified } => {
+                self.on_append_accepted(from, matched, verified);
+            }
             Message::AppendRejected { previous, hint } => {
                 self.on_append_rejected(from, previous, hint);
             }
@@ -265,6 +287,8 @@ impl Node {
             | Message::PreVoteRequest { .. }
             | Message::PreVoteGranted { .. }
             | Message::PreVoteRefused { .. } => {}
+            // Answered before terms are compared.
+            Message::RepairRequest { .. } | Message::RepairAnswer { .. } => {}
         }
     }
 
@@ -273,6 +297,7 @@ impl Node {
     pub fn on_durable(&mut self, ticket: Ticket, took_ticks: u32) {
         let released = self.durability.complete(ticket);
         self.judge_disk(ticket, took_ticks);
+        self.on_repairs_durable(ticket);
         let term = self.hard_state.term;
         // What was promised in a term that is over is of no use to anybody, nor is a question
         // of a campaign that was given up.
@@ -305,6 +330,12 @@ impl Node {
             Some(FetchPurpose::Follower(member)) => {
                 self.on_fetched_for_follower(member, id, entries);
             }
+            Some(FetchPurpose::Repair(member)) => {
+                let current = |entry: &Entry| self.log.holds(entry.position());
+                if entries.iter().all(current) {
+                    self.answer_repair(member, entries, Vec::new());
+                }
+            }
             None => {}
         }
     }
@@ -313,11 +344,12 @@ impl Node {
     pub fn drain(&mut self) -> Actions {
         self.begin_read_round();
         self.ask_read_index();
+        self.seek_repair();
         self.replicate(Urge::Event);
         self.advance_transfer();
         let settled = self.durability.take_settled(&self.log, self.hard_state);
         self.outbox.extend(settled);
-        let append = self.durability.take_append(&self.log, self.hard_state);
+        let append = self.take_append();
         append.iter().for_each(|append| self.disk.on_handed_out(append));
         let apply = self.take_apply();
         self.log.evict(self.config.window_bytes_max, self.durability.durable());
@@ -332,6 +364,15 @@ impl Node {
             transfers: std::mem::take(&mut self.transfers),
             events: std::mem::take(&mut self.events),
         }
+    }
+
+    fn take_append(&mut self) -> Option<Append> {
+        if !self.has_repairs() {
+            return self.durability.take_append(&self.log, self.hard_state);
+        }
+        let append = self.durability.begin_append(&self.log, self.hard_state);
+        let repairs = self.take_repairs(append.ticket);
+        Some(Append { repairs, ..append })
     }
 
     fn new_fetch(&mut self, from: Index, to: Index, bytes_max: u64) -> FetchId {
@@ -389,7 +430,7 @@ impl Node {
                 if news { 1 } else { heartbeat.min(transfer) }
             }
         };
-        due.max(1)
+        due.min(self.repair.ticks_until_due().unwrap_or(due)).max(1)
     }
 
     /// Whether an append was handed out and is not complete.

@@ -140,17 +140,18 @@ impl Progress {
         wanted
     }
 
-    /// It acknowledged everything up to `matched`. True when that is news.
-    pub(super) fn on_accepted(&mut self, matched: Index) -> bool {
+    /// Its log equals ours up to `verified`, and it acknowledged everything up to `matched`, which
+    /// is less where it lost what entries say. True when that is news.
+    pub(super) fn on_accepted(&mut self, matched: Index, verified: Index) -> bool {
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
-        self.next = self.next.max(matched.next());
+        self.next = self.next.max(verified.next());
         if self.flow != Flow::Stream {
             self.reset_flight();
-            self.next = self.matched.next();
+            self.next = self.matched.max(verified).next();
             self.flow = Flow::Stream;
         }
-        while self.in_flight.front().is_some_and(|(last, _)| *last <= matched) {
+        while self.in_flight.front().is_some_and(|(last, _)| *last <= verified) {
             self.in_flight_bytes -= self.in_flight.pop_front().map_or(0, |(_, bytes)| bytes);
         }
         news
@@ -250,18 +251,18 @@ mod tests {
     #[test]
     fn a_stream_is_bounded_by_bytes_in_flight_and_acknowledgements_free_them() {
         let mut progress = Progress::new(Index(0));
-        progress.on_accepted(Index(0));
+        progress.on_accepted(Index(0), Index(0));
         progress.on_sent(Some((Index(1), 60)), Index(0), 0);
         progress.on_sent(Some((Index(2), 60)), Index(0), 0);
         assert!(!progress.may_send(Index(3), 100));
-        progress.on_accepted(Index(1));
+        progress.on_accepted(Index(1), Index(1));
         assert!(progress.may_send(Index(3), 100));
     }
 
     #[test]
     fn one_message_may_be_under_way_whatever_the_limit() {
         let mut progress = Progress::new(Index(0));
-        progress.on_accepted(Index(0));
+        progress.on_accepted(Index(0), Index(0));
         assert!(progress.may_send(Index(1), 0), "or nothing would ever be sent");
         progress.on_sent(Some((Index(1), 60)), Index(0), 0);
         assert!(!progress.may_send(Index(2), 0));
@@ -270,7 +271,7 @@ mod tests {
     #[test]
     fn a_silent_follower_holds_nothing_and_begins_again_where_it_matched() {
         let mut progress = Progress::new(Index(0));
-        progress.on_accepted(Index(3));
+        progress.on_accepted(Index(3), Index(3));
         progress.on_sent(Some((Index(9), 60)), Index(0), 0);
         assert!(progress.take_heard(), "a new leader gives everybody an election timeout");
         assert!(!progress.take_heard());
@@ -278,14 +279,26 @@ mod tests {
         assert!(!progress.may_send(Index(9), 100));
         progress.on_heartbeat();
         assert!(!progress.may_send(Index(9), 100), "a heartbeat is no answer");
-        progress.on_accepted(Index(3));
+        progress.on_accepted(Index(3), Index(3));
         assert!(progress.may_send(Index(9), 100));
+    }
+
+    #[test]
+    fn a_follower_that_lost_entries_gets_what_follows_and_counts_only_below_them() {
+        let mut progress = Progress::new(Index(8));
+        progress.on_accepted(Index(3), Index(8));
+        assert_eq!((progress.matched(), progress.next()), (Index(3), Index(9)));
+        progress.on_sent(Some((Index(9), 100)), Index(0), 0);
+        assert!(!progress.may_send(Index(10), 100));
+        assert!(!progress.on_accepted(Index(3), Index(9)), "no news for the commit index");
+        assert!(progress.may_send(Index(10), 100), "what it took is not in flight any more");
+        assert!(progress.on_accepted(Index(9), Index(9)), "it is whole again");
     }
 
     #[test]
     fn a_late_rejection_moves_nothing() {
         let mut progress = Progress::new(Index(9));
-        progress.on_accepted(Index(7));
+        progress.on_accepted(Index(7), Index(7));
         assert!(!progress.on_rejected(Index(7), Index(3)), "what is matched stays matched");
         assert_eq!(progress.next(), Index(8));
         assert!(progress.on_rejected(Index(9), Index(4)));

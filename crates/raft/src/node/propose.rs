@@ -108,9 +108,9 @@ impl Node {
     }
 
     /// Committed and durable entries that the state machine has not been given, one portion at a
-    /// time. Nothing that is not on the own disk is applied, committed or not.
+    /// time. Nothing that is not whole on the own disk is applied, committed or not.
     pub(super) fn take_apply(&mut self) -> Vec<Entry> {
-        let to = self.commit.min(self.durability.durable());
+        let to = self.commit.min(self.proven());
         if self.applying != self.applied || self.applying >= to {
             return Vec::new();
         }

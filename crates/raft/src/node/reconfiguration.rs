@@ -125,7 +125,9 @@ impl Node {
     /// Says so when what was committed from `first` on lists this server no more.
     pub(super) fn note_removal(&mut self, first: Index) {
         let (index, configuration) = (self.membership.index(), self.membership.current());
-        let is_news = first <= index && index <= self.commit;
+        // One that is damaged on the disk may say otherwise.
+        let is_known = self.knows_configuration();
+        let is_news = is_known && first <= index && index <= self.commit;
         if is_news && !configuration.is_joint() && !configuration.lists(self.config.me) {
             self.events.push(Event::Removed { index });
         }

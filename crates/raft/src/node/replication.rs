@@ -51,6 +51,10 @@ impl Node {
         }
         let from = progress.next();
         let Some(entries) = self.log.slice(from, last, self.config.message_bytes_max) else {
+            if self.repair.is_lost(from) {
+                // It goes on as soon as the entry is found.
+                return false;
+            }
             let to = self.log.window_first().previous();
             let fetch = self.new_fetch(from, to, self.config.message_bytes_max);
             if let Role::Leader(leader) = &mut self.role
@@ -112,17 +116,18 @@ impl Node {
         self.send(member, Message::Append { previous, entries, commit, round });
     }
 
-    pub(super) fn on_append_accepted(&mut self, from: Member, matched: Index) {
+    /// The follower's log equals this leader's up to `verified`; it counts up to `matched`.
+    pub(super) fn on_append_accepted(&mut self, from: Member, matched: Index, verified: Index) {
         let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.on_heard();
-        if matched > last {
+        if matched.max(verified) > last {
             let reason = "it acknowledged an entry that was never sent";
             self.events.push(Event::Ignored { from, reason });
             return;
         }
-        let news = progress.on_accepted(matched);
+        let news = progress.on_accepted(matched, verified);
         if progress.take_caught_up() {
             self.events.push(Event::FollowerCaughtUp { follower: from.id, at: matched });
         }
@@ -150,13 +155,13 @@ impl Node {
     /// before it is then committed too. An entry of an older term is never committed by counting
     /// (3.6.2, figure 3.7).
     pub(super) fn advance_commit(&mut self) {
-        let durable = self.durability.durable();
+        let proven = self.proven();
         let me = self.config.me;
         let Role::Leader(leader) = &self.role else { return };
         let matched = |voter: &Voter| match leader.progress.get(&voter.member) {
             Some(progress) => progress.matched().0,
-            // The own log counts as far as it is on the disk, like everybody's.
-            None if voter.member == me => durable.0,
+            // The own log counts as far as it is on the disk and whole, like everybody's.
+            None if voter.member == me => proven.0,
             None => 0,
         };
         let reached = Index(self.membership.current().quorum().reached(matched).unwrap_or(0));
@@ -203,6 +208,9 @@ impl Node {
     /// what a leader sent.
     fn take_entries(&mut self, from: Member, entries: Vec<Entry>) -> bool {
         let known = entries.iter().take_while(|entry| self.log.holds(entry.position())).count();
+        if self.repair.is_damaged() {
+            entries.iter().take(known).for_each(|entry| self.take_lost_entry(from, entry));
+        }
         let mut configurations = Vec::new();
         for entry in entries.iter().skip(known) {
             if entry.kind == EntryKind::Configuration {
@@ -250,6 +258,7 @@ impl Node {
         self.log.truncate_after(after);
         let rolled_back = self.membership.truncate_after(after);
         self.durability.on_truncated(after);
+        self.repair.truncate_after(after);
         if let Role::Follower(follower) = &mut self.role {
             follower.verified = follower.verified.min(after);
         }
@@ -275,8 +284,22 @@ impl Node {
                 }
             }
         }
-        self.send_when_durable(from, Message::AppendAccepted { matched: verified });
+        self.acknowledge(from, verified);
         self.commit_to(commit.min(verified));
+    }
+
+    /// Tells the leader, once that is durable, that this log equals its own up to `verified`, and
+    /// that it counts only below the first entry that is damaged.
+    pub(super) fn acknowledge(&mut self, leader: Member, verified: Index) {
+        let matched = verified.min(self.repair.whole_to());
+        self.send_when_durable(
+            leader,
+            if matched == verified {
+                Message::AppendAccepted { matched }
+            } else {
+                Message::AppendAcceptedInPart { matched, verified }
+            },
+        );
     }
 
     /// Tells the leader that this server still followed it when it saw `round`.

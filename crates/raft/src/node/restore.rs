@@ -10,9 +10,10 @@ use super::log::Log;
 use super::membership::Membership;
 use super::random::Random;
 use super::read::FollowerReads;
+use super::repair::Repair;
 use super::role::{ElectionTimer, Follower, Role};
 use super::slow_disk::DiskPace;
-use super::types::{Entry, FetchId, HardState, Index, Position, Term};
+use super::types::{Entry, FetchId, HardState, Index, LostEntry, Position, Term};
 use super::{Node, TICKS_ALONE};
 
 /// What a server finds on its disk when it starts.
@@ -30,8 +31,10 @@ pub struct DurableState {
     pub recent: Vec<Entry>,
     /// The configuration at `start`, or the empty one.
     pub configuration: Configuration,
-    /// Every configuration in the log, with its index, ascending.
+    /// Every configuration in the log that can be read, with its index, ascending.
     pub configurations: Vec<(Index, Configuration)>,
+    /// The entries of the log whose payloads are damaged, ascending.
+    pub lost: Vec<LostEntry>,
 }
 
 /// Why a node cannot start from what was found.
@@ -61,10 +64,14 @@ impl Node {
     /// What was found does not hang together, or a setting makes no sense.
     pub fn restore(config: Config, state: DurableState, seed: u64) -> Result<Self, RestoreError> {
         config.check().map_err(RestoreError::Config)?;
-        let DurableState { hard_state, start, runs, last, recent, configuration, configurations } =
-            state;
+        let DurableState { hard_state, start, runs, last, .. } = state;
+        let DurableState { recent, configuration, configurations, lost, .. } = state;
         let log = Log::restore(start, runs, last, recent);
         log.check().map_err(RestoreError::Log)?;
+        if let Some(stray) = lost.iter().find(|lost| !log.holds(lost.position)) {
+            let what = format!("{} is damaged, but the log does not hold it", stray.position);
+            return Err(RestoreError::Log(what));
+        }
         if hard_state.term < last.term {
             return Err(RestoreError::TermLost { term: hard_state.term, last });
         }
@@ -85,6 +92,7 @@ impl Node {
             disk: DiskPace::default(),
             durability: Durability::restore(last.index, hard_state),
             role: Role::Follower(follower),
+            repair: Repair::new(lost),
             commit: start.index,
             applying: start.index,
             applied: start.index,
@@ -109,6 +117,7 @@ impl Node {
         }
         let (term, timeout_ticks) = (hard_state.term, timer.timeout);
         node.events.push(Event::BecameFollower { term, leader: None, timeout_ticks });
+        node.tell_damage();
         node.assert_invariants();
         Ok(node)
     }

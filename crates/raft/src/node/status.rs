@@ -57,6 +57,8 @@ pub struct Status {
     pub durable: Index,
     /// The end of its log.
     pub last: Index,
+    /// How many entries of its log are damaged on its disk.
+    pub damaged: u64,
     /// The position before its log: what a snapshot stands for.
     pub snapshot: Index,
     /// A leader's view of the others.
@@ -98,6 +100,7 @@ impl Node {
             applied: self.applied,
             durable: self.durability.durable(),
             last: self.log.last().index,
+            damaged: self.repair.count(),
             snapshot: self.log.start().index,
             followers,
         }

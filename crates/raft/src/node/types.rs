@@ -250,6 +250,19 @@ impl Entry {
     }
 }
 
+/// What is known of an entry whose payload is damaged on the own disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LostEntry {
+    /// Where it stands.
+    pub position: Position,
+    /// What it was for.
+    pub kind: EntryKind,
+    /// The length of its payload.
+    pub bytes: u64,
+    /// CRC-32 of its payload.
+    pub checksum: u32,
+}
+
 /// What a server has promised and must remember over a restart (3.4): one record, written whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {

@@ -11,7 +11,7 @@ use super::identity::{Identity, IdentityError, IdentityFile, Stage};
 use super::log_store::{LogError, LogOptions, LogStore, Opened};
 use super::lost_history::lost_history;
 use crate::founding::Charter;
-use crate::node::{DurableState, Incarnation, Member, NodeId};
+use crate::node::{DurableState, Incarnation, Index, Member, NodeId};
 
 pub(super) const LOCK: &str = "LOCK";
 const CHARTER: &str = "founding";
@@ -269,15 +269,22 @@ impl Home {
         Ok(log)
     }
 
-    /// Opens the log of a founded server.
+    /// Opens the log of a founded server. Entries whose payloads alone are damaged are part of
+    /// what is found: the server can ask others for them.
     ///
     /// # Errors
-    /// There is none, it is damaged, or the disk failed.
+    /// There is none, it has lost history, or the disk failed.
     pub fn open_log(
         &self,
         options: &LogOptions,
     ) -> Result<(LogStore, DurableState, Opened), HomeError> {
-        Ok(LogStore::open(self.log_disk()?, options)?)
+        let (store, mut state, opened) = LogStore::open(self.log_disk()?, options)?;
+        if let Some(charter) = self.charter.as_ref().filter(|_| state.start.index == Index(0)) {
+            // The log begins with the same; should that entry be damaged, whom to ask for it is
+            // still known.
+            state.configuration = charter.configuration.clone();
+        }
+        Ok((store, state, opened))
     }
 
     fn log_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {

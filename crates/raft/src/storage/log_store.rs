@@ -6,9 +6,10 @@ use std::sync::{Arc, mpsc};
 
 use wal::Disk;
 
+use super::hard_state::{decode_hard_state, encode_hard_state};
 use crate::node::{
-    Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Incarnation, Index,
-    Member, NodeId, Payload, Position, Term, Ticket,
+    Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Index, Payload,
+    Position, Term, Ticket,
 };
 
 /// How the log is kept.
@@ -50,18 +51,9 @@ pub enum LogError {
     /// Entries could not be read back.
     #[error(transparent)]
     Read(#[from] wal::ReadError),
-    /// Entries whose payloads are damaged.
-    #[error(
-        "the payloads of {} log entries are damaged, the first at {first}; this server cannot \
-         prove what it holds and does not start",
-        .count
-    )]
-    Lost {
-        /// How many.
-        count: u64,
-        /// The first of them.
-        first: Position,
-    },
+    /// Damaged entries could not be put back.
+    #[error(transparent)]
+    Repair(#[from] wal::RepairError),
     /// The log is whole, but what it says makes no sense.
     #[error("the log is whole but cannot be understood: {0}")]
     Meaning(String),
@@ -73,8 +65,8 @@ impl LogError {
     pub fn is_damage(&self) -> bool {
         match self {
             LogError::Open(wal::OpenError::Corrupt { .. } | wal::OpenError::NoLog { .. }) => true,
-            LogError::Lost { .. } | LogError::Meaning(_) => true,
-            LogError::Read(_) => true,
+            LogError::Meaning(_) | LogError::Read(_) => true,
+            LogError::Repair(error) => matches!(error, wal::RepairError::Read(_)),
             LogError::Open(_) | LogError::Create(_) | LogError::Append(_) | LogError::Write(_) => {
                 false
             }
@@ -105,7 +97,7 @@ pub struct TornTail {
 /// The log.
 #[derive(Debug)]
 pub struct LogStore {
-    wal: wal::Wal,
+    pub(super) wal: wal::Wal,
     options: wal::Options,
     successors: Successors,
     /// A helper thread that makes the next segment.
@@ -116,6 +108,8 @@ pub struct LogStore {
     broken: Option<LogError>,
     /// Appends that were staged and not yet committed.
     staged: Vec<Ticket>,
+    /// The segment that was read again last.
+    pub(super) scrubbed: u64,
 }
 
 /// Counts down to the next attempt at something that failed, longer after every failure.
@@ -211,10 +205,6 @@ impl LogStore {
     ) -> Result<(Self, DurableState, Opened), LogError> {
         let check = wal::Check { verify_from: 1, floor: None };
         let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;
-        if let Some(first) = recovery.lost.first() {
-            let first = from_position(*first);
-            return Err(LogError::Lost { count: recovery.lost.len() as u64, first });
-        }
         let mut store = Self {
             wal,
             options: options.wal.clone(),
@@ -223,6 +213,7 @@ impl LogStore {
             patience: Patience::default(),
             broken: None,
             staged: Vec::new(),
+            scrubbed: 0,
         };
         let state = store.durable_state(options.recent_bytes_max)?;
         let opened = Opened {
@@ -238,7 +229,7 @@ impl LogStore {
         Ok((store, state, opened))
     }
 
-    fn durable_state(&self, recent_bytes_max: u64) -> Result<DurableState, LogError> {
+    fn durable_state(&mut self, recent_bytes_max: u64) -> Result<DurableState, LogError> {
         let hard_state = match self.wal.metadata() {
             Some(metadata) => decode_hard_state(metadata.as_bytes())?,
             None => return Err(LogError::Meaning("it holds no term and no vote".into())),
@@ -248,8 +239,16 @@ impl LogStore {
         let mut configurations = Vec::new();
         let start = from_position(self.wal.log_start());
         let last = from_position(self.wal.last());
+        let lost = self.lost_entries()?;
         let mut next = start.index.next();
         while next <= last.index {
+            if lost.binary_search_by_key(&next, |lost| lost.position.index).is_ok() {
+                // What is kept in memory has no gaps.
+                recent.clear();
+                recent_bytes = 0;
+                next = next.next();
+                continue;
+            }
             let entries = self.wal.read(next.0, last.index.0, PORTION_BYTES)?;
             for entry in entries {
                 let entry = from_wal(entry)?;
@@ -275,6 +274,7 @@ impl LogStore {
             recent: recent.into(),
             configuration: Configuration::default(),
             configurations,
+            lost,
         })
     }
 
@@ -283,8 +283,11 @@ impl LogStore {
     /// # Errors
     /// There is no room, or an earlier write failed; nothing of it was written.
     pub fn submit(&mut self, append: Append) -> Result<(), LogError> {
-        let Append { ticket, hard_state, truncate_after, entries } = append;
+        let Append { ticket, hard_state, truncate_after, entries, repairs } = append;
         self.staged.push(ticket);
+        if !repairs.is_empty() {
+            self.put_back(&repairs)?;
+        }
         let mut metadata = hard_state.map(encode_hard_state).transpose()?;
         let mut truncate_after = truncate_after.map(|index| index.0);
         if metadata.is_none() && truncate_after.is_none() && entries.is_empty() {
@@ -335,11 +338,11 @@ impl LogStore {
         !self.staged.is_empty() || self.broken.is_some()
     }
 
-    /// Reads entries back.
+    /// Entries of the log, for people.
     ///
     /// # Errors
     /// They cannot be read. That is never taken for the end of the log.
-    pub fn read(&self, fetch: &Fetch) -> Result<Vec<Entry>, LogError> {
+    pub fn entries(&self, fetch: &Fetch) -> Result<Vec<Entry>, LogError> {
         let entries = self.wal.read(fetch.from.0, fetch.to.0, fetch.bytes_max)?;
         let mut entries = entries.into_iter().map(from_wal).collect::<Result<Vec<_>, _>>()?;
         // The log counts payloads alone.
@@ -456,46 +459,6 @@ const BATCH_MARGIN_BYTES: u64 = 1024;
 /// Entries read at once while the whole log is gone through.
 const PORTION_BYTES: u64 = 4 << 20;
 
-/// The hard state as the log's metadata, little endian: version, term, incarnation of the vote,
-/// length of the vote's name (0 for none), the name.
-const HARD_STATE_VERSION: u8 = 1;
-
-fn encode_hard_state(state: HardState) -> Result<wal::Metadata, LogError> {
-    let name = state.vote.as_ref().map_or("", |vote| vote.id.as_str());
-    let incarnation = state.vote.map_or(0, |vote| vote.incarnation.0);
-    let mut bytes = vec![HARD_STATE_VERSION];
-    bytes.extend_from_slice(&state.term.0.to_le_bytes());
-    bytes.extend_from_slice(&incarnation.to_le_bytes());
-    bytes.push(u8::try_from(name.len()).unwrap_or(0));
-    bytes.extend_from_slice(name.as_bytes());
-    wal::Metadata::new(&bytes).map_err(|error| LogError::Meaning(error.to_string()))
-}
-
-/// The term and vote that a log's metadata stands for.
-///
-/// # Errors
-/// It is not what a server writes.
-pub fn decode_hard_state(bytes: &[u8]) -> Result<HardState, LogError> {
-    let decoded = || -> Option<HardState> {
-        let (&version, rest) = bytes.split_first()?;
-        let (term, rest) = rest.split_first_chunk::<8>()?;
-        let (incarnation, rest) = rest.split_first_chunk::<8>()?;
-        let (&length, name) = rest.split_first()?;
-        if version != HARD_STATE_VERSION || name.len() != usize::from(length) {
-            return None;
-        }
-        let vote = match std::str::from_utf8(name).ok()? {
-            "" => None,
-            name => Some(Member {
-                id: NodeId::new(name).ok()?,
-                incarnation: Incarnation(u64::from_le_bytes(*incarnation)),
-            }),
-        };
-        Some(HardState { term: Term(u64::from_le_bytes(*term)), vote })
-    };
-    decoded().ok_or_else(|| LogError::Meaning(format!("{bytes:02x?} is no term and vote")))
-}
-
 fn to_wal(entry: Entry) -> wal::Entry {
     let tag = match entry.kind {
         EntryKind::Empty => 0,
@@ -517,9 +480,12 @@ pub fn entry_kind(tag: u8) -> Option<EntryKind> {
     }
 }
 
+pub(super) fn kind_of(tag: u8, index: Index) -> Result<EntryKind, LogError> {
+    entry_kind(tag).ok_or_else(|| LogError::Meaning(format!("entry {index} has kind {tag}")))
+}
+
 fn from_wal(entry: wal::Entry) -> Result<Entry, LogError> {
-    let unknown = || LogError::Meaning(format!("entry {} has kind {}", entry.index, entry.tag));
-    let kind = entry_kind(entry.tag).ok_or_else(unknown)?;
+    let kind = kind_of(entry.tag, Index(entry.index))?;
     let payload = Payload { bytes: entry.payload, checksum: entry.checksum };
     Ok(Entry { index: Index(entry.index), term: Term(entry.term), kind, payload })
 }
@@ -533,18 +499,6 @@ mod tests {
     use super::*;
     use wal::sim_disk::{Fault, OperationKind, SimDisk};
 
-    #[test]
-    fn a_hard_state_survives_in_these_very_bytes() {
-        let vote = Member { id: NodeId::new("s2").unwrap(), incarnation: Incarnation(258) };
-        let state = HardState { term: Term(6), vote: Some(vote) };
-        let metadata = encode_hard_state(state).unwrap();
-        assert_eq!(metadata.as_bytes(), b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x02s2");
-        assert_eq!(decode_hard_state(metadata.as_bytes()).unwrap(), state);
-        let none = HardState { term: Term(1), vote: None };
-        let metadata = encode_hard_state(none).unwrap();
-        assert_eq!(decode_hard_state(metadata.as_bytes()).unwrap(), none);
-    }
-
     fn append(index: u64, bytes: usize) -> Append {
         let payload = Payload::new(vec![b'x'; bytes]);
         let (index, term) = (Index(index), Term(1));
@@ -553,6 +507,7 @@ mod tests {
             hard_state: None,
             truncate_after: None,
             entries: vec![Entry { index, term, kind: EntryKind::Command, payload }],
+            repairs: Vec::new(),
         }
     }
 
@@ -580,9 +535,9 @@ mod tests {
         assert!(index > 20, "what was made already was used: {index}");
         for term in 2..20 {
             let hard_state = Some(HardState { term: Term(term), vote: None });
-            let entries = Vec::new();
             let ticket = Ticket(term);
-            store.submit(Append { ticket, hard_state, truncate_after: None, entries }).unwrap();
+            let vote = Append { ticket, hard_state, entries: Vec::new(), ..append(1, 0) };
+            store.submit(vote).unwrap();
             assert_eq!(store.complete().unwrap(), [ticket], "votes are recorded all the same");
         }
         assert!(store.room() < bytes);
@@ -594,13 +549,5 @@ mod tests {
         drop(store);
         let (_, state, _) = LogStore::open(medium.disk(), &options).unwrap();
         assert_eq!(state.last.index, Index(index + 1));
-    }
-
-    #[test]
-    fn a_cut_or_strange_hard_state_is_refused() {
-        for bytes in [b"".as_slice(), b"\x02", b"\x01\x06\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x03s2"]
-        {
-            assert!(decode_hard_state(bytes).is_err(), "{bytes:?}");
-        }
     }
 }

@@ -13,16 +13,18 @@
 //!
 //! [`Survey`] looks at all of it without touching anything.
 
+mod damaged;
+mod hard_state;
 mod home;
 mod identity;
 mod log_store;
 mod lost_history;
 mod survey;
 
+pub use damaged::ReadBack;
+pub use hard_state::decode_hard_state;
 pub use home::{Home, HomeError};
 pub use identity::{Identity, IdentityError, Stage};
-pub use log_store::{
-    LogError, LogOptions, LogStore, Opened, Successors, TornTail, decode_hard_state, entry_kind,
-};
+pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail, entry_kind};
 pub use lost_history::{lost_history, note_lost_history};
 pub use survey::Survey;

@@ -19,6 +19,9 @@
 //! room 1 BYTES                what the disk can take
 //! gone 1 [2] [term=2]         the others (or s2) find that s1, leader of their term, is gone
 //! crash 1 / restart 1         what was not durable is lost
+//! rot 1 5 6                   these entries' payloads are damaged on the disk of s1
+//! scrub 1                     s1 reads its disk again
+//! forge 2->1                  what is in flight there says something else of lost entries
 //! log 1 / status [1] / flight
 //! trace on / trace off        show every message that is delivered
 //! limit window=64 ...         settings for the cluster that comes next
@@ -34,9 +37,10 @@ mod server;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use bytes::Bytes;
 use raft::node::{
-    Boot, Config, Configuration, Envelope, Incarnation, Member, NodeId, Payload, ReadId, RoleName,
-    Term, Voter,
+    Boot, Config, Configuration, Envelope, Incarnation, Member, Message, NodeId, Payload, ReadId,
+    RoleName, Term, Voter,
 };
 
 use server::Server;
@@ -78,6 +82,49 @@ impl Cluster {
                 self.carry_out(output);
                 self.settle(output)?;
             }
+            "propose" => self.propose(arguments, output)?,
+            "read" => {
+                for _ in 0..number(arguments, "times")?.unwrap_or(1) {
+                    self.read(server_id(arguments.first())?, output)?;
+                }
+            }
+            "disk" => self.disk(arguments)?,
+            "gone" => self.gone(arguments)?,
+            "join" => self.join(arguments)?,
+            "wipe" => self.wipe(arguments)?,
+            "change" => self.change(arguments, output)?,
+            "transfer" => self.transfer(arguments, output)?,
+            "handover" => self.hand_over(arguments, output)?,
+            "members" => self.members(arguments, output)?,
+            "room" => self.room(arguments)?,
+            "crash" => self.server(server_id(arguments.first())?)?.crash(),
+            "restart" => self.server(server_id(arguments.first())?)?.restart(),
+            "rot" => self.rot(arguments)?,
+            "scrub" => self.server(server_id(arguments.first())?)?.scrub()?,
+            "log" => {
+                let text = self.server(server_id(arguments.first())?)?.log_text();
+                output.push_str(&text);
+            }
+            "status" => self.status(arguments, output)?,
+            "flight" => {
+                for envelope in &self.flight {
+                    let _ = writeln!(output, "{}", render::envelope(envelope));
+                }
+            }
+            other => self.run_on_network(other, arguments, output)?,
+        }
+        self.carry_out(output);
+        Ok(())
+    }
+
+    /// What becomes of messages.
+    fn run_on_network(
+        &mut self,
+        command: &str,
+        arguments: &[&str],
+        output: &mut String,
+    ) -> Outcome {
+        match command {
             "deliver" => self.deliver(arguments, output)?,
             "settle" => self.settle(output)?,
             "drop" => {
@@ -102,36 +149,12 @@ impl Cluster {
             "release" => drop(self.held.remove(&path(arguments.first())?)),
             "partition" => self.partition(arguments)?,
             "heal" => self.cut.clear(),
-            "propose" => self.propose(arguments, output)?,
-            "read" => {
-                for _ in 0..number(arguments, "times")?.unwrap_or(1) {
-                    self.read(server_id(arguments.first())?, output)?;
-                }
-            }
-            "disk" => self.disk(arguments)?,
-            "gone" => self.gone(arguments)?,
-            "join" => self.join(arguments)?,
-            "wipe" => self.wipe(arguments)?,
-            "change" => self.change(arguments, output)?,
-            "transfer" => self.transfer(arguments, output)?,
-            "handover" => self.hand_over(arguments, output)?,
-            "members" => self.members(arguments, output)?,
-            "room" => self.room(arguments)?,
-            "crash" => self.server(server_id(arguments.first())?)?.crash(),
-            "restart" => self.server(server_id(arguments.first())?)?.restart(),
-            "log" => {
-                let text = self.server(server_id(arguments.first())?)?.log_text();
-                output.push_str(&text);
-            }
-            "status" => self.status(arguments, output)?,
-            "flight" => {
-                for envelope in &self.flight {
-                    let _ = writeln!(output, "{}", render::envelope(envelope));
-                }
+            "forge" => {
+                let path = path(arguments.first())?;
+                self.flight.iter_mut().filter(|it| path_of(it) == path).for_each(forge);
             }
             other => return Err(format!("no command is called {other}")),
         }
-        self.carry_out(output);
         Ok(())
     }
 
@@ -304,6 +327,15 @@ impl Cluster {
         Ok(())
     }
 
+    fn rot(&mut self, arguments: &[&str]) -> Outcome {
+        let (id, indexes) = arguments.split_first().ok_or("rot needs a server")?;
+        for index in indexes {
+            let index = index.parse().map_err(|_| "not an index")?;
+            self.server(server_id(Some(id))?)?.rot(index)?;
+        }
+        Ok(())
+    }
+
     fn disk(&mut self, arguments: &[&str]) -> Outcome {
         let server = self.server(server_id(arguments.first())?)?;
         match (arguments.get(1), arguments.get(2)) {
@@ -367,6 +399,16 @@ impl Cluster {
             if !busy {
                 return;
             }
+        }
+    }
+}
+
+/// Changes what an answer to a damaged server says.
+fn forge(envelope: &mut Envelope) {
+    if let Message::RepairAnswer { entries, .. } = &mut envelope.message {
+        for entry in entries {
+            let checksum = entry.payload.checksum;
+            entry.payload = Payload { bytes: Bytes::from_static(b"forged"), checksum };
         }
     }
 }

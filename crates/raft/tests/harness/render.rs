@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use raft::node::{
-    Ballot, Cause, ChangeEnded, ChangeOutcome, Configuration, Ended, Entry, EntryKind, Envelope,
-    Event, Index, Intent, Learner, Member, Message, NodeId, ProposalOutcome, ReadEnded, StepDown,
-    TransferEnded, TransferOutcome, VoteRefusal, Voter,
+    Ballot, Cause, ChangeEnded, ChangeOutcome, Configuration, DamageEvent, Ended, Entry, EntryKind,
+    Envelope, Event, Index, Intent, Learner, Member, Message, NodeId, Position, ProposalOutcome,
+    ReadEnded, StepDown, TransferEnded, TransferOutcome, VoteRefusal, Voter,
 };
 
 use super::membership::LIFE;
@@ -27,6 +27,15 @@ pub fn envelope(envelope: &Envelope) -> String {
             format!("previous={previous} commit={commit} round={round} [{}]", entries.join(", "))
         }
         Message::AppendAccepted { matched } => format!("matched={matched}"),
+        Message::AppendAcceptedInPart { matched, verified } => {
+            format!("matched={matched} verified={verified}")
+        }
+        Message::RepairRequest { positions } => positions_text(positions),
+        Message::RepairAnswer { entries, lacking, compacted } => {
+            let entries: Vec<String> = entries.iter().map(entry).collect();
+            let lacking = positions_text(lacking);
+            format!("[{}] lacking=[{lacking}] compacted={compacted}", entries.join(", "))
+        }
         Message::AppendRejected { previous, hint } => format!("previous={previous} hint={hint}"),
         Message::RoundEcho { round } => format!("round={round}"),
         Message::ReadIndexRequest { counter, .. } => format!("counter={counter}"),
@@ -35,6 +44,10 @@ pub fn envelope(envelope: &Envelope) -> String {
         }
     };
     format!("  {from} -> {to} t{term} {} {details}", message.name()).trim_end().to_string()
+}
+
+fn positions_text(positions: &[Position]) -> String {
+    positions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 pub fn entry(entry: &Entry) -> String {
@@ -161,6 +174,7 @@ pub fn event(event: &Event) -> String {
             StepDown::NoQuorum => format!("steps down in {term}: no quorum"),
             StepDown::SlowDisk => format!("steps down in {term}: its disk is slow"),
             StepDown::NotAVoter => format!("steps down in {term}: it does not vote"),
+            StepDown::Damaged => format!("steps down in {term}: it lost what it has not applied"),
         },
         Event::FollowerLags { follower, from, to } => {
             format!("finds {follower} to lack {from}..{to}")
@@ -168,7 +182,25 @@ pub fn event(event: &Event) -> String {
         Event::FollowerCaughtUp { follower, at } => format!("finds {follower} caught up at {at}"),
         Event::CatchingUp { leader, from, to } => format!("lacks {from}..{to} of {leader}"),
         Event::Truncated { after, last } => format!("truncates {}..{last}", after.next()),
+        Event::Damage(event) => damage(event),
         Event::Ignored { from, reason } => format!("ignores {from}: {reason}"),
+    }
+}
+
+fn damage(event: &DamageEvent) -> String {
+    match event {
+        DamageEvent::Found { entries, first, last, asked } => {
+            format!("finds {entries} damaged, {first}..{last}, to ask {}", names(asked))
+        }
+        DamageEvent::Repaired { entries, from, left, .. } => {
+            format!("has repaired {entries} from {from}, {left} left")
+        }
+        DamageEvent::NobodyHasIt { entries, first } => {
+            format!("finds nobody who has its {entries} damaged, from {first} on")
+        }
+        DamageEvent::BarsCampaign { entries } => {
+            format!("does not campaign: {entries} damaged")
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! One server of a scripted cluster: a node, and a disk that keeps what was completed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 
 use raft::node::{
     Actions, Append, Boot, Config, Configuration, DurableState, Entry, EntryKind, Envelope,
-    HardState, Index, Member, Node, Payload, Position, Term,
+    HardState, Index, LostEntry, Member, Node, Payload, Position, Term,
 };
 
 use super::render;
@@ -21,8 +21,11 @@ pub struct Server {
     pub stood_still_ticks: u32,
     waiting: VecDeque<Append>,
     // The disk.
+    founders: Configuration,
     hard_state: HardState,
     entries: Vec<Entry>,
+    /// Whose payloads are damaged.
+    rotten: BTreeSet<Index>,
 }
 
 impl Server {
@@ -41,8 +44,10 @@ impl Server {
             stalled: false,
             stood_still_ticks: 0,
             waiting: VecDeque::new(),
+            founders: founders.clone(),
             hard_state: HardState { term: Term(1), vote: None },
             entries: vec![founding],
+            rotten: BTreeSet::new(),
         };
         server.start();
         server
@@ -57,8 +62,10 @@ impl Server {
             stalled: false,
             stood_still_ticks: 0,
             waiting: VecDeque::new(),
+            founders: Configuration::default(),
             hard_state: HardState::default(),
             entries: Vec::new(),
+            rotten: BTreeSet::new(),
         };
         server.start();
         server
@@ -92,19 +99,21 @@ impl Server {
             if runs.last().is_none_or(|run| run.term != entry.term) {
                 runs.push(entry.position());
             }
-            if entry.kind == EntryKind::Configuration {
+            if entry.kind == EntryKind::Configuration && !self.rotten.contains(&entry.index) {
                 let decoded = Configuration::decode(&entry.payload.bytes);
                 configurations.push((entry.index, decoded.expect("a node wrote it")));
             }
         }
+        let whole_from = self.rotten.last().copied().unwrap_or_default();
         let state = DurableState {
             hard_state: self.hard_state,
             start: Position::default(),
             runs,
             last: self.entries.last().map(Entry::position).unwrap_or_default(),
-            recent: self.entries.clone(),
-            configuration: Configuration::default(),
+            recent: self.entries.iter().filter(|entry| entry.index > whole_from).cloned().collect(),
+            configuration: self.founders.clone(),
             configurations,
+            lost: self.lost(),
         };
         let node = Node::restore(self.config.clone(), state, self.seed);
         self.node = Some(node.expect("what a node wrote can be read back"));
@@ -141,9 +150,15 @@ impl Server {
         }
         for fetch in fetch {
             let _ = writeln!(output, "{id} fetches {}..{}", fetch.from, fetch.to);
+            if self.rotten.contains(&fetch.from) {
+                let lost = self.entries.iter().find(|entry| entry.index == fetch.from).map(lost);
+                node.on_fetch_lost(fetch.id, lost.expect("what was rotten is in the log"));
+                continue;
+            }
             let mut bytes = 0;
+            let whole = |entry: &&Entry| !self.rotten.contains(&entry.index);
             let wanted = self.entries.iter().skip_while(|entry| entry.index < fetch.from);
-            let entries = wanted.take_while(|entry| {
+            let entries = wanted.take_while(whole).take_while(|entry| {
                 let first = bytes == 0;
                 bytes += entry.bytes();
                 entry.index <= fetch.to && (first || bytes <= fetch.bytes_max)
@@ -165,9 +180,15 @@ impl Server {
                 true => 0,
                 false => std::mem::take(&mut self.stood_still_ticks),
             };
-            let Append { ticket, hard_state, truncate_after, entries } = append;
+            let Append { ticket, hard_state, truncate_after, entries, repairs } = append;
             self.hard_state = hard_state.unwrap_or(self.hard_state);
+            for repaired in &repairs {
+                let written = self.entries.iter().any(|entry| entry == repaired);
+                assert!(written, "repairs change nothing but what is damaged");
+                assert!(self.rotten.remove(&repaired.index), "only what is damaged is repaired");
+            }
             if let Some(after) = truncate_after {
+                self.rotten.retain(|index| *index <= after);
                 self.entries.retain(|entry| entry.index <= after);
             }
             self.entries.extend(entries);
@@ -177,10 +198,32 @@ impl Server {
         }
     }
 
+    /// The payload of an entry is damaged on the disk; nobody notices yet.
+    pub fn rot(&mut self, index: u64) -> Result<(), String> {
+        let index = Index(index);
+        if self.entries.iter().all(|entry| entry.index != index) {
+            return Err("its log has no such entry".into());
+        }
+        self.rotten.insert(index);
+        Ok(())
+    }
+
+    /// The whole disk is read again.
+    pub fn scrub(&mut self) -> Result<(), String> {
+        let lost = self.lost();
+        self.node()?.on_lost(&lost);
+        Ok(())
+    }
+
+    fn lost(&self) -> Vec<LostEntry> {
+        self.entries.iter().filter(|entry| self.rotten.contains(&entry.index)).map(lost).collect()
+    }
+
     pub fn log_text(&self) -> String {
         let mut text = String::new();
         for entry in &self.entries {
-            let _ = writeln!(text, "{} {}", self.config.me.id, render::entry(entry));
+            let damaged = if self.rotten.contains(&entry.index) { " (damaged)" } else { "" };
+            let _ = writeln!(text, "{} {}{damaged}", self.config.me.id, render::entry(entry));
         }
         text
     }
@@ -191,8 +234,12 @@ impl Server {
         };
         let status = node.status();
         let leader = status.leader.map_or("-".into(), |id| id.to_string());
+        let damaged = match status.damaged {
+            0 => String::new(),
+            count => format!(" damaged={count}"),
+        };
         format!(
-            "{} {} term={} leader={leader} last={} durable={} commit={} applied={}\n",
+            "{} {} term={} leader={leader} last={} durable={} commit={} applied={}{damaged}\n",
             status.id,
             status.role,
             status.term,
@@ -202,4 +249,11 @@ impl Server {
             status.applied
         )
     }
+}
+
+/// What a disk still knows of an entry whose payload is damaged.
+fn lost(entry: &Entry) -> LostEntry {
+    let Entry { kind, payload: Payload { bytes, checksum }, .. } = entry;
+    let (bytes, checksum) = (bytes.len() as u64, *checksum);
+    LostEntry { position: entry.position(), kind: *kind, bytes, checksum }
 }

@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    fn transfer(&mut self, n: usize) {
+    pub(super) fn transfer(&mut self, n: usize) {
         let to = founder(self.chance.below(self.servers.len())).id;
         let to_best = self.chance.percent(30);
         if self.servers[n].running.is_none() {

@@ -7,7 +7,7 @@ use raft::node::{
     self, Ballot, Cause, Configuration, Intent, NodeId, StepDown, VoteRefusal, Voter,
 };
 
-use super::{Field, Names, milliseconds};
+use super::{Field, Names, damage, milliseconds};
 
 pub(super) fn name(event: &node::Event) -> &'static str {
     match event {
@@ -29,6 +29,7 @@ pub(super) fn name(event: &node::Event) -> &'static str {
         node::Event::Removed { .. } => "removed",
         node::Event::TransferBegun { .. } => "hands-over",
         node::Event::TransferTimedOut { .. } => "keeps-leading",
+        node::Event::Damage(event) => damage::name(event),
         node::Event::Ignored { .. } => "ignored",
     }
 }
@@ -95,6 +96,7 @@ pub(super) fn fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, 
         | node::Event::Removed { .. }
         | node::Event::TransferBegun { .. }
         | node::Event::TransferTimedOut { .. } => member_fields(event),
+        node::Event::Damage(event) => damage::fields(event, tick),
         node::Event::Ignored { from, reason } => {
             vec![("from", from.id.into()), ("reason", (*reason).to_string().into())]
         }
@@ -189,6 +191,7 @@ pub(super) fn fmt_event(
         | node::Event::Removed { .. }
         | node::Event::TransferBegun { .. }
         | node::Event::TransferTimedOut { .. } => fmt_members(f, event),
+        node::Event::Damage(event) => damage::tell(f, event, tick),
         node::Event::Ignored { from, reason } => {
             write!(f, "ignored     a message from {from}: {reason}")
         }
@@ -303,6 +306,7 @@ impl fmt::Display for StepDownReason {
             StepDown::NoQuorum => write!(f, "a majority has not answered for an election timeout"),
             StepDown::SlowDisk => write!(f, "a write keeps the disk for an election timeout"),
             StepDown::NotAVoter => write!(f, "this server does not vote"),
+            StepDown::Damaged => write!(f, "an entry that I had not applied yet is damaged"),
         }
     }
 }
