@@ -43,6 +43,7 @@ fn stage(stage: Stage) -> &'static str {
         Stage::Drawn => "drawn",
         Stage::Agreed(_) => "agreed",
         Stage::Founded(_) => "founded",
+        Stage::Admitted(_) => "admitted",
     }
 }
 
