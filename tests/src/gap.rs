@@ -47,6 +47,17 @@ pub fn measure(cluster: &mut Cluster) -> Gap {
     gap
 }
 
+/// The same while nobody dies.
+///
+/// # Panics
+/// If writes do not go on.
+pub fn measure_calm(cluster: &Cluster) -> Gap {
+    let addresses: Vec<_> = cluster.servers().iter().map(|server| server.address()).collect();
+    let writers = Writers::start(&addresses);
+    writers.wait_for(2 * WRITES);
+    writers.stop()
+}
+
 /// The value below which `percent` of a hundred lie.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);

@@ -9,7 +9,8 @@ const MAY_USE: [(&str, &[&str]); 6] = [
     ("crates/raft/", &["wal"]),
     ("crates/kvstore/", &["raft", "wal"]),
     ("crates/cli/", &["kvstore", "raft", "wal"]),
-    ("benches/", &["kvctl", "kvstore", "raft", "wal"]),
+    // Some benches put whole clusters to work, with the harness that the suites have.
+    ("benches/", &["kvctl", "kvstore", "raft", "verify", "wal"]),
     ("tests/", &["kvctl", "kvstore", "raft", "wal"]),
 ];
 

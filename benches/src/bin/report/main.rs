@@ -1,5 +1,6 @@
 //! Prints how far each part is from its floor: the report. A section is a module of this program.
 
+mod failover;
 mod raft;
 mod wal;
 
@@ -38,6 +39,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
+    /// A cluster of real processes whose leader dies: how long writes stand still.
+    Failover,
     /// The protocol: nodes alone.
     Raft,
     /// The write-ahead log: synced and unsynced appends, scan, reopening.
@@ -111,6 +114,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let sections = if arguments.sections.is_empty() { all } else { &arguments.sections };
     for section in sections {
         match section {
+            Section::Failover => failover::measure(&mut session)?,
             Section::Raft => raft::measure(&mut session)?,
             Section::Wal => wal::measure(&mut session)?,
         }
@@ -119,6 +123,10 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn main() -> ExitCode {
+    // A cluster needs a program to run, and this one carries it.
+    if std::env::args().nth(1).is_some_and(|word| failover::is_command(&word)) {
+        return kvctl::main();
+    }
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
