@@ -36,6 +36,7 @@ impl Trio {
         let configuration = Configuration::new(members.iter().map(voter).collect())?;
         let node = |(seed, &member): (u64, &Member)| -> Result<Node> {
             let state = DurableState {
+                lost: Vec::new(),
                 hard_state: HardState { term: Term(1), vote: None },
                 start: Position::default(),
                 runs: Vec::new(),
