@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use raft::node::{EntryKind, Index, RoleName};
+use raft::node::{self, EntryKind, Index, RoleName};
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -111,29 +111,36 @@ impl Core {
                 status.damaged
             ));
         }
-        report.members = self.members(&status);
+        report.members = self.members_report(&status);
         report
     }
 
-    fn members(&self, status: &raft::node::Status) -> Vec<Member> {
+    fn members_report(&self, status: &node::Status) -> Vec<Member> {
         let Phase::Running(running) = &self.phase else { return Vec::new() };
         let node = running.driver.replica().node();
-        let member = |voter: &raft::node::Voter| {
-            let id = voter.member.id;
-            let matched = status.followers.iter().find(|other| other.id == id);
+        let configuration = node.configuration();
+        let member = |(member, address): (node::Member, &str)| {
+            let id = member.id;
+            let matched = status.followers.iter().find(|other| other.member == member);
             let own =
-                (id == self.me.id && status.role == RoleName::Leader).then_some(status.durable.0);
+                (member == self.me && status.role == RoleName::Leader).then_some(status.durable.0);
             let heard = self.heard.get(&id).map(|at| Instant::now().duration_since(*at));
             Member {
                 id: id.to_string(),
-                address: voter.address.clone(),
-                incarnation: voter.member.incarnation.0,
-                kind: MemberKind::Voter,
+                address: address.to_string(),
+                incarnation: member.incarnation.0,
+                kind: if configuration.is_voter(member) {
+                    MemberKind::Voter
+                } else {
+                    MemberKind::Learner
+                },
                 matched: matched.map(|other| other.matched.0).or(own),
                 heard_ms_ago: heard.and_then(|ago| u64::try_from(ago.as_millis()).ok()),
             }
         };
-        node.configuration().voters().iter().map(member).collect()
+        let mut members: Vec<Member> = configuration.addresses().map(member).collect();
+        members.sort_by(|left, right| left.id.cmp(&right.id));
+        members
     }
 
     /// Entries of this server's own log.
@@ -185,7 +192,7 @@ fn visible(entry: EntryRef<'_>, content: Content) -> EntryRef<'_> {
 }
 
 fn describe_configuration(payload: &Bytes) -> String {
-    match raft::node::Configuration::decode(payload) {
+    match node::Configuration::decode(payload) {
         Ok(configuration) => format!("members {}", Members(&configuration)),
         Err(error) => error.to_string(),
     }

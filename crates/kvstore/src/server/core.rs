@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use raft::driver::{Clock, Driver, Input};
 use raft::founding::{Charter, Founded, Founding, Seat, Standing, Step};
-use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId, Term};
+use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId};
 use raft::replica::{Replica, Transport};
 use raft::storage::{Home, LogOptions, Stage};
 use slab::Slab;
@@ -24,12 +24,11 @@ use tokio::time::Instant;
 use super::ServeError;
 use super::connection::Connection;
 use super::event::Event;
-use super::links::{Links, Suspicion};
+use super::links::Links;
 use super::requests::Pending;
 use crate::store::command::CommandLimits;
 use crate::store::{Store, StoreLimits};
-use crate::wire::handshake::{PeerHello, Timing, Welcome};
-use crate::wire::peer::{Addressee, PeerMessage};
+use crate::wire::handshake::Timing;
 
 /// The core, as tasks hold it. No task keeps it borrowed over an await.
 pub(super) type SharedCore = Rc<RefCell<Core>>;
@@ -66,7 +65,7 @@ pub(super) enum Phase {
 }
 
 pub(super) struct BeforeFounding {
-    founding: Founding,
+    pub(super) founding: Founding,
     home: Home,
 }
 
@@ -95,7 +94,11 @@ pub(super) struct Core {
     /// Connections with answers to flush.
     pub(super) dirty: Vec<Rc<Connection>>,
     /// The last incarnation seen of each server, and its highest boot.
-    boots: BTreeMap<NodeId, (Incarnation, Boot)>,
+    pub(super) boots: BTreeMap<NodeId, (Incarnation, Boot)>,
+    /// Where servers listen that the configuration does not list, as they say themselves.
+    pub(super) introduced: BTreeMap<NodeId, String>,
+    /// Links are to be made or ended.
+    pub(super) members_changed: Rc<Notify>,
     /// When each server was last heard from.
     pub(super) heard: BTreeMap<NodeId, Instant>,
     pub(super) stopping: bool,
@@ -126,6 +129,8 @@ impl Core {
             connections: Vec::new(),
             dirty: Vec::new(),
             boots: BTreeMap::new(),
+            introduced: BTreeMap::new(),
+            members_changed: Rc::default(),
             heard: BTreeMap::new(),
             stopping: false,
             looked_through: Instant::now(),
@@ -222,7 +227,6 @@ impl Core {
                     .into(),
             );
         }
-        self.compare_members(&charter);
         let start = Instant::now();
         let (log, state, opened) = home.open_log(&self.settings.log)?;
         self.tell(&Event::Recovered {
@@ -247,32 +251,13 @@ impl Core {
         let ticks = NodeConfig::TICKS_PER_HEARTBEAT;
         let driver = Driver::new(replica, self.settings.tick, ticks, self.clock());
         self.phase = Phase::Running(Box::new(Running { driver, charter, home }));
+        self.compare_members();
+        self.members_changed.notify_one();
         // Connections made before have not said which cluster this server belongs to.
         self.links.reconnect();
         self.release_held();
         self.wake();
         Ok(())
-    }
-
-    /// The configuration's list of servers is for founding the cluster; afterwards the cluster's
-    /// own counts, and a difference is rarely meant.
-    fn compare_members(&mut self, charter: &Charter) {
-        let voters = charter.configuration.voters().iter();
-        let members: Vec<Seat> = voters
-            .map(|voter| Seat { id: voter.member.id, address: voter.address.clone() })
-            .collect();
-        if members != self.settings.seats {
-            let list = |seats: &[Seat]| {
-                let seat = |seat: &Seat| format!("{} {}", seat.id, seat.address);
-                seats.iter().map(seat).collect::<Vec<_>>().join(", ")
-            };
-            self.warn(format!(
-                "the configuration lists {}, but the cluster was founded with {}; what it was \
-                 founded with counts",
-                list(&self.settings.seats),
-                list(&members)
-            ));
-        }
     }
 
     /// Whether this server's cluster exists already.
@@ -298,124 +283,10 @@ impl Core {
         }
     }
 
-    fn send_standing(&self) {
+    pub(super) fn send_standing(&self) {
         if let Some(standing) = self.standing() {
             self.links.send_standing(&standing);
         }
-    }
-
-    // ------------------------------------------------------------------ other servers
-
-    pub(super) fn cluster_id(&self) -> Option<[u8; 16]> {
-        match &self.phase {
-            Phase::Running(running) => Some(running.charter.cluster_id().0),
-            _ => None,
-        }
-    }
-
-    /// The addressee that messages to this server must name.
-    fn addressee(&self) -> Addressee {
-        Addressee { incarnation: self.me.incarnation, boot: self.boot }
-    }
-
-    /// How this server introduces itself to `to`.
-    pub(super) fn hello_to(&self, to: NodeId) -> PeerHello {
-        PeerHello {
-            cluster: self.settings.cluster.clone(),
-            cluster_id: self.cluster_id(),
-            node: self.me.id.to_string(),
-            incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
-            timing: self.settings.timing,
-            to: to.to_string(),
-        }
-    }
-
-    /// How this server answers whoever connects.
-    pub(super) fn welcome(&self, version: u16) -> Welcome {
-        let commit = match &self.phase {
-            Phase::Running(running) => running.driver.replica().node().commit().0,
-            _ => 0,
-        };
-        Welcome {
-            version,
-            node: self.me.id.to_string(),
-            cluster: self.settings.cluster.clone(),
-            cluster_id: self.cluster_id(),
-            incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
-            commit,
-            timing: self.settings.timing,
-        }
-    }
-
-    /// Whether messages of this very member count: once the cluster is founded, only those that
-    /// its configuration lists have a part in it. While a configuration is damaged on the disk,
-    /// whoever names the cluster's id may be listed there, and may bring it back.
-    fn is_member(&self, member: Member) -> bool {
-        match &self.phase {
-            Phase::Running(running) => {
-                let node = running.driver.replica().node();
-                node.configuration().lists(member) || !node.knows_configuration()
-            }
-            _ => true,
-        }
-    }
-
-    /// Notes another server's boot. False if a higher one was seen: its directory was rolled back.
-    pub(super) fn note_boot(&mut self, member: Member, boot: Boot) -> bool {
-        if !self.is_member(member) {
-            return true;
-        }
-        let seen = self.boots.entry(member.id).or_insert((member.incarnation, boot));
-        if seen.0 != member.incarnation {
-            *seen = (member.incarnation, boot);
-        }
-        let current = boot >= seen.1;
-        seen.1 = seen.1.max(boot);
-        current
-    }
-
-    /// A message of another server came; `cluster` is what it said it belongs to.
-    pub(super) fn on_peer_message(
-        &mut self,
-        from: Member,
-        cluster: Option<[u8; 16]>,
-        message: PeerMessage,
-    ) -> Result<(), ServeError> {
-        self.heard.insert(from.id, Instant::now());
-        let is_member = self.is_member(from);
-        let (me, ours) = (self.addressee(), self.cluster_id());
-        match (message, &mut self.phase) {
-            (PeerMessage::Standing(standing), Phase::Founding(before)) => {
-                before.founding.hear(from, standing);
-                self.found()?;
-            }
-            (PeerMessage::Raft { to, term, message }, Phase::Running(_))
-                if to == me && cluster == ours && is_member =>
-            {
-                let envelope = Envelope { from, to: self.me, term, message };
-                self.inbox.push(Input::Message(envelope));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The other side closed a connection over which it had sent appends. Unless its term is over,
-    /// a dial is to tell whether it still leads.
-    pub(super) fn suspect(&self, suspicion: Suspicion) {
-        let Phase::Running(running) = &self.phase else { return };
-        // Its last appends may still be in the inbox, so what the replica knows is not asked.
-        if running.driver.replica().node().term() <= suspicion.term {
-            self.links.suspect(suspicion);
-        }
-    }
-
-    /// A dial has told: the process that led that term is gone.
-    pub(super) fn on_leader_gone(&mut self, leader: Member, term: Term) {
-        self.inbox.push(Input::LeaderGone(leader, term));
-        self.wake();
     }
 
     // ------------------------------------------------------------------ reading the disk again
@@ -456,6 +327,9 @@ impl Core {
             let completions = running.driver.take_completions();
             let events = running.driver.take_events();
             for event in events {
+                if matches!(event, node::Event::MembersChanged { .. }) {
+                    self.members_changed.notify_one();
+                }
                 self.tell(&Event::Raft { event, tick: self.settings.tick });
             }
             for completion in completions {

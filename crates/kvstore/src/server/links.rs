@@ -34,6 +34,9 @@ const SUSPECT_RETRY_AFTER: Duration = Duration::from_millis(5);
 /// A suspicion that no dial has confirmed for so long is dropped.
 const SUSPICION_MAX: Duration = Duration::from_secs(1);
 
+/// How long a link is kept that is needed no more.
+const UNNEEDED_MAX: Duration = Duration::from_secs(5);
+
 /// Messages for one server that wait for its socket, in bytes; more are lost.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
 
@@ -41,6 +44,8 @@ const QUEUED_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Links {
     links: BTreeMap<NodeId, Rc<Link>>,
+    /// Links that nobody needs any more, and since when.
+    unneeded: BTreeMap<NodeId, Instant>,
 }
 
 /// The way to one other server.
@@ -56,6 +61,8 @@ pub(super) struct Link {
     suspicion: Cell<Option<Suspicion>>,
     /// The last complaint, so that it is told once.
     complaint: RefCell<String>,
+    /// It is not needed any more.
+    ended: Cell<bool>,
 }
 
 /// The connection over which a leader's appends came was closed by its other side. Its process may
@@ -113,8 +120,38 @@ struct Up {
 }
 
 impl Links {
-    /// Adds a server to send to; its [`run`] must be started by the caller.
-    pub(super) fn add(&mut self, id: NodeId, address: String) -> Rc<Link> {
+    /// Makes the links fit the servers that there are, by id and address; returns those that are
+    /// new and are to be [`run`]. One that is needed no more stays for a while: a server that was
+    /// removed is told so.
+    fn follow(&mut self, peers: &BTreeMap<NodeId, String>) -> Vec<Rc<Link>> {
+        let now = Instant::now();
+        let unneeded: Vec<NodeId> =
+            self.links.keys().filter(|id| !peers.contains_key(id)).copied().collect();
+        self.unneeded.retain(|id, _| unneeded.contains(id));
+        for id in unneeded {
+            if now.duration_since(*self.unneeded.entry(id).or_insert(now)) > UNNEEDED_MAX {
+                self.unneeded.remove(&id);
+                self.end(id);
+            }
+        }
+        let mut new = Vec::new();
+        for (id, address) in peers {
+            if self.links.get(id).is_none_or(|link| link.address != *address) {
+                self.end(*id);
+                new.push(self.add(*id, address.clone()));
+            }
+        }
+        new
+    }
+
+    fn end(&mut self, id: NodeId) {
+        if let Some(link) = self.links.remove(&id) {
+            link.ended.set(true);
+            link.reconnect.notify_one();
+        }
+    }
+
+    fn add(&mut self, id: NodeId, address: String) -> Rc<Link> {
         let link = Rc::new(Link {
             id,
             address,
@@ -123,6 +160,7 @@ impl Links {
             dirty: Cell::new(false),
             suspicion: Cell::new(None),
             complaint: RefCell::default(),
+            ended: Cell::new(false),
         });
         self.links.insert(id, Rc::clone(&link));
         link
@@ -184,9 +222,30 @@ fn send_standing(outbox: &Outbox, standing: &Standing) {
     }
 }
 
-/// Keeps a link up for as long as the server runs.
-pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
+/// Keeps links to all servers that this one may have something to say to.
+pub(super) async fn follow_members(core: SharedCore) {
+    let changed = Rc::clone(&core.borrow().members_changed);
     loop {
+        core.borrow_mut().forget_introductions();
+        let peers = core.borrow().peers();
+        let new = core.borrow_mut().links.follow(&peers);
+        for link in new {
+            tokio::task::spawn_local(run(Rc::clone(&core), link));
+        }
+        let passing = {
+            let core = core.borrow();
+            !core.links.unneeded.is_empty() || !core.introduced.is_empty()
+        };
+        tokio::select! {
+            () = changed.notified() => {}
+            () = sleep(UNNEEDED_MAX), if passing => {}
+        }
+    }
+}
+
+/// Keeps a link up for as long as it is needed.
+async fn run(core: SharedCore, link: Rc<Link>) {
+    while !link.ended.get() {
         // Only a dial that began after the suspicion says anything about it.
         let suspicion = link.suspicion.take();
         let result = connect(&core, &link).await;
@@ -318,8 +377,9 @@ async fn carry(core: &SharedCore, link: &Link, outbox: Rc<Outbox>, welcome: &Wel
     }
     link.complaint.borrow_mut().clear();
     link.up.replace(Some(Up { outbox: Rc::clone(&outbox), member, boot }));
-    let unfounded = welcome.cluster_id.is_none() || core.borrow().cluster_id().is_none();
-    if unfounded && let Some(standing) = core.borrow().standing() {
+    // A server that is in no cluster yet needs to know, and so does one that was away while this
+    // one became a member.
+    if let Some(standing) = core.borrow().standing() {
         send_standing(&outbox, &standing);
     }
     let ended = tokio::select! {

@@ -228,8 +228,9 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         let text = format!("two servers are called {me}; each needs an id of its own");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
-    if !core.settings.seats.iter().any(|seat| seat.id == id) {
-        let text = format!("{id} is no server of this cluster's configuration file");
+    let same_cluster = peer.cluster_id.is_some() && peer.cluster_id == core.cluster_id();
+    if !core.knows(id) && !same_cluster {
+        let text = format!("{id} is no server of this cluster, nor of its configuration file");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
     let member = Member { id, incarnation: Incarnation(peer.incarnation) };

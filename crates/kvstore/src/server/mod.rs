@@ -16,6 +16,7 @@ mod event;
 mod joining;
 mod links;
 mod listener;
+mod others;
 mod outbox;
 mod requests;
 mod scrub;
@@ -182,7 +183,6 @@ async fn run(
     for text in &settings.warnings {
         story(&Event::Warning { text: text.clone() });
     }
-    let seats = settings.seats.clone();
     let core = Rc::new(RefCell::new(Core::new(settings, home, story, Rc::clone(&wake))));
     if core.borrow().is_founded() {
         core.borrow_mut().found()?;
@@ -191,10 +191,7 @@ async fn run(
         core.borrow().tell_listening();
         core.borrow_mut().found()?;
     }
-    for seat in seats.into_iter().filter(|seat| seat.id != core.borrow().me.id) {
-        let link = core.borrow_mut().links.add(seat.id, seat.address);
-        tokio::task::spawn_local(links::run(Rc::clone(&core), link));
-    }
+    tokio::task::spawn_local(links::follow_members(Rc::clone(&core)));
     let accepting = tokio::task::spawn_local(listener::run(
         Rc::clone(&core),
         listener,

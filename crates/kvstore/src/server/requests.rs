@@ -381,11 +381,9 @@ impl Core {
     /// The last leader that was heard from, and where it listens.
     pub(super) fn leader_hint(&self) -> Option<LeaderHint> {
         let Phase::Running(running) = &self.phase else { return None };
-        let node = running.driver.replica().node();
-        let (id, term) = node.last_leader()?;
-        let voters = node.configuration().voters();
-        let voter = voters.iter().find(|voter| voter.member.id == id)?;
-        Some(LeaderHint { id: id.to_string(), address: voter.address.clone(), term: term.0 })
+        let (id, term) = running.driver.replica().node().last_leader()?;
+        let address = self.address_of(id)?.to_string();
+        Some(LeaderHint { id: id.to_string(), address, term: term.0 })
     }
 }
 

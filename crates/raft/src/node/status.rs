@@ -69,7 +69,7 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowerStatus {
     /// The follower.
-    pub id: NodeId,
+    pub member: Member,
     /// Durable there and equal to the leader's log up to here.
     pub matched: Index,
     /// The next entry to send.
@@ -81,7 +81,7 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> Status {
         let follower = |(member, progress): (&Member, &Progress)| FollowerStatus {
-            id: member.id,
+            member: *member,
             matched: progress.matched(),
             next: progress.next(),
         };

@@ -1,0 +1,229 @@
+//! What a server knows of the others of its cluster: who belongs to it, where they listen, which
+//! start of them was seen last, and what their messages are taken for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raft::driver::Input;
+use raft::founding::{Seat, Standing};
+use raft::node::{Boot, Configuration, Envelope, Member, NodeId, Term};
+use tokio::time::Instant;
+
+use super::ServeError;
+use super::core::{Core, Phase};
+use super::links::Suspicion;
+use crate::wire::handshake::{PeerHello, Welcome};
+use crate::wire::peer::{Addressee, PeerMessage};
+
+/// Servers that are believed where they listen though the configuration does not list them.
+const INTRODUCED_MAX: usize = 64;
+
+/// A server that has not been heard for so long need not be answered.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+impl Core {
+    pub(super) fn cluster_id(&self) -> Option<[u8; 16]> {
+        match &self.phase {
+            Phase::Running(running) => Some(running.charter.cluster_id().0),
+            _ => None,
+        }
+    }
+
+    /// The addressee that messages to this server must name.
+    fn addressee(&self) -> Addressee {
+        Addressee { incarnation: self.me.incarnation, boot: self.boot }
+    }
+
+    /// How this server introduces itself to `to`.
+    pub(super) fn hello_to(&self, to: NodeId) -> PeerHello {
+        PeerHello {
+            cluster: self.settings.cluster.clone(),
+            cluster_id: self.cluster_id(),
+            node: self.me.id.to_string(),
+            incarnation: self.me.incarnation.0,
+            boot: self.boot.0,
+            timing: self.settings.timing,
+            to: to.to_string(),
+        }
+    }
+
+    /// How this server answers whoever connects.
+    pub(super) fn welcome(&self, version: u16) -> Welcome {
+        let commit = match &self.phase {
+            Phase::Running(running) => running.driver.replica().node().commit().0,
+            _ => 0,
+        };
+        Welcome {
+            version,
+            node: self.me.id.to_string(),
+            cluster: self.settings.cluster.clone(),
+            cluster_id: self.cluster_id(),
+            incarnation: self.me.incarnation.0,
+            boot: self.boot.0,
+            commit,
+            timing: self.settings.timing,
+        }
+    }
+
+    /// Who belongs to the cluster, as far as this server's log says; `None` before there is one.
+    fn members(&self) -> Option<&Configuration> {
+        match &self.phase {
+            Phase::Running(running) => Some(running.driver.replica().node().configuration()),
+            _ => None,
+        }
+    }
+
+    /// Whether this server has heard of that one: it stands in the configuration file, or belongs
+    /// to the cluster.
+    pub(super) fn knows(&self, id: NodeId) -> bool {
+        let listed = |it: &Configuration| it.members().any(|member| member.id == id);
+        self.settings.seats.iter().any(|seat| seat.id == id) || self.members().is_some_and(listed)
+    }
+
+    /// Where a server listens: as the cluster says, or as it said itself if the cluster's word has
+    /// not come here yet.
+    pub(super) fn address_of(&self, id: NodeId) -> Option<&str> {
+        let listed = self.members().and_then(|members| members.address_of(id));
+        listed.or_else(|| self.introduced.get(&id).map(String::as_str))
+    }
+
+    /// Whether the log says who belongs to the cluster. Not before there is a log, not while it is
+    /// empty, and not while a configuration in it is damaged.
+    fn knows_members(&self) -> bool {
+        match &self.phase {
+            Phase::Running(running) => {
+                let node = running.driver.replica().node();
+                node.knows_configuration() && node.configuration().members().next().is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whom this server may have something to say to, and where: the members of the cluster, or
+    /// the servers of the file while it does not know them. A server that was away may have to
+    /// answer a leader of which it has not heard, so it believes where that says it listens.
+    pub(super) fn peers(&self) -> BTreeMap<NodeId, String> {
+        let members = self.members().into_iter().flat_map(Configuration::addresses);
+        let mut peers: BTreeMap<NodeId, String> =
+            members.map(|(member, address)| (member.id, address.to_string())).collect();
+        if !self.knows_members() {
+            for seat in &self.settings.seats {
+                peers.entry(seat.id).or_insert_with(|| seat.address.clone());
+            }
+        }
+        for (id, address) in &self.introduced {
+            peers.entry(*id).or_insert_with(|| address.clone());
+        }
+        peers.remove(&self.me.id);
+        peers
+    }
+
+    /// Forgets where servers said they listen once the cluster's own list says it, or when they
+    /// are not heard any more.
+    pub(super) fn forget_introductions(&mut self) {
+        let listed: Vec<NodeId> = match self.members() {
+            Some(members) => members.members().map(|member| member.id).collect(),
+            None => Vec::new(),
+        };
+        let heard = |id: &NodeId| self.heard.get(id).is_some_and(|at| at.elapsed() < SILENCE_MAX);
+        self.introduced.retain(|id, _| !listed.contains(id) && heard(id));
+    }
+
+    /// A server of this cluster says who belongs to it, and so where it listens itself.
+    fn on_introduction(&mut self, from: NodeId, members: &Configuration) {
+        let Some(address) = members.address_of(from) else { return };
+        let known = self.introduced.get(&from).is_some_and(|known| known == address);
+        if !known && self.introduced.len() < INTRODUCED_MAX {
+            self.introduced.insert(from, address.to_string());
+            self.members_changed.notify_one();
+        }
+    }
+
+    /// The configuration file's list of servers is for founding the cluster; afterwards the
+    /// cluster's own counts, and a difference is rarely meant.
+    pub(super) fn compare_members(&mut self) {
+        let Some(members) = self.members() else { return };
+        let mut listed: Vec<Seat> = members
+            .addresses()
+            .map(|(member, address)| Seat { id: member.id, address: address.to_string() })
+            .collect();
+        listed.sort();
+        if !listed.is_empty() && listed != self.settings.seats {
+            let list = |seats: &[Seat]| {
+                let seat = |seat: &Seat| format!("{} {}", seat.id, seat.address);
+                seats.iter().map(seat).collect::<Vec<_>>().join(", ")
+            };
+            self.warn(format!(
+                "the configuration lists {}, but the members of the cluster are {}; the cluster's \
+                 own list counts",
+                list(&self.settings.seats),
+                list(&listed)
+            ));
+        }
+    }
+
+    /// Notes another server's boot. False if a higher one was seen: its directory was rolled back.
+    pub(super) fn note_boot(&mut self, member: Member, boot: Boot) -> bool {
+        if self.members().is_some_and(|members| !members.lists(member)) {
+            return true;
+        }
+        let seen = self.boots.entry(member.id).or_insert((member.incarnation, boot));
+        if seen.0 != member.incarnation {
+            *seen = (member.incarnation, boot);
+        }
+        let current = boot >= seen.1;
+        seen.1 = seen.1.max(boot);
+        current
+    }
+
+    /// A message of another server came; `cluster` is what it said it belongs to.
+    pub(super) fn on_peer_message(
+        &mut self,
+        from: Member,
+        cluster: Option<[u8; 16]>,
+        message: PeerMessage,
+    ) -> Result<(), ServeError> {
+        self.heard.insert(from.id, Instant::now());
+        let (me, ours) = (self.addressee(), self.cluster_id());
+        match (message, &mut self.phase) {
+            (PeerMessage::Standing(standing), Phase::Founding(before)) => {
+                before.founding.hear(from, standing.clone());
+                if let Standing::Founded(founded) = standing {
+                    self.on_introduction(from.id, &founded.members);
+                }
+                self.found()?;
+            }
+            (PeerMessage::Standing(Standing::Founded(founded)), Phase::Running(running))
+                if founded.charter == running.charter =>
+            {
+                self.on_introduction(from.id, &founded.members);
+            }
+            // Whether the configuration lists the sender is not asked: this server may have been
+            // away while it became a member, or the leader.
+            (PeerMessage::Raft { to, term, message }, Phase::Running(_))
+                if to == me && cluster == ours =>
+            {
+                let envelope = Envelope { from, to: self.me, term, message };
+                self.inbox.push(Input::Message(envelope));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The other side closed a connection over which it had sent appends. Unless its term is over,
+    /// a dial is to tell whether it still leads.
+    pub(super) fn suspect(&self, suspicion: Suspicion) {
+        let Phase::Running(running) = &self.phase else { return };
+        // Its last appends may still be in the inbox, so what the replica knows is not asked.
+        if running.driver.replica().node().term() <= suspicion.term {
+            self.links.suspect(suspicion);
+        }
+    }
+
+    /// A dial has told: the process that led that term is gone.
+    pub(super) fn on_leader_gone(&mut self, leader: Member, term: Term) {
+        self.inbox.push(Input::LeaderGone(leader, term));
+        self.wake();
+    }
+}
