@@ -137,13 +137,7 @@ impl Cluster {
                     self.flight.iter().filter(|it| path_of(it) == path).cloned().collect();
                 self.flight.extend(again);
             }
-            "delay" => {
-                let path = path(arguments.first())?;
-                let (late, rest) = std::mem::take(&mut self.flight)
-                    .into_iter()
-                    .partition(|it| path_of(it) == path);
-                (self.delayed, self.flight) = (late, rest);
-            }
+            "delay" => self.delay(path(arguments.first())?),
             "arrive" => self.flight.append(&mut self.delayed),
             "hold" => drop(self.held.insert(path(arguments.first())?)),
             "release" => drop(self.held.remove(&path(arguments.first())?)),
@@ -156,6 +150,11 @@ impl Cluster {
             other => return Err(format!("no command is called {other}")),
         }
         Ok(())
+    }
+
+    fn delay(&mut self, path: (NodeId, NodeId)) {
+        let flight = std::mem::take(&mut self.flight).into_iter();
+        (self.delayed, self.flight) = flight.partition(|envelope| path_of(envelope) == path);
     }
 
     fn found(&mut self, arguments: &[&str]) -> Outcome {
