@@ -1,6 +1,7 @@
 //! The process that appends until something stops it, and the check of what it leaves behind.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -10,6 +11,8 @@ use wal::{Append, Check, Ending, Entry, Metadata, Options, RealDisk, Wal};
 /// The variable that makes this program a writer in that directory.
 pub(crate) const DIRECTORY: &str = "WAL_EXT4_WRITER";
 const ENTRIES: &str = "WAL_EXT4_ENTRIES";
+
+const SIGKILL: i32 = 9;
 
 /// How many entries stay in the log.
 const KEPT: u64 = 400;
@@ -80,6 +83,8 @@ pub(crate) struct Outcome {
     pub(crate) acknowledged: u64,
     /// Why it ended; empty if it did all that it was asked to, or was killed.
     pub(crate) error: String,
+    /// It, or the tracer that ends as it does, was ended by SIGKILL.
+    pub(crate) is_killed: bool,
 }
 
 impl Writer {
@@ -122,7 +127,7 @@ impl Writer {
     /// Waits until it ends.
     pub(crate) fn finish(mut self) -> Result<Outcome, Failed> {
         while self.read()? {}
-        self.child.wait()?;
+        self.outcome.is_killed = self.child.wait()?.signal() == Some(SIGKILL);
         Ok(std::mem::take(&mut self.outcome))
     }
 }

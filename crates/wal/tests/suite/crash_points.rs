@@ -3,11 +3,12 @@
 use wal::Check;
 use wal::sim_disk::{Fate, Fault, Pending, SimDisk};
 
+use crate::counts::tell;
 use crate::harness::{Harness, Random};
 
 /// Up to this many pending things all combinations are tried; beyond, a sample.
 const EXHAUSTIVE_MAX: usize = 12;
-const SAMPLES: u64 = 200;
+const MANGLED: u64 = 20;
 
 /// Runs a life up to its `point`-th operation on the disk, where the power goes. `None` if the
 /// life is over before.
@@ -58,7 +59,7 @@ fn every_subset(harness: &mut Harness, pending: usize, random: &mut Random, stor
 
 fn mangled(harness: &mut Harness, random: &mut Random, story: &str) {
     let medium = harness.medium.clone();
-    for _ in 0..SAMPLES / 10 {
+    for _ in 0..MANGLED {
         let fork = medium.fork();
         fork.crash_with(|pending| match (pending, random.below(4)) {
             (Pending::Sector { is_blank: true, .. }, 0) => {
@@ -73,28 +74,55 @@ fn mangled(harness: &mut Harness, random: &mut Random, story: &str) {
     harness.medium = medium;
 }
 
-fn every_crash_point(seed: u64, steps: u64) -> (u64, u64) {
-    let mut points = 0;
-    let mut crashes = 0;
-    while let Some(mut harness) = run_until(seed, steps, points) {
-        let mut random = Random::new(seed ^ points);
-        let story = format!("seed {seed}, power off at operation {points}");
+/// How many points there were, and how many subsets and mangled media were tried at them.
+#[derive(Default)]
+struct Tried {
+    points: u64,
+    /// All subsets of what was pending, and samples of them where that was too much.
+    subsets: u64,
+    samples: u64,
+    mangled: u64,
+}
+
+fn every_crash_point(seed: u64, steps: u64) -> Tried {
+    let mut tried = Tried::default();
+    while let Some(mut harness) = run_until(seed, steps, tried.points) {
+        let mut random = Random::new(seed ^ tried.points);
+        let story = format!("seed {seed}, power off at operation {}", tried.points);
         harness.wal = None;
         let pending = harness.medium.pending().len();
-        crashes += every_subset(&mut harness, pending, &mut random, &story);
+        let subsets = every_subset(&mut harness, pending, &mut random, &story);
+        if pending > EXHAUSTIVE_MAX {
+            tried.samples += subsets
+        } else {
+            tried.subsets += subsets
+        }
         mangled(&mut harness, &mut random, &story);
-        points += 1;
+        tried.mangled += MANGLED;
+        tried.points += 1;
     }
-    (points, crashes)
+    tried
 }
 
 #[test]
 fn acknowledged_is_recovered_for_every_crash_point_and_every_subset_of_sectors() {
-    let mut crashes = 0;
+    let mut all = Tried::default();
     for seed in 0..3 {
-        let (points, tried) = every_crash_point(seed, 50);
+        let tried = every_crash_point(seed, 50);
+        let points = tried.points;
         assert!(points > 30, "seed {seed} lived through {points} operations only");
-        crashes += tried;
+        all.points += points;
+        all.subsets += tried.subsets;
+        all.samples += tried.samples;
+        all.mangled += tried.mangled;
     }
-    assert!(crashes > 1_000, "only {crashes} crashes were tried");
+    assert!(all.subsets > 1_000, "only {} subsets were tried", all.subsets);
+    // After each of them the power goes a second time.
+    tell(&[
+        ("crash points", all.points),
+        ("subsets of unsynced sectors and names", all.subsets),
+        ("samples of larger sets", all.samples),
+        ("media with torn or garbled sectors", all.mangled),
+        ("simulated power cuts", 2 * (all.subsets + all.samples + all.mangled)),
+    ]);
 }

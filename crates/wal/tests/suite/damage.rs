@@ -6,6 +6,7 @@ use wal::{
     Wal,
 };
 
+use crate::counts::tell;
 use crate::harness::{Model, observe, options};
 use crate::sample::{SEGMENT_BYTES, Sample, append, entry};
 
@@ -36,6 +37,7 @@ fn same_but_for_refused(wal: &Wal, model: &Model) -> usize {
 fn every_flipped_bit_is_reported_and_none_shortens_the_log_in_silence() {
     let sample = Sample::new();
     let mut told = [0_u64; 4];
+    let mut flips = 0;
     for file in sample.medium.files() {
         let original = sample.medium.contents(&file).unwrap();
         let used = used(&original);
@@ -48,6 +50,7 @@ fn every_flipped_bit_is_reported_and_none_shortens_the_log_in_silence() {
                 let medium = sample.medium.fork();
                 medium.corrupt(&file, |contents| contents[byte] ^= 1 << bit);
                 let story = format!("{file}, bit {bit} of byte {byte}");
+                flips += 1;
                 match sample.open(&medium, Check::default()) {
                     Err(OpenError::Corrupt { segment, .. }) => {
                         assert!(!segment.is_empty(), "{story}");
@@ -84,6 +87,15 @@ fn every_flipped_bit_is_reported_and_none_shortens_the_log_in_silence() {
         }
     }
     assert!(told.iter().all(|count| *count > 100), "each answer was given: {told:?}");
+    let [refused, lost, mended, torn] = told;
+    tell(&[
+        ("flipped bits", flips),
+        ("flips refused as lost history", refused),
+        ("flips reported as a lost payload", lost),
+        ("flips mended", mended),
+        ("flips reported as a torn end", torn),
+        ("flips in bytes that nothing reads", flips - told.iter().sum::<u64>()),
+    ]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod arbitrary;
 mod borders;
 mod committer;
+mod counts;
 mod crash_points;
 mod damage;
 mod faults;
