@@ -306,7 +306,7 @@ impl Harness {
         self.wal().finish_job(done).map_err(|error: WalError| error.to_string())
     }
 
-    fn reopen(&mut self, random: &mut Random) -> Result<(), String> {
+    pub(crate) fn reopen(&mut self, random: &mut Random) -> Result<(), String> {
         self.commit()?;
         self.jobs.clear();
         let wal = self.wal.take().unwrap();

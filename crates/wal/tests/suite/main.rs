@@ -8,6 +8,7 @@ mod committer;
 mod counts;
 mod crash_points;
 mod damage;
+mod every_call;
 mod faults;
 mod golden;
 mod harness;
