@@ -201,8 +201,11 @@ fn a_flipped_bit_in_the_middle_is_damage_with_index_and_term_and_no_repair_drops
         assert!(refused.stderr.contains("the other servers"), "{}", refused.stderr);
     }
     assert!(fs::read(segment(&data)).unwrap() == before, "the place of the payload is kept");
+    // Alone, the server has nobody to ask for it.
     cluster.start("s1");
-    assert_eq!(cluster.server_mut("s1").wait().code(), Some(10));
+    cluster.server("s1").story().wait_for_event("irreparable", LIMIT);
+    cluster.server_mut("s1").stop();
+    assert_eq!(finding(&data, 10)["kind"], "lost_payload");
     flip(&segment(&data), number(&entry["offset"]) + 5);
     wal("verify", &data, &[]).expect_code(0);
 }

@@ -65,7 +65,7 @@ pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
         return Err(failure
             .detail("index, term and checksum of each entry are known, so their places are kept")
             .detail("whoever has the same entries has the payloads: the other servers, or a copy")
-            .detail(format!("{who} does not start without them; more: kvctl help recovery")));
+            .detail(format!("start {who}, and it asks the others; more: kvctl help recovery")));
     }
     match unhelped.first() {
         Some(lost) => {
