@@ -166,7 +166,7 @@ fn a_server_without_anybody_to_ask_says_so_and_serves_nothing() {
 
     cluster.start("s1");
     cluster.server("s1").story().wait_for_event("irreparable", LIMIT);
-    cluster.kvctl(&["--timeout", "1s", "get", "key-9"]).expect_code(7);
+    cluster.kvctl(&["--timeout", "5s", "get", "key-9"]).expect_code(7);
     let status = cluster.kvctl(&["status"]).expect_code(0);
     assert!(status.stderr.contains("1 entries of its log are damaged"), "{}", status.stderr);
 }
