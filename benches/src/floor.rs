@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::measure::{Side, Slice, closed_loop};
+use crate::log::Syncs;
+use crate::measure::{Side, Slice, alone, closed_loop, counted};
 use crate::{Error, Result};
 
 /// Writes bytes one after another into a file of zeros: what any log must do at the very least.
@@ -217,6 +218,48 @@ impl SyncedFloor {
 impl Side for SyncedFloor {
     fn work(&mut self, length: Duration) -> Result<Slice> {
         let SyncedFloor { handoff, writers, payload } = self;
-        closed_loop(*writers, length, || handoff.append(payload).map_err(Error::from))
+        closed_loop(*writers, length, |_| handoff.append(payload).map_err(Error::from))
+    }
+}
+
+/// The floor of appends by one thread that owns the log.
+#[derive(Debug)]
+pub struct OwnedFloor {
+    log: RawLog,
+    bytes: Vec<u8>,
+    entries: u64,
+    sync: Syncs,
+}
+
+impl OwnedFloor {
+    /// Makes a file of `capacity` bytes, to append to it `entries` payloads at a time.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn make(
+        path: &Path,
+        capacity: u64,
+        entries: u64,
+        payload: &Bytes,
+        sync: Syncs,
+    ) -> Result<Self> {
+        let bytes = payload.repeat(usize::try_from(entries)?);
+        Ok(OwnedFloor { log: RawLog::create(path, capacity)?, bytes, entries, sync })
+    }
+}
+
+impl Side for OwnedFloor {
+    fn work(&mut self, length: Duration) -> Result<Slice> {
+        let OwnedFloor { log, bytes, entries, sync } = self;
+        let slice = match *sync {
+            Syncs::Always => alone(length, || Ok(log.append(bytes)?)),
+            Syncs::Never { batches } => counted(batches, || Ok(log.write(bytes)?)),
+        };
+        Ok(slice?.times(*entries))
+    }
+
+    /// Leaves clean pages behind, so that the next slice dirties them anew.
+    fn settle(&mut self) -> Result<()> {
+        Ok(self.log.sync()?)
     }
 }

@@ -37,6 +37,12 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// The same slice if each operation did `times` as much as was counted.
+    #[must_use]
+    pub fn times(self, times: u64) -> Slice {
+        Slice { operations: self.operations * times, ..self }
+    }
+
     /// A slice of one kind of work that was timed as a whole.
     pub fn whole(operations: u64, elapsed: Duration) -> Slice {
         Slice { operations, elapsed, p50: elapsed }
@@ -119,55 +125,109 @@ pub fn take_turns(sides: &mut [&mut dyn Side], turns: Turns) -> Result<Vec<Sampl
     Ok(samples)
 }
 
-/// Lets `writers` threads repeat an operation in a closed loop for about `length`.
+/// Lets `writers` threads repeat an operation in a closed loop for about `length`. The operation is
+/// told the number of its writer, from zero.
 ///
 /// # Errors
 /// The first error of the operation.
 pub fn closed_loop(
     writers: usize,
     length: Duration,
-    operation: impl Fn() -> Result<()> + Sync,
+    operation: impl Fn(usize) -> Result<()> + Sync,
 ) -> Result<Slice> {
     let start = Barrier::new(writers);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
-    let run = || {
-        let mut times = Vec::with_capacity(1 << 12);
+    let run = |writer| {
         start.wait();
-        let begin = Instant::now();
-        let mut now = begin;
-        while now.duration_since(begin) < length {
-            if let Err(error) = operation() {
+        let mut times = Times::begin();
+        while times.elapsed() < length {
+            if let Err(error) = operation(writer) {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 break;
             }
-            let after = Instant::now();
-            times.push(u32::try_from(after.duration_since(now).as_nanos()).unwrap_or(u32::MAX));
-            now = after;
+            times.lap();
         }
-        (begin, now, times)
+        times
     };
-    let runs: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..writers).map(|_| scope.spawn(run)).collect();
+    let runs: Vec<Times> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..writers).map(|writer| scope.spawn(move || run(writer))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Times::join(runs),
     }
-    let begin = runs.iter().map(|(begin, _, _)| *begin).min();
-    let end = runs.iter().map(|(_, end, _)| *end).max();
-    let mut times: Vec<u32> = runs.into_iter().flat_map(|(_, _, times)| times).collect();
-    times.sort_unstable();
-    let p50 = times.get(times.len() / 2).copied().ok_or("no operation completed in a slice")?;
-    let elapsed = begin.zip(end).map(|(begin, end)| end.duration_since(begin));
-    Ok(Slice {
-        operations: times.len() as u64,
-        elapsed: elapsed.unwrap_or_default(),
-        p50: Duration::from_nanos(u64::from(p50)),
-    })
+}
+
+/// Repeats an operation on this thread for about `length`.
+///
+/// # Errors
+/// The first error of the operation.
+pub fn alone(length: Duration, mut operation: impl FnMut() -> Result<()>) -> Result<Slice> {
+    let mut times = Times::begin();
+    while times.elapsed() < length {
+        operation()?;
+        times.lap();
+    }
+    Times::join(vec![times])
+}
+
+/// Repeats an operation on this thread `count` times. It may be so short that a look at the clock
+/// would count, so that only all of them together are timed.
+///
+/// # Errors
+/// The first error of the operation.
+pub fn counted(count: u64, mut operation: impl FnMut() -> Result<()>) -> Result<Slice> {
+    let begin = Instant::now();
+    for _ in 0..count {
+        operation()?;
+    }
+    Ok(Slice::whole(count, begin.elapsed()))
+}
+
+/// How long each operation of one thread took.
+struct Times {
+    begin: Instant,
+    last: Instant,
+    laps_ns: Vec<u32>,
+}
+
+impl Times {
+    fn begin() -> Times {
+        let now = Instant::now();
+        Times { begin: now, last: now, laps_ns: Vec::with_capacity(1 << 12) }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.last.duration_since(self.begin)
+    }
+
+    fn lap(&mut self) {
+        let now = Instant::now();
+        let lap = now.duration_since(self.last).as_nanos();
+        self.laps_ns.push(u32::try_from(lap).unwrap_or(u32::MAX));
+        self.last = now;
+    }
+
+    fn join(threads: Vec<Times>) -> Result<Slice> {
+        let begin = threads.iter().map(|times| times.begin).min();
+        let end = threads.iter().map(|times| times.last).max();
+        let mut laps: Vec<u32> = threads.into_iter().flat_map(|times| times.laps_ns).collect();
+        laps.sort_unstable();
+        let p50 = laps.get(laps.len() / 2).ok_or("no operation completed in a slice")?;
+        let elapsed = begin.zip(end).map(|(begin, end)| end.duration_since(begin));
+        Ok(Slice {
+            operations: laps.len() as u64,
+            elapsed: elapsed.unwrap_or_default(),
+            p50: Duration::from_nanos(u64::from(*p50)),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     struct Steady {
@@ -211,8 +271,20 @@ mod tests {
     }
 
     #[test]
+    fn every_writer_knows_its_number() {
+        let seen = Mutex::new(BTreeSet::new());
+        let note = |writer| {
+            seen.lock().unwrap().insert(writer);
+            Ok(())
+        };
+        let slice = closed_loop(3, Duration::from_millis(1), note).unwrap();
+        assert!(slice.operations >= 3);
+        assert_eq!(seen.into_inner().unwrap(), BTreeSet::from([0, 1, 2]));
+    }
+
+    #[test]
     fn an_error_of_any_writer_ends_the_loop() {
-        let slice = closed_loop(3, Duration::from_secs(60), || Err("broken".into()));
+        let slice = closed_loop(3, Duration::from_secs(60), |_| Err("broken".into()));
         assert_eq!(slice.unwrap_err().to_string(), "broken");
     }
 }

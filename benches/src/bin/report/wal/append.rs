@@ -1,14 +1,13 @@
 //! Appends: synced, of several sizes, by several writers, and unsynced by one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use benches::Result;
 use benches::figure::{Figure, Goal};
-use benches::floor::{RawLog, SyncedFloor};
-use benches::log::{SEGMENT_BYTES, SyncedLog, segment_files, sync_files};
-use benches::measure::{Side, Slice, Turns};
+use benches::floor::{OwnedFloor, SyncedFloor};
+use benches::log::{Checksum, OwnedLog, SEGMENT_BYTES, SyncedLog, Syncs};
+use benches::measure::{Side, Turns};
 use bytes::Bytes;
-use wal::{Append, Entry, Fsync, Options, RealDisk, Wal};
 
 use crate::{Care, Session};
 
@@ -65,91 +64,10 @@ pub(crate) fn synced(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-const BATCH: u64 = 64;
+const ENTRIES: u64 = 64;
 const PAYLOAD_BYTES: usize = 100;
-/// A slice is so many batches: a small part of a segment.
-const BATCHES: u64 = 1000;
-
-/// Who computes the checksum of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Checksum {
-    /// It is computed with each append.
-    Computed,
-    /// It comes with the payload, as from the peer or the client that encoded it.
-    Given,
-}
-
-/// Unsynced appends by the log's one owner.
-struct UnsyncedLog {
-    wal: Wal,
-    directory: tempfile::TempDir,
-    payload: Entry,
-    checksum: Checksum,
-}
-
-impl UnsyncedLog {
-    fn start(directory: tempfile::TempDir, checksum: Checksum) -> Result<UnsyncedLog> {
-        let options =
-            Options { fsync: Fsync::UnsafeNever, ..Options::with_segment_bytes(SEGMENT_BYTES) };
-        let wal = Wal::create(RealDisk::open(directory.path())?, options)?;
-        let payload = Entry::new(0, 1, 0, vec![b'x'; PAYLOAD_BYTES]);
-        Ok(UnsyncedLog { wal, directory, payload, checksum })
-    }
-}
-
-impl Side for UnsyncedLog {
-    fn work(&mut self, _: Duration) -> Result<Slice> {
-        let UnsyncedLog { wal, payload, checksum, .. } = self;
-        let begin = Instant::now();
-        for _ in 0..BATCHES {
-            let first = wal.last().index + 1;
-            let entries = (first..first + BATCH).map(|index| match checksum {
-                Checksum::Computed => Entry::new(index, 1, 0, payload.payload.clone()),
-                Checksum::Given => Entry { index, ..payload.clone() },
-            });
-            wal.stage(Append { metadata: None, reset: None, truncate_after: None, entries })?;
-            wal.commit()?;
-        }
-        Ok(Slice::whole(BATCHES * BATCH, begin.elapsed()))
-    }
-
-    /// Makes the next segment, drops what is full, and makes clean pages of all that is dirty.
-    fn settle(&mut self) -> Result<()> {
-        if self.wal.segment_count() > 2 {
-            self.wal.drop_prefix(self.wal.last().index)?;
-            self.wal.commit()?;
-        }
-        while let Some(job) = self.wal.take_job() {
-            self.wal.finish_job(job.run())?;
-        }
-        let expected = self.wal.segment_count() + 1;
-        let found = segment_files(self.directory.path())?.len();
-        if found != expected {
-            return Err(format!("{found} segment files instead of {expected}").into());
-        }
-        sync_files(self.directory.path())
-    }
-}
-
-/// The same bytes, written and nothing else.
-struct UnsyncedFloor {
-    log: RawLog,
-    bytes: Vec<u8>,
-}
-
-impl Side for UnsyncedFloor {
-    fn work(&mut self, _: Duration) -> Result<Slice> {
-        let begin = Instant::now();
-        for _ in 0..BATCHES {
-            self.log.write(&self.bytes)?;
-        }
-        Ok(Slice::whole(BATCHES * BATCH, begin.elapsed()))
-    }
-
-    fn settle(&mut self) -> Result<()> {
-        Ok(self.log.sync()?)
-    }
-}
+/// What is written of one slice is about an eighth of a segment.
+const UNSYNCED: Syncs = Syncs::Never { batches: 1000 };
 
 /// Appends that wait for nothing: what the log costs the processor.
 pub(crate) fn unsynced(session: &mut Session) -> Result<()> {
@@ -159,13 +77,17 @@ pub(crate) fn unsynced(session: &mut Session) -> Result<()> {
     }
     let rounds = if session.care == Care::Quick { 31 } else { 201 };
     let turns = Turns { rounds, slice: Duration::ZERO };
-    let mut computed = UnsyncedLog::start(session.place.corner()?, Checksum::Computed)?;
-    let mut given = UnsyncedLog::start(session.place.corner()?, Checksum::Given)?;
+    let payload = Bytes::from(vec![b'x'; PAYLOAD_BYTES]);
+    let corner = session.place.corner()?;
+    let start = |name, checksum| {
+        OwnedLog::start(&corner.path().join(name), ENTRIES, payload.clone(), checksum, UNSYNCED)
+    };
+    let mut computed = start("computed", Checksum::Computed)?;
+    let mut given = start("given", Checksum::Given)?;
     computed.settle()?;
     given.settle()?;
-    let corner = session.place.corner()?;
-    let log = RawLog::create(&corner.path().join("floor"), SEGMENT_BYTES)?;
-    let mut floor = UnsyncedFloor { log, bytes: vec![b'x'; PAYLOAD_BYTES * BATCH as usize] };
+    let floor = corner.path().join("floor");
+    let mut floor = OwnedFloor::make(&floor, SEGMENT_BYTES, ENTRIES, &payload, UNSYNCED)?;
     let samples = session.take_turns(&mut [&mut computed, &mut given, &mut floor], turns)?;
     let [computed, given, floor] = &samples[..] else { return Ok(()) };
     for (name, ours) in names.into_iter().zip([computed, given]) {
