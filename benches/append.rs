@@ -1,52 +1,55 @@
-//! Durable appends to the log, by how many entries share a sync, beside a bare write and sync of
-//! as many bytes in the same directory.
+//! Durable appends by the one owner of a log, of several sizes and with several entries to a sync,
+//! each beside a bare write and sync of the same payloads in the same directory.
 
 #![allow(missing_docs, reason = "criterion's macros make items without documentation")]
 #![allow(clippy::expect_used, reason = "a bench that cannot run should say so at once")]
 
-use benches::floor::RawLog;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use wal::{Append, Entry, Options, RealDisk, Wal};
+use std::path::Path;
+use std::time::Duration;
 
-const PAYLOAD_BYTES: usize = 100;
-const SEGMENT_BYTES: u64 = 16 << 20;
+use benches::floor::RawLog;
+use benches::log::{Checksum, OwnedLog, SEGMENT_BYTES, Syncs};
+use benches::place::Place;
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+/// The bytes of a payload, and how many of them share a sync.
+const WORK: [(usize, &[u64]); 4] =
+    [(100, &[1, 16, 256]), (1024, &[1, 16, 256]), (16 << 10, &[1, 16]), (64 << 10, &[1, 16])];
 
 fn appends(criterion: &mut Criterion) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let disk = RealDisk::open(directory.path().join("log")).expect("a directory");
-    let options = Options::with_segment_bytes(SEGMENT_BYTES);
-    let mut wal = Wal::create(disk, options).expect("a new log");
-    let mut floor =
-        RawLog::create(&directory.path().join("floor"), SEGMENT_BYTES).expect("a new file");
-    let mut group = criterion.benchmark_group("append");
-    for batch in [1_u64, 16, 256] {
-        group.throughput(Throughput::Elements(batch));
-        group.bench_function(BenchmarkId::new("floor", batch), |bencher| {
-            let bytes = vec![b'x'; PAYLOAD_BYTES * usize::try_from(batch).expect("small")];
-            bencher.iter(|| floor.append(&bytes).expect("the disk works"));
-        });
-        group.bench_function(BenchmarkId::new("wal", batch), |bencher| {
-            let payload = Entry::new(1, 1, 0, vec![b'x'; PAYLOAD_BYTES]);
-            bencher.iter(|| append(&mut wal, &payload, batch));
-        });
+    let place = Place::make(None).expect("a directory on a real file system");
+    for (bytes, batches) in WORK {
+        let mut group = criterion.benchmark_group(format!("append/{bytes}"));
+        group.sample_size(30);
+        group.warm_up_time(Duration::from_millis(500));
+        group.measurement_time(Duration::from_secs(2));
+        let payload = Bytes::from(vec![b'x'; bytes]);
+        for entries in batches {
+            let corner = place.corner().expect("a directory");
+            group.throughput(Throughput::Elements(*entries));
+            let mut floor = floor(corner.path());
+            let all = payload.repeat(usize::try_from(*entries).expect("a small batch"));
+            group.bench_function(BenchmarkId::new("floor", entries), |bencher| {
+                bencher.iter(|| floor.append(&all).expect("the disk works"));
+            });
+            let mut log = log(corner.path(), *entries, payload.clone());
+            group.bench_function(BenchmarkId::new("wal", entries), |bencher| {
+                bencher.iter(|| log.append().expect("the disk works"));
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
-/// Appends `batch` entries and makes them durable; makes the next segment where one is due.
-fn append(wal: &mut Wal, like: &Entry, batch: u64) {
-    let first = wal.last().index + 1;
-    let entries = (first..first + batch).map(|index| Entry { index, ..like.clone() });
-    wal.stage(Append { metadata: None, reset: None, truncate_after: None, entries })
-        .expect("there is room");
-    wal.commit().expect("the disk works");
-    if let Some(job) = wal.take_job() {
-        wal.finish_job(job.run()).expect("the disk works");
-    }
-    // Keep the disk from filling up: only the last segments matter here.
-    if first % 100_000 < batch {
-        wal.drop_prefix(first.saturating_sub(1)).expect("the disk works");
-    }
+fn floor(directory: &Path) -> RawLog {
+    RawLog::create(&directory.join("floor"), SEGMENT_BYTES).expect("a new file")
+}
+
+fn log(directory: &Path, entries: u64, payload: Bytes) -> OwnedLog {
+    let directory = directory.join("log");
+    OwnedLog::start(&directory, entries, payload, Checksum::Computed, Syncs::Always)
+        .expect("a new log")
 }
 
 criterion_group!(benches, appends);

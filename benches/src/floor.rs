@@ -228,7 +228,7 @@ pub struct OwnedFloor {
     log: RawLog,
     bytes: Vec<u8>,
     entries: u64,
-    sync: Syncs,
+    syncs: Syncs,
 }
 
 impl OwnedFloor {
@@ -241,17 +241,17 @@ impl OwnedFloor {
         capacity: u64,
         entries: u64,
         payload: &Bytes,
-        sync: Syncs,
+        syncs: Syncs,
     ) -> Result<Self> {
         let bytes = payload.repeat(usize::try_from(entries)?);
-        Ok(OwnedFloor { log: RawLog::create(path, capacity)?, bytes, entries, sync })
+        Ok(OwnedFloor { log: RawLog::create(path, capacity)?, bytes, entries, syncs })
     }
 }
 
 impl Side for OwnedFloor {
     fn work(&mut self, length: Duration) -> Result<Slice> {
-        let OwnedFloor { log, bytes, entries, sync } = self;
-        let slice = match *sync {
+        let OwnedFloor { log, bytes, entries, syncs } = self;
+        let slice = match *syncs {
             Syncs::Always => alone(length, || Ok(log.append(bytes)?)),
             Syncs::Never { batches } => counted(batches, || Ok(log.write(bytes)?)),
         };

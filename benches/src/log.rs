@@ -111,7 +111,7 @@ pub struct OwnedLog {
     entries: u64,
     payload: Entry,
     checksum: Checksum,
-    sync: Syncs,
+    syncs: Syncs,
 }
 
 impl OwnedLog {
@@ -124,9 +124,9 @@ impl OwnedLog {
         entries: u64,
         payload: Bytes,
         checksum: Checksum,
-        sync: Syncs,
+        syncs: Syncs,
     ) -> Result<OwnedLog> {
-        let fsync = match sync {
+        let fsync = match syncs {
             Syncs::Always => Fsync::Always,
             Syncs::Never { .. } => Fsync::UnsafeNever,
         };
@@ -138,11 +138,11 @@ impl OwnedLog {
             entries,
             payload: Entry::new(0, 1, 0, payload),
             checksum,
-            sync,
+            syncs,
         })
     }
 
-    /// Appends one batch.
+    /// Appends one batch and, if it is synced, looks after the helper.
     ///
     /// # Errors
     /// The log refuses it, or the disk does.
@@ -154,17 +154,14 @@ impl OwnedLog {
         });
         self.wal.stage(Append { metadata: None, reset: None, truncate_after: None, entries })?;
         self.wal.commit()?;
-        Ok(())
+        if self.syncs == Syncs::Always { self.helper.turn(&mut self.wal) } else { Ok(()) }
     }
 }
 
 impl Side for OwnedLog {
     fn work(&mut self, length: Duration) -> Result<Slice> {
-        let slice = match self.sync {
-            Syncs::Always => alone(length, || {
-                self.append()?;
-                self.helper.turn(&mut self.wal)
-            }),
+        let slice = match self.syncs {
+            Syncs::Always => alone(length, || self.append()),
             Syncs::Never { batches } => counted(batches, || self.append()),
         };
         Ok(slice?.times(self.entries))
@@ -186,7 +183,7 @@ impl Side for OwnedLog {
             thread::sleep(Duration::from_millis(1));
             self.helper.turn(&mut self.wal)?;
         }
-        if self.sync == Syncs::Always { Ok(()) } else { sync_files(&self.directory) }
+        if self.syncs == Syncs::Always { Ok(()) } else { sync_files(&self.directory) }
     }
 }
 
