@@ -47,6 +47,7 @@ struct State {
     batch: u64,
     /// The newest ticket in the batch that is being written.
     writing: Option<Ticket>,
+    /// The committing thread sleeps, and nobody has called it yet.
     is_idle: bool,
     is_stopping: bool,
 }
@@ -69,7 +70,6 @@ impl Shared {
     /// Not only the committing thread makes tickets durable: staging commits in place when a batch
     /// is full, and what cuts away everything staged leaves nothing to be written.
     fn act<T>(&self, state: &mut State, act: impl FnOnce(&mut Wal) -> T) -> Option<T> {
-        let is_idle = state.is_idle;
         let wal = state.wal.as_mut()?;
         let before = (wal.durable_ticket(), wal.poison.is_some());
         let result = act(wal);
@@ -77,10 +77,17 @@ impl Shared {
             self.done.iter().for_each(Condvar::notify_all);
             self.made.notify_all();
         }
+        Some(result)
+    }
+
+    /// Lets go of the state and calls the committing thread, in this order: called while the
+    /// mutex is taken, it would wake only to sleep again. One caller calls for all.
+    fn release(&self, mut state: MutexGuard<'_, State>) {
+        let is_idle = std::mem::take(&mut state.is_idle);
+        drop(state);
         if is_idle {
             self.work.notify_one();
         }
-        Some(result)
     }
 
     fn wake_everyone(&self) {
@@ -166,6 +173,7 @@ impl Committer {
             }
             if is_poisoned || wal.fits_behind_flush(&append) {
                 let staged = self.shared.act(&mut state, |wal| wal.stage(append));
+                self.shared.release(state);
                 return staged.unwrap_or(Err(AppendError::Stopped));
             }
             // The batch that is being staged is full, so the one before it must complete first.
@@ -193,7 +201,9 @@ impl Committer {
     /// Everyone else waits meanwhile. `None` if the committer was stopped.
     pub fn with<T>(&self, look: impl FnOnce(&mut Wal) -> T) -> Option<T> {
         let mut state = self.shared.lock();
-        self.shared.act(&mut state, look)
+        let seen = self.shared.act(&mut state, look);
+        self.shared.release(state);
+        seen
     }
 
     /// Commits what is staged, ends the threads, and gives the log back.
@@ -302,7 +312,7 @@ fn run_jobs(shared: &Shared, orders: &Receiver<Job>) {
         if shared.act(&mut state, |wal| wal.finish_job(done)).is_none() {
             return;
         }
-        drop(state);
+        shared.release(state);
         shared.made.notify_all();
     }
 }
