@@ -65,6 +65,37 @@
 //! applied. Followers ask the leader for such an index and answer from their own state. Nothing in
 //! this rests on clocks.
 //!
+//! # Changing the members (chapter 4)
+//!
+//! Who votes is itself an entry of the log, a *configuration*, and counts from the moment it is
+//! appended. Going from one set of voters to another in one step would be unsafe: while some know
+//! the old set and some the new one, each could find a majority of its own. So every change goes
+//! through a *joint* configuration, in which a decision needs a majority of the old voters *and*
+//! one of the new. When that is committed, no old majority can decide alone any more, and the
+//! leader appends the new configuration, which needs only itself. If it dies meanwhile, the next
+//! leader finds the joint configuration in its log and goes on; if the joint configuration was on
+//! too few servers, it is truncated and never was. One change follows another, and none begins
+//! before its leader has committed an entry of its own term.
+//!
+//! A new server has to copy the whole log before it is of any use, so it first *learns*: it gets
+//! everything and counts nowhere. That it is to vote, and whom it replaces, stands in the
+//! configuration too; so any leader that sees it caught up promotes it. A server that lost its
+//! disk forgot what it promised and is another member from then on: it learns under its new
+//! incarnation, and one change takes out its old self as it lets the new one vote.
+//!
+//! A leader may remove itself. It counts among the old voters as long as they must agree, and
+//! nowhere afterwards, yet it goes on leading until a successor holds its log. Conversely a server
+//! that its newest configuration does not let vote may be the only one that holds that
+//! configuration; then it must be elected, so that the others get it. Like the leader that goes it
+//! counts itself nowhere and hands over.
+//!
+//! # Handing over (3.10)
+//!
+//! A leader hands over by refusing proposals until its successor holds all of its log and all of
+//! that is committed, and then telling it to campaign. Servers that hear from the old leader
+//! would be loyal to it, so the request for their votes says where it comes from. It is an
+//! election like any other: if the successor does not make it, nothing has happened but a pause.
+//!
 //! # What must be durable, and when
 //!
 //! A server may promise only what it will remember. Term and vote are written before a vote is
@@ -96,7 +127,7 @@
 //! - *State machine safety*: no two servers apply different commands at one index.
 //! - *Durability*: what was acknowledged is on the disks of a majority.
 //! - *One outcome*: each proposal ends once, as committed, refused (it never entered the log) or
-//!   unknown; each read ends once, confirmed or not.
+//!   unknown; each read ends once, confirmed or not; so do changes of the members and transfers.
 //!
 //! # Reading order
 //!
@@ -111,8 +142,9 @@
 //! - Reads by lease, without a round: they rest on clocks that agree.
 //! - Forwarding or repeating a proposal inside: whoever proposed decides what to do next, knowing
 //!   the outcome.
-//! - Membership changes, snapshots and compaction: a cluster keeps the servers it was founded
-//!   with, and their logs keep every entry.
+//! - Changing the members one server at a time, without a joint phase (4.2): one mechanism for
+//!   every change is easier to trust than two.
+//! - Snapshots and compaction: the log keeps every entry.
 
 pub mod driver;
 pub mod founding;
