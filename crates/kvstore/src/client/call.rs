@@ -42,12 +42,14 @@ pub(super) enum Ask<'a> {
     Read(Request),
     /// A write, perhaps one that was tried before under this name.
     Write(Operation<'a>, Option<RequestId>),
+    /// Something for the leader that no session makes safe to repeat.
+    Admin(Request),
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(inner: &'a Arc<Inner>, ask: Ask<'a>, timeout: Duration) -> Call<'a> {
         let request = match &ask {
-            Ask::Read(_) => None,
+            Ask::Read(_) | Ask::Admin(_) => None,
             Ask::Write(_, request) => *request,
         };
         let attempts = Mutex::new(Attempts::at(request));
@@ -102,7 +104,7 @@ impl<'a> Call<'a> {
     async fn pursue(&self) -> End {
         let wanted = match (self.inner.options.redirect, &self.ask) {
             (Redirect::Never, _) => Wanted::Only(0),
-            (Redirect::Follow, Ask::Write(..)) => Wanted::Leader,
+            (Redirect::Follow, Ask::Write(..) | Ask::Admin(_)) => Wanted::Leader,
             (Redirect::Follow, Ask::Read(_)) => Wanted::Any,
         };
         let mut avoid = None;
@@ -142,7 +144,7 @@ impl<'a> Call<'a> {
     /// The request as this attempt sends it. The first attempt at a write gives it its name.
     async fn prepare(&self, reached: &Reached) -> Result<Request, ClientError> {
         let (operation, given) = match &self.ask {
-            Ask::Read(request) => return Ok(request.clone()),
+            Ask::Read(request) | Ask::Admin(request) => return Ok(request.clone()),
             Ask::Write(operation, given) => (*operation, given),
         };
         let tag = match given {

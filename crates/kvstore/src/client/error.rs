@@ -61,6 +61,15 @@ pub enum ClientError {
         /// Why there is no answer.
         why: String,
     },
+    /// A change of the cluster was sent, and may or may not have happened, or happen later. The
+    /// members tell; asking again without looking is not safe.
+    #[error("outcome unknown: {}{why}; look at the members before asking again", sent(.sent_to))]
+    InDoubt {
+        /// The servers that may have seen it.
+        sent_to: Vec<String>,
+        /// Why there is no answer.
+        why: String,
+    },
     /// A read was sent and not answered in time. Reads change nothing.
     #[error("no answer from {server} within {} ms: {why}", .timeout.as_millis())]
     ReadTimeout {
@@ -87,7 +96,7 @@ pub enum ClientError {
 impl ClientError {
     /// Whether it is certain that the call had no effect and will have none.
     pub fn is_definite(&self) -> bool {
-        !matches!(self, ClientError::Unknown { .. })
+        !matches!(self, ClientError::Unknown { .. } | ClientError::InDoubt { .. })
     }
 }
 

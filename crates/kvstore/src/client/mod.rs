@@ -26,8 +26,9 @@
 //!
 //! Read on in this order: `connection` and `driver` move bytes, `directory` knows the servers,
 //! `session` numbers the writes, `call` makes attempts, `outcome` decides what they amount to.
-//! `status` tells how the cluster is.
+//! `status` tells how the cluster is, and `admin` changes it.
 
+mod admin;
 mod call;
 mod connection;
 mod directory;

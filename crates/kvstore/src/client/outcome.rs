@@ -105,6 +105,10 @@ impl Call<'_> {
         attempts.why = why;
         attempts.note_unanswered(server);
         drop(attempts);
+        // No session makes it safe to ask again.
+        if let Ask::Admin(_) = self.ask {
+            return Next::Return(End::OutOfReach);
+        }
         self.lost()
     }
 
@@ -139,6 +143,10 @@ impl Call<'_> {
                 directory.note_answer(reached.index);
                 Next::Return(End::Answered(response))
             }
+            (Ask::Admin(Request::Change(_)), response @ Response::Changed(_))
+            | (Ask::Admin(Request::Transfer(_)), response @ Response::Transferred(_)) => {
+                Next::Return(End::Answered(response))
+            }
             (_, other) => {
                 let why = format!("the server gave an answer of kind {:#04x}", other.kind().0);
                 reached.connection.close(&why, u64::MAX);
@@ -162,6 +170,9 @@ impl Call<'_> {
             server: reached.server(),
             leader: error.leader.clone(),
         };
+        if let (Ask::Admin(_), RequestOutcome::Unknown) = (&self.ask, error.outcome) {
+            return Next::Return(End::Failed(refused));
+        }
         match error.code {
             ErrorCode::NotLeader if self.inner.options.redirect == Redirect::Never => {
                 Next::Return(End::Failed(refused))
@@ -183,12 +194,12 @@ impl Call<'_> {
                 attempts.refusal = Some(refused);
                 Next::Pause
             }
-            ErrorCode::Overloaded => {
+            ErrorCode::Overloaded | ErrorCode::Busy | ErrorCode::NotAnnounced => {
                 attempts.refusal = Some(refused);
                 Next::Pause
             }
             ErrorCode::Timeout => Next::Return(match self.ask {
-                Ask::Write(..) => End::Failed(refused),
+                Ask::Write(..) | Ask::Admin(_) => End::Failed(refused),
                 Ask::Read(_) => End::Settled(ClientError::ReadTimeout {
                     server: reached.server(),
                     timeout: self.timeout,
@@ -243,7 +254,7 @@ impl Call<'_> {
             attempts.why = format!("no answer within {} ms", timeout.as_millis());
             attempts.note_unanswered(server.clone());
         }
-        if let Ask::Write(..) = self.ask {
+        if let Ask::Write(..) | Ask::Admin(_) = self.ask {
             let why = attempts.why.clone();
             drop(attempts);
             return self.unknown(why).or_else(|| self.attempts().refusal.take());
@@ -281,7 +292,14 @@ impl Call<'_> {
     /// before this call, under the same name, counts.
     fn unknown(&self, why: String) -> Option<ClientError> {
         let mut attempts = self.attempts();
-        let Ask::Write(_, given) = &self.ask else { return None };
+        let given = match &self.ask {
+            Ask::Read(_) => return None,
+            Ask::Admin(_) => {
+                let sent_to = attempts.unanswered.clone();
+                return (!sent_to.is_empty()).then_some(ClientError::InDoubt { sent_to, why });
+            }
+            Ask::Write(_, given) => given,
+        };
         let request = attempts.request?;
         if attempts.unanswered.is_empty() && given.is_none() {
             return None;

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use raft::node::{self, EntryKind, Index, RoleName};
+use raft::node::{self, Configuration, EntryKind, Index, Intent, RoleName};
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -61,7 +61,7 @@ impl Core {
                 tokio::task::spawn_local(stream_scan(connection, request_id, scan, view));
             }
             // A write is answered by what applying it gives.
-            Work::Write(_) => {}
+            Work::Write(_) | Work::Change(_) | Work::Transfer(_) => {}
         }
     }
 
@@ -96,7 +96,12 @@ impl Core {
         let status = running.driver.replica().status();
         let store = running.driver.replica().machine();
         let size = store.size();
-        report.role = role_of(status.role);
+        let configuration = running.driver.replica().node().configuration();
+        report.role = match role_of(status.role) {
+            ServerRole::Follower if configuration.learner(self.me).is_some() => ServerRole::Learner,
+            ServerRole::Follower if !configuration.lists(self.me) => ServerRole::Joining,
+            role => role,
+        };
         report.term = status.term.0;
         report.leader = self.leader_hint().filter(|_| status.leader.is_some());
         report.revision = store.revision();
@@ -115,32 +120,36 @@ impl Core {
         report
     }
 
+    /// The members, and those that wait to be.
     fn members_report(&self, status: &node::Status) -> Vec<Member> {
         let Phase::Running(running) = &self.phase else { return Vec::new() };
-        let node = running.driver.replica().node();
-        let configuration = node.configuration();
-        let member = |(member, address): (node::Member, &str)| {
-            let id = member.id;
+        let configuration = running.driver.replica().node().configuration();
+        let listed = configuration.addresses().map(|(member, address)| {
             let matched = status.followers.iter().find(|other| other.member == member);
-            let own =
-                (member == self.me && status.role == RoleName::Leader).then_some(status.durable.0);
-            let heard = self.heard.get(&id).map(|at| Instant::now().duration_since(*at));
+            let leads = member == self.me && status.role == RoleName::Leader;
             Member {
-                id: id.to_string(),
-                address: address.to_string(),
-                incarnation: member.incarnation.0,
-                kind: if configuration.is_voter(member) {
-                    MemberKind::Voter
-                } else {
-                    MemberKind::Learner
-                },
-                matched: matched.map(|other| other.matched.0).or(own),
-                heard_ms_ago: heard.and_then(|ago| u64::try_from(ago.as_millis()).ok()),
+                matched: matched.map(|it| it.matched.0).or(leads.then_some(status.durable.0)),
+                ..self.seen(member, address, kind_of(configuration, member))
             }
-        };
-        let mut members: Vec<Member> = configuration.addresses().map(member).collect();
+        });
+        let waiting = self.joiners.iter();
+        let waiting =
+            waiting.map(|joiner| self.seen(joiner.member, &joiner.address, MemberKind::Joining));
+        let mut members: Vec<Member> = listed.chain(waiting).collect();
         members.sort_by(|left, right| left.id.cmp(&right.id));
         members
+    }
+
+    fn seen(&self, member: node::Member, address: &str, kind: MemberKind) -> Member {
+        let heard = self.heard.get(&member.id).map(|at| Instant::now().duration_since(*at));
+        Member {
+            id: member.id.to_string(),
+            address: address.to_string(),
+            incarnation: member.incarnation.0,
+            kind,
+            matched: None,
+            heard_ms_ago: heard.and_then(|ago| u64::try_from(ago.as_millis()).ok()),
+        }
     }
 
     /// Entries of this server's own log.
@@ -183,6 +192,20 @@ impl Core {
     }
 }
 
+/// What part a member has in its cluster.
+fn kind_of(configuration: &Configuration, member: node::Member) -> MemberKind {
+    if configuration.will_vote(member) {
+        return MemberKind::Voter;
+    }
+    match configuration.learner(member).map(|learner| learner.intent) {
+        None => MemberKind::Outgoing,
+        Some(Intent::Stay) => MemberKind::Learner,
+        Some(Intent::Promote { replaces }) => {
+            MemberKind::Promoting { replaces: replaces.map(|old| old.id.to_string()) }
+        }
+    }
+}
+
 /// What a scan shows of an entry.
 fn visible(entry: EntryRef<'_>, content: Content) -> EntryRef<'_> {
     match content {
@@ -192,7 +215,7 @@ fn visible(entry: EntryRef<'_>, content: Content) -> EntryRef<'_> {
 }
 
 fn describe_configuration(payload: &Bytes) -> String {
-    match node::Configuration::decode(payload) {
+    match Configuration::decode(payload) {
         Ok(configuration) => format!("members {}", Members(&configuration)),
         Err(error) => error.to_string(),
     }

@@ -21,11 +21,12 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::ServeError;
 use super::connection::Connection;
 use super::event::Event;
+use super::joining::Joiners;
 use super::links::Links;
 use super::requests::Pending;
+use super::{Failures, ServeError};
 use crate::store::command::CommandLimits;
 use crate::store::{Store, StoreLimits};
 use crate::wire::handshake::Timing;
@@ -41,9 +42,12 @@ pub(super) type Story = Arc<dyn Fn(&Event) + Send + Sync>;
 pub(super) struct Settings {
     pub(super) id: NodeId,
     pub(super) address: String,
+    /// The name of the cluster; empty as long as a server that joins has not been told.
     pub(super) cluster: String,
-    /// The servers of the configuration file.
+    /// The servers of the configuration file, which found the cluster.
     pub(super) seats: Vec<Seat>,
+    /// Where a server that only joins announces itself.
+    pub(super) join: Option<Vec<String>>,
     pub(super) data: PathBuf,
     pub(super) tick: Duration,
     pub(super) timing: Timing,
@@ -66,7 +70,7 @@ pub(super) enum Phase {
 
 pub(super) struct BeforeFounding {
     pub(super) founding: Founding,
-    home: Home,
+    pub(super) home: Home,
 }
 
 pub(super) struct Running {
@@ -83,6 +87,13 @@ pub(super) struct Core {
     pub(super) boot: Boot,
     pub(super) started: Instant,
     pub(super) links: Links,
+    /// Servers that want to be taken into the cluster.
+    pub(super) joiners: Joiners,
+    /// The members of the cluster that may take this server in.
+    pub(super) doors: Vec<Seat>,
+    /// This server has become a member.
+    pub(super) entered: Rc<Notify>,
+    pub(super) failures: Failures,
     pub(super) inbox: Vec<Input>,
     pub(super) pending: Slab<Pending>,
     /// Requests that wait for a leader, by the time at which they have waited enough.
@@ -111,13 +122,33 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(settings: Settings, home: Home, story: Story, wake: Rc<Notify>) -> Self {
+    pub(super) fn new(
+        mut settings: Settings,
+        home: Home,
+        story: Story,
+        wake: Rc<Notify>,
+        failures: Failures,
+    ) -> Self {
         let identity = home.identity().clone();
         let charter = home.charter().cloned();
+        if let Some(charter) = &charter {
+            settings.cluster.clone_from(&charter.name);
+        }
         let name = settings.cluster.clone();
-        let founding = Founding::new(identity.member, name, settings.seats.clone(), charter);
+        let founding = match &settings.join {
+            None => Founding::new(identity.member, name, settings.seats.clone(), charter),
+            Some(_) => {
+                let name = Some(name).filter(|name| !name.is_empty());
+                let address = settings.address.clone();
+                Founding::joining(identity.member, address, name, charter)
+            }
+        };
         Self {
             links: Links::default(),
+            joiners: Joiners::default(),
+            doors: Vec::new(),
+            entered: Rc::default(),
+            failures,
             phase: Phase::Founding(Box::new(BeforeFounding { founding, home })),
             me: identity.member,
             boot: identity.boot,
@@ -177,8 +208,15 @@ impl Core {
         loop {
             let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
             let BeforeFounding { founding, home } = before.as_mut();
-            if let Stage::Founded(_) = home.identity().stage {
-                return self.start_replica();
+            match home.identity().stage {
+                Stage::Founded(_) => return self.start_replica(),
+                Stage::Admitted(_) => {
+                    if let Some(charter) = home.charter().cloned() {
+                        home.join(charter, &self.settings.log)?;
+                    }
+                    continue;
+                }
+                Stage::Drawn | Stage::Agreed(_) => {}
             }
             let step = founding.step();
             match &step {
@@ -193,7 +231,12 @@ impl Core {
                     let cluster = charter.cluster_id().to_string();
                     self.tell(&Event::Founded { cluster, members });
                 }
-                Step::Wait(_) | Step::Seek | Step::Join(_) | Step::Stuck(_) => {
+                Step::Wait(_) | Step::Stuck(_) => {
+                    self.tell_step(step);
+                    return Ok(());
+                }
+                Step::Seek | Step::Join(_) => {
+                    self.seek_entrance(&step);
                     self.tell_step(step);
                     return Ok(());
                 }
@@ -208,8 +251,13 @@ impl Core {
         match &step {
             Step::Wait(missing) => self.tell(&Event::Waiting { missing: missing.clone() }),
             Step::Stuck(obstacle) => self.tell(&Event::Stuck { obstacle: obstacle.to_string() }),
-            Step::Join(door) => self.tell(&Event::Joining { door: door.clone() }),
-            Step::Agree(_) | Step::Found(_) | Step::Seek => {}
+            Step::Join(door) => {
+                self.tell(&Event::Joining { door: door.clone() });
+                // Servers that the configuration names have links of their own.
+                self.send_standing();
+            }
+            Step::Seek => self.tell(&Event::Seeking { join: self.settings.join.clone() }),
+            Step::Agree(_) | Step::Found(_) => {}
         }
         self.told = Some(step);
     }
@@ -255,6 +303,7 @@ impl Core {
         self.members_changed.notify_one();
         // Connections made before have not said which cluster this server belongs to.
         self.links.reconnect();
+        self.entered.notify_waiters();
         self.release_held();
         self.wake();
         Ok(())
@@ -275,9 +324,11 @@ impl Core {
         match &self.phase {
             Phase::Founding(before) => Some(before.founding.standing()),
             Phase::Running(running) => {
-                let members = running.driver.replica().node().configuration().clone();
+                let node = running.driver.replica().node();
+                let (members, index) = (node.configuration().clone(), node.configuration_index());
+                let since = Some(index).filter(|index| *index <= node.commit());
                 let charter = running.charter.clone();
-                Some(Standing::Founded(Founded { charter, members }))
+                Some(Standing::Founded(Founded { charter, members, since }))
             }
             Phase::Stopped => None,
         }
@@ -326,11 +377,14 @@ impl Core {
             let after = leadership(running.driver.replica().node());
             let completions = running.driver.take_completions();
             let events = running.driver.take_events();
+            let have_changed =
+                events.iter().any(|event| matches!(event, node::Event::MembersChanged { .. }));
             for event in events {
-                if matches!(event, node::Event::MembersChanged { .. }) {
-                    self.members_changed.notify_one();
-                }
                 self.tell(&Event::Raft { event, tick: self.settings.tick });
+            }
+            if have_changed {
+                self.members_changed.notify_one();
+                self.tell_joiners();
             }
             for completion in completions {
                 self.on_completion(completion);

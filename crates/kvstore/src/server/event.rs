@@ -54,10 +54,30 @@ pub enum Event {
         /// Why.
         obstacle: String,
     },
+    /// This server was started to join a cluster, and no member has answered yet.
+    Seeking {
+        /// Where it asks.
+        join: Option<Vec<String>>,
+    },
     /// A cluster exists that does not list this server, which waits to be taken in.
     Joining {
         /// The cluster, and what it knows of this server.
         door: Door,
+    },
+    /// A member of a cluster has sent this server a part of its log: it belongs to that cluster
+    /// now, for as long as its directory lives.
+    Admitted {
+        /// The name of the cluster.
+        cluster: String,
+        /// The member.
+        by: NodeId,
+    },
+    /// A server that no list names wants to be taken into this cluster.
+    Knocks {
+        /// The server.
+        server: NodeId,
+        /// Where it listens.
+        address: String,
     },
     /// All agreed: the cluster exists.
     Founded {
@@ -101,7 +121,10 @@ impl Event {
             Event::Listening { .. } => "listening",
             Event::Waiting { .. } => "waiting",
             Event::Stuck { .. } => "stuck",
+            Event::Seeking { .. } => "seeking",
             Event::Joining { .. } => "joining",
+            Event::Admitted { .. } => "admitted",
+            Event::Knocks { .. } => "knocks",
             Event::Founded { .. } => "founded",
             Event::PeerRefused { .. } => "refused",
             Event::Warning { .. } => "warning",
@@ -131,10 +154,19 @@ impl Event {
             }
             Event::Waiting { missing } => vec![("missing", missing.as_slice().into())],
             Event::Stuck { obstacle } => vec![("reason", obstacle.clone().into())],
+            Event::Seeking { join } => {
+                vec![("join", join.clone().unwrap_or_default().join(",").into())]
+            }
             Event::Joining { door } => vec![
                 ("cluster", door.name.clone().into()),
                 ("place", Invitation(door).place().to_string().into()),
             ],
+            Event::Admitted { cluster, by } => {
+                vec![("cluster", cluster.clone().into()), ("by", (*by).into())]
+            }
+            Event::Knocks { server, address } => {
+                vec![("waiting", (*server).into()), ("address", address.clone().into())]
+            }
             Event::Founded { cluster, members } => {
                 vec![("cluster", cluster.clone().into()), ("members", members.as_slice().into())]
             }
@@ -213,7 +245,21 @@ impl fmt::Display for Event {
                 write!(f, "waiting     for {} to found the cluster with", Names(missing))
             }
             Event::Stuck { obstacle } => write!(f, "stuck       {obstacle}"),
+            Event::Seeking { join } => write!(
+                f,
+                "seeking     a member of the cluster at {}",
+                join.clone().unwrap_or_default().join(" ")
+            ),
             Event::Joining { door } => write!(f, "joining     {}", Invitation(door)),
+            Event::Admitted { cluster, by } => {
+                write!(
+                    f,
+                    "admitted    to cluster {cluster:?} by {by}; it belongs to it from now on"
+                )
+            }
+            Event::Knocks { server, address } => {
+                write!(f, "knocks      {server} at {address} waits to be taken into the cluster")
+            }
             Event::Founded { cluster, members } => {
                 write!(f, "founded     cluster {cluster} of {}", Names(members))
             }

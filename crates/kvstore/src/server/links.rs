@@ -1,5 +1,6 @@
-//! Connections to the other servers, one to each, made by this server and used only to send. A
-//! link that is down loses what is sent over it: the protocol asks again.
+//! Connections to the other servers, one to each, made by this server and used to send. Only what
+//! the other side stands for is ever said to this one on them. A link that is down loses what is
+//! sent over it: the protocol asks again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::core::SharedCore;
 use super::event::Event;
-use super::outbox::{Outbox, Reading};
+use super::listener;
+use super::outbox::Outbox;
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::wire::handshake::{Answer, Hello, Role, VersionRange, Welcome};
 use crate::wire::peer::{self, Addressee};
@@ -53,10 +55,9 @@ pub(super) struct Links {
 pub(super) struct Link {
     id: NodeId,
     address: String,
-    up: RefCell<Option<Up>>,
+    up: RefCell<Option<Rc<Up>>>,
     /// Ends a connection, or the wait for the next attempt.
     reconnect: Notify,
-    dirty: Cell<bool>,
     /// What the next attempt to connect is to find out.
     suspicion: Cell<Option<Suspicion>>,
     /// The last complaint, so that it is told once.
@@ -82,10 +83,10 @@ pub(super) struct Suspicion {
 impl Suspicion {
     /// What an attempt to connect says about it. A refusal by the machine means that no process
     /// listens there; one that cannot be reached may be anywhere, and leading.
-    fn judge(self, result: &Result<(Rc<Outbox>, Welcome), ConnectError>) -> Verdict {
+    fn judge(self, result: &Result<Shaken, ConnectError>) -> Verdict {
         match result {
             Err(ConnectError::NobodyListens) => Verdict::Gone,
-            Ok((_, welcome)) => {
+            Ok(Shaken { welcome, .. }) => {
                 let same =
                     welcome.boot == self.boot.0 && welcome.incarnation == self.leader.incarnation.0;
                 if same { Verdict::Unfounded } else { Verdict::Gone }
@@ -110,13 +111,40 @@ enum Verdict {
     Open,
 }
 
-/// An accepted connection.
-#[derive(Clone, Debug)]
-struct Up {
-    outbox: Rc<Outbox>,
-    /// Who answers there.
-    member: Member,
-    boot: Boot,
+/// A connection that both sides have accepted.
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) outbox: Rc<Outbox>,
+    /// Who is on the other side.
+    pub(super) member: Member,
+    pub(super) boot: Boot,
+    /// The cluster that the other side says it belongs to.
+    pub(super) cluster: Option<[u8; 16]>,
+    dirty: Cell<bool>,
+}
+
+impl Up {
+    pub(super) fn new(
+        outbox: Rc<Outbox>,
+        member: Member,
+        boot: Boot,
+        cluster: Option<[u8; 16]>,
+    ) -> Rc<Self> {
+        Rc::new(Self { outbox, member, boot, cluster, dirty: Cell::new(false) })
+    }
+
+    /// Tells the other side what this one stands for.
+    pub(super) fn send_standing(&self, standing: &Standing) {
+        if self.outbox.append(|out| peer::encode_standing(out, standing)).is_ok() {
+            self.outbox.flush();
+        }
+    }
+
+    fn flush(&self) {
+        if self.dirty.replace(false) {
+            self.outbox.flush();
+        }
+    }
 }
 
 impl Links {
@@ -157,7 +185,6 @@ impl Links {
             address,
             up: RefCell::new(None),
             reconnect: Notify::new(),
-            dirty: Cell::new(false),
             suspicion: Cell::new(None),
             complaint: RefCell::default(),
             ended: Cell::new(false),
@@ -179,14 +206,14 @@ impl Links {
         // below it.
         let encoded =
             up.outbox.append(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
-        link.dirty.set(encoded.is_ok() || link.dirty.get());
+        up.dirty.set(encoded.is_ok() || up.dirty.get());
     }
 
     /// Sends what is queued.
     pub(super) fn flush(&self) {
-        for link in self.links.values().filter(|link| link.dirty.replace(false)) {
+        for link in self.links.values() {
             if let Some(up) = link.up.borrow().as_ref() {
-                up.outbox.flush();
+                up.flush();
             }
         }
     }
@@ -195,7 +222,7 @@ impl Links {
     pub(super) fn send_standing(&self, standing: &Standing) {
         for link in self.links.values() {
             if let Some(up) = link.up.borrow().as_ref() {
-                send_standing(&up.outbox, standing);
+                up.send_standing(standing);
             }
         }
     }
@@ -213,12 +240,6 @@ impl Links {
         for link in self.links.values() {
             link.reconnect.notify_one();
         }
-    }
-}
-
-fn send_standing(outbox: &Outbox, standing: &Standing) {
-    if outbox.append(|out| peer::encode_standing(out, standing)).is_ok() {
-        outbox.flush();
     }
 }
 
@@ -248,7 +269,7 @@ async fn run(core: SharedCore, link: Rc<Link>) {
     while !link.ended.get() {
         // Only a dial that began after the suspicion says anything about it.
         let suspicion = link.suspicion.take();
-        let result = connect(&core, &link).await;
+        let result = connect(&core, Some(link.id), &link.address).await;
         let verdict = suspicion.map(|it| it.judge(&result));
         match (verdict, suspicion) {
             (Some(Verdict::Gone), Some(it)) => core.borrow_mut().on_leader_gone(it.leader, it.term),
@@ -258,7 +279,7 @@ async fn run(core: SharedCore, link: Rc<Link>) {
             _ => {}
         }
         let ended = match result {
-            Ok((outbox, welcome)) => carry(&core, &link, outbox, &welcome).await,
+            Ok(shaken) => carry(&core, &link, shaken).await,
             Err(error) => {
                 complain(&core, &link, &error);
                 Ended::Lost
@@ -296,7 +317,7 @@ fn complain(core: &SharedCore, link: &Link, error: &ConnectError) {
     }
 }
 
-enum ConnectError {
+pub(super) enum ConnectError {
     /// The machine is there, and no process listens at the address.
     NobodyListens,
     /// Nobody answers, for whatever reason.
@@ -314,10 +335,23 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-async fn connect(core: &SharedCore, link: &Link) -> Result<(Rc<Outbox>, Welcome), ConnectError> {
+/// A connection after its handshake.
+pub(super) struct Shaken {
+    pub(super) outbox: Rc<Outbox>,
+    pub(super) welcome: Welcome,
+    /// What was read beyond the handshake.
+    pub(super) input: BytesMut,
+}
+
+/// Connects and shakes hands with the server at an address, which is `id` if that is known.
+pub(super) async fn connect(
+    core: &SharedCore,
+    id: Option<NodeId>,
+    address: &str,
+) -> Result<Shaken, ConnectError> {
     let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
     let socket =
-        timeout(CONNECT_TIMEOUT, TcpStream::connect(&link.address)).await.map_err(timed_out)??;
+        timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(timed_out)??;
     socket.set_nodelay(true)?;
     // What the other side does not acknowledge for so long is lost with the connection: after a
     // partition a new one works at once, where the old one would wait for its own timers.
@@ -325,33 +359,42 @@ async fn connect(core: &SharedCore, link: &Link) -> Result<(Rc<Outbox>, Welcome)
     rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
     let hello =
-        Hello { versions: VersionRange::OURS, role: Role::Peer(core.borrow().hello_to(link.id)) };
+        Hello { versions: VersionRange::OURS, role: Role::Peer(core.borrow().hello_to(id)) };
     outbox
         .append(|out| frame::encode(out, 0, &hello, HANDSHAKE_FRAME_BYTES_MAX))
         .map_err(io::Error::other)?;
     outbox.flush();
-    let answer = timeout(CONNECT_TIMEOUT, read_answer(&outbox)).await.map_err(timed_out)??;
+    let mut input = BytesMut::new();
+    let answer = read_answer(&outbox, &mut input);
+    let answer = timeout(CONNECT_TIMEOUT, answer).await.map_err(timed_out)??;
     match answer {
         Answer::Refused(refused) => Err(ConnectError::Refused(refused.text)),
-        Answer::Welcome(welcome) => match check_welcome(core, link, &welcome) {
-            None => Ok((outbox, welcome)),
+        Answer::Welcome(welcome) => match check_welcome(core, id, address, &welcome) {
+            None => Ok(Shaken { outbox, welcome, input }),
             Some(objection) => Err(ConnectError::Refused(objection)),
         },
     }
 }
 
-async fn read_answer(outbox: &Outbox) -> io::Result<Answer> {
-    let frame = outbox.first_frame(&mut BytesMut::new()).await?.map_err(io::Error::other)?;
+async fn read_answer(outbox: &Outbox, input: &mut BytesMut) -> io::Result<Answer> {
+    let frame = outbox.first_frame(input).await?.map_err(io::Error::other)?;
     Answer::decode(frame.kind, &frame.body).map_err(io::Error::other)
 }
 
 /// Why the server that answered is not the one that was meant.
-fn check_welcome(core: &SharedCore, link: &Link, welcome: &Welcome) -> Option<String> {
+fn check_welcome(
+    core: &SharedCore,
+    id: Option<NodeId>,
+    address: &str,
+    welcome: &Welcome,
+) -> Option<String> {
     let core = core.borrow();
-    if welcome.node != link.id.as_str() {
-        return Some(format!("{} answers at its address {}", welcome.node, link.address));
+    if id.is_some_and(|id| welcome.node != id.as_str()) || NodeId::new(&welcome.node).is_err() {
+        return Some(format!("{} answers at its address {address}", welcome.node));
     }
-    if welcome.cluster != core.settings.cluster {
+    let (ours, theirs) = (&core.settings.cluster, &welcome.cluster);
+    // A server that joins may not know the name of its cluster yet.
+    if !ours.is_empty() && !theirs.is_empty() && ours != theirs {
         return Some(format!("it belongs to cluster {:?}", welcome.cluster));
     }
     match (core.cluster_id(), welcome.cluster_id) {
@@ -363,7 +406,8 @@ fn check_welcome(core: &SharedCore, link: &Link, welcome: &Welcome) -> Option<St
 }
 
 /// Uses a connection until it ends.
-async fn carry(core: &SharedCore, link: &Link, outbox: Rc<Outbox>, welcome: &Welcome) -> Ended {
+async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
+    let Shaken { outbox, welcome, mut input } = shaken;
     let member = Member { id: link.id, incarnation: Incarnation(welcome.incarnation) };
     let boot = Boot(welcome.boot);
     if !core.borrow_mut().note_boot(member, boot) {
@@ -376,35 +420,21 @@ async fn carry(core: &SharedCore, link: &Link, outbox: Rc<Outbox>, welcome: &Wel
         return Ended::Lost;
     }
     link.complaint.borrow_mut().clear();
-    link.up.replace(Some(Up { outbox: Rc::clone(&outbox), member, boot }));
+    let up = Up::new(outbox, member, boot, welcome.cluster_id);
+    link.up.replace(Some(Rc::clone(&up)));
     // A server that is in no cluster yet needs to know, and so does one that was away while this
     // one became a member.
     if let Some(standing) = core.borrow().standing() {
-        send_standing(&outbox, &standing);
+        up.send_standing(&standing);
     }
+    let mut led = None;
     let ended = tokio::select! {
-        () = watch(&outbox) => Ended::Lost,
+        _ = listener::read_messages(core, &up, &mut input, &mut led) => Ended::Lost,
         () = link.reconnect.notified() => Ended::Renewed,
     };
     link.up.replace(None);
-    outbox.close();
+    up.outbox.close();
     ended
-}
-
-/// Writes what the socket did not take at once, until the other side hangs up. Nothing is ever
-/// said to us on this connection, but its end.
-async fn watch(outbox: &Outbox) {
-    let mut input = BytesMut::with_capacity(64);
-    while !outbox.is_closed() {
-        match outbox.ready(Reading::Wanted).await {
-            Ok(false) => {}
-            Ok(true) => match outbox.try_read(&mut input) {
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return,
-            },
-            Err(_) => return,
-        }
-    }
 }
 
 /// The longest frame that is read from another server.

@@ -11,11 +11,10 @@ use raft::node::{self, Boot, Incarnation, Member, NodeId, Term};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Failures;
 use super::connection::{self, Connection, make_room};
 use super::core::SharedCore;
 use super::event::Event;
-use super::links::{PEER_FRAME_BYTES_MAX, Suspicion};
+use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
 use super::outbox::{Outbox, Reading};
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
 use crate::wire::handshake::{
@@ -30,12 +29,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections for as long as the server runs.
-pub(super) async fn run(
-    core: SharedCore,
-    listener: TcpListener,
-    failures: Failures,
-    connections_max: u32,
-) {
+pub(super) async fn run(core: SharedCore, listener: TcpListener, connections_max: u32) {
     let open = Rc::new(Cell::new(0_u32));
     loop {
         let Ok((socket, _)) = listener.accept().await else {
@@ -49,10 +43,10 @@ pub(super) async fn run(
             continue;
         }
         let full = open.get() > connections_max;
-        let (core, failures) = (Rc::clone(&core), failures.clone());
+        let core = Rc::clone(&core);
         tokio::task::spawn_local(async move {
             // A connection that ends badly concerns nobody but its other end.
-            let _ = greet(core, socket, failures, full).await;
+            let _ = greet(core, socket, full).await;
             drop(permit);
         });
     }
@@ -94,12 +88,7 @@ fn notice_vanished(socket: &TcpStream) -> io::Result<()> {
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
 /// Reads the first frame, answers it, and serves whoever is there.
-async fn greet(
-    core: SharedCore,
-    socket: TcpStream,
-    failures: Failures,
-    full: bool,
-) -> io::Result<()> {
+async fn greet(core: SharedCore, socket: TcpStream, full: bool) -> io::Result<()> {
     socket.set_nodelay(true)?;
     notice_vanished(&socket)?;
     let outbox = Outbox::new(socket);
@@ -136,8 +125,11 @@ async fn greet(
                     connection::serve(core, Connection::new(outbox), input).await;
                     Ok(())
                 }
-                Accepted::Peer(peer) => {
-                    read_peer(&core, &peer, &outbox, &mut input, &failures).await
+                Accepted::Peer { from, boot, cluster } => {
+                    let up = Up::new(Rc::new(outbox), from, boot, cluster);
+                    let result = read_peer(&core, &up, &mut input).await;
+                    core.borrow_mut().joiners.lose(&up);
+                    result
                 }
             }
         }
@@ -147,15 +139,13 @@ async fn greet(
 /// Who was let in.
 enum Accepted {
     Client,
-    Peer(Peer),
-}
-
-/// Another server, as its handshake named it.
-struct Peer {
-    from: Member,
-    boot: Boot,
-    /// The cluster that it says it belongs to.
-    cluster: Option<[u8; 16]>,
+    /// Another server, as its handshake named it.
+    Peer {
+        from: Member,
+        boot: Boot,
+        /// The cluster that it says it belongs to.
+        cluster: Option<[u8; 16]>,
+    },
 }
 
 fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refused> {
@@ -184,7 +174,7 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
         Role::Peer(peer) => {
             let from = check_peer(core, &peer)?;
             let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
-            Ok((version, Accepted::Peer(Peer { from, boot, cluster })))
+            Ok((version, Accepted::Peer { from, boot, cluster }))
         }
     }
 }
@@ -207,12 +197,13 @@ fn check_claim(core: &SharedCore, claim: &ClusterClaim) -> Result<(), Refused> {
 fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
     let mut core = core.borrow_mut();
     let me = core.me.id;
-    if peer.to != me.as_str() {
+    // A server that joins may know nothing but an address.
+    if !peer.to.is_empty() && peer.to != me.as_str() {
         let text = format!("this is {me}, not {}; check the addresses in your file", peer.to);
         return Err(Refused::new(RefusedReason::Identity, text));
     }
     let ours = core.settings.cluster.clone();
-    if peer.cluster != ours {
+    if !peer.cluster.is_empty() && !ours.is_empty() && peer.cluster != ours {
         let text = format!("this is a server of cluster {ours:?}, not of {:?}", peer.cluster);
         return Err(Refused::new(RefusedReason::Cluster, text));
     }
@@ -226,11 +217,6 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
     if id == me {
         let text = format!("two servers are called {me}; each needs an id of its own");
-        return Err(Refused::new(RefusedReason::Identity, text));
-    }
-    let same_cluster = peer.cluster_id.is_some() && peer.cluster_id == core.cluster_id();
-    if !core.knows(id) && !same_cluster {
-        let text = format!("{id} is no server of this cluster, nor of its configuration file");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
     let member = Member { id, incarnation: Incarnation(peer.incarnation) };
@@ -250,22 +236,16 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
 
 /// Reads another server's messages until it hangs up. If it was the other side that did, and it
 /// led, it may be gone.
-async fn read_peer(
-    core: &SharedCore,
-    peer: &Peer,
-    outbox: &Outbox,
-    input: &mut BytesMut,
-    failures: &Failures,
-) -> io::Result<()> {
+async fn read_peer(core: &SharedCore, peer: &Rc<Up>, input: &mut BytesMut) -> io::Result<()> {
     let mut led = None;
-    let result = read_messages(core, peer, outbox, input, failures, &mut led).await;
+    let result = read_messages(core, peer, input, &mut led).await;
     let closed_there = match &result {
         Ok(ended) => *ended == Ended::ByTheOtherSide,
         // A connection that times out was not closed by anybody.
         Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
     };
     if let Some(term) = led.filter(|_| closed_there) {
-        let (leader, boot, since) = (peer.from, peer.boot, Instant::now());
+        let (leader, boot, since) = (peer.member, peer.boot, Instant::now());
         core.borrow().suspect(Suspicion { leader, boot, term, since });
     }
     result.map(|_| ())
@@ -273,18 +253,16 @@ async fn read_peer(
 
 /// Why no more messages are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     ByTheOtherSide,
     ByThisSide,
 }
 
 /// Hands messages in until the connection ends; `led` is the term of the last append among them.
-async fn read_messages(
+pub(super) async fn read_messages(
     core: &SharedCore,
-    peer: &Peer,
-    outbox: &Outbox,
+    peer: &Rc<Up>,
     input: &mut BytesMut,
-    failures: &Failures,
     led: &mut Option<Term>,
 ) -> io::Result<Ended> {
     loop {
@@ -293,7 +271,7 @@ async fn read_messages(
             frame::decode(input, PEER_FRAME_BYTES_MAX).map_err(io::Error::other)?
         {
             let message = peer::decode(&frame).map_err(|error| {
-                let text = format!("{} sent a message that cannot be read: {error}", peer.from);
+                let text = format!("{} sent a message that cannot be read: {error}", peer.member);
                 core.borrow().tell(&Event::Warning { text });
                 io::Error::other(error)
             })?;
@@ -301,9 +279,9 @@ async fn read_messages(
             {
                 *led = Some(*term);
             }
-            let result = core.borrow_mut().on_peer_message(peer.from, peer.cluster, message);
+            let result = core.borrow_mut().on_peer_message(peer, message);
             if let Err(error) = result {
-                failures.report(error);
+                core.borrow().failures.report(error);
                 return Ok(Ended::ByThisSide);
             }
             taken = true;
@@ -311,9 +289,12 @@ async fn read_messages(
         if taken {
             core.borrow().wake();
         }
-        if outbox.ready(Reading::Wanted).await? {
+        if peer.outbox.is_closed() {
+            return Ok(Ended::ByThisSide);
+        }
+        if peer.outbox.ready(Reading::Wanted).await? {
             make_room(input);
-            if outbox.try_read(input)? == Some(0) {
+            if peer.outbox.try_read(input)? == Some(0) {
                 return Ok(Ended::ByTheOtherSide);
             }
         }

@@ -9,6 +9,7 @@
 //! Read `core` first, then `requests`, which is the way of a request; `links` and `listener` are
 //! the two ends of what servers say to each other.
 
+mod admin;
 mod answers;
 mod connection;
 mod core;
@@ -37,12 +38,12 @@ use raft::storage::{Home, HomeError, LogOptions, Successors};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 pub use event::{Event, Field};
 
 use self::core::{Core, Settings, SharedCore};
-use crate::config::{Config, ConfigError, Fsync};
+use crate::config::{Config, ConfigError, Fsync, Source};
 use crate::wire::handshake::Timing;
 
 /// How a server is started.
@@ -54,6 +55,10 @@ pub struct ServeOptions {
     pub config: Config,
     /// A data directory that is not the one in the configuration.
     pub data: Option<PathBuf>,
+    /// Where it listens, if not as the configuration says.
+    pub address: Option<String>,
+    /// Addresses of a cluster's servers: it waits to be taken into that cluster, and founds none.
+    pub join: Option<Vec<String>>,
     /// Who may reach it.
     pub exposure: Exposure,
 }
@@ -83,6 +88,15 @@ pub enum ServeError {
         address: String,
         /// The cause.
         source: io::Error,
+    },
+    /// A server that joins must say where the others reach it.
+    #[error(
+        "where does {id} listen? The configuration does not list it, so say at which address the \
+         other servers reach it: --addr HOST:PORT"
+    )]
+    NoAddress {
+        /// The server.
+        id: String,
     },
     /// The address is open to others, and nobody said that this is meant.
     #[error(
@@ -183,7 +197,8 @@ async fn run(
     for text in &settings.warnings {
         story(&Event::Warning { text: text.clone() });
     }
-    let core = Rc::new(RefCell::new(Core::new(settings, home, story, Rc::clone(&wake))));
+    let core = Core::new(settings, home, story, Rc::clone(&wake), failures.clone());
+    let core = Rc::new(RefCell::new(core));
     if core.borrow().is_founded() {
         core.borrow_mut().found()?;
         core.borrow().tell_listening();
@@ -192,12 +207,9 @@ async fn run(
         core.borrow_mut().found()?;
     }
     tokio::task::spawn_local(links::follow_members(Rc::clone(&core)));
-    let accepting = tokio::task::spawn_local(listener::run(
-        Rc::clone(&core),
-        listener,
-        failures.clone(),
-        connections_max,
-    ));
+    tokio::task::spawn_local(joining::run(Rc::clone(&core)));
+    let accepting =
+        tokio::task::spawn_local(listener::run(Rc::clone(&core), listener, connections_max));
     let scrubbing = tokio::task::spawn_local(scrub::run(Rc::clone(&core), failures));
     tokio::select! {
         error = drive(&core, &wake) => return Err(error),
@@ -207,6 +219,7 @@ async fn run(
     accepting.abort();
     scrubbing.abort();
     core.borrow().tell(&Event::Stopping);
+    hand_over(&core, &wake).await?;
     core.borrow_mut().begin_stop();
     let drained = async {
         while !core.borrow().is_idle() {
@@ -227,6 +240,30 @@ async fn run(
     core.borrow().tell(&Event::Stopped);
     Ok(())
 }
+
+/// Hands leadership over before the server stops serving. Writes that come meanwhile wait, and are
+/// sent on to the new leader.
+async fn hand_over(core: &SharedCore, wake: &Notify) -> Result<(), ServeError> {
+    if !core.borrow_mut().begin_hand_over() {
+        return Ok(());
+    }
+    let patience = core.borrow().settings.timing.election_max_ms;
+    let over = Instant::now() + Duration::from_millis(patience.into()).min(HAND_OVER_TIMEOUT);
+    loop {
+        let turn = core.borrow_mut().turn();
+        let deadline = turn?;
+        if core.borrow().has_handed_over() || Instant::now() >= over {
+            return Ok(());
+        }
+        tokio::select! {
+            () = wake.notified() => {}
+            () = sleep_until(deadline.min(over)) => {}
+        }
+    }
+}
+
+/// The longest that a server that stops waits for another one to lead.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many clients may be connected, given how many files this process may open. The log, the
 /// links to other servers and their connections to us need some too: running out of them must not
@@ -295,12 +332,29 @@ impl Failures {
 
 fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
     let config = &options.config;
-    let own = config.server(&options.id)?;
+    let id = NodeId::new(&options.id)?;
     let seat = |server: &crate::config::ServerEntry| -> Result<Seat, InvalidNodeId> {
         Ok(Seat { id: NodeId::new(&server.id)?, address: server.address.clone() })
     };
     let mut seats = config.servers.iter().map(seat).collect::<Result<Vec<_>, _>>()?;
     seats.sort();
+    let own = seats.iter().find(|seat| seat.id == id && config.source != Source::Default);
+    let own = options.address.clone().or_else(|| own.map(|seat| seat.address.clone()));
+    let (cluster, address) = match (&options.join, own) {
+        (None, own) => {
+            let listed = config.server(&options.id)?.address.clone();
+            (config.cluster.clone(), own.unwrap_or(listed))
+        }
+        (Some(_), None) => return Err(ServeError::NoAddress { id: options.id.clone() }),
+        (Some(_), Some(address)) => {
+            seats.clear();
+            let name = match config.source {
+                Source::File(_) => config.cluster.clone(),
+                Source::Default => String::new(),
+            };
+            (name, address)
+        }
+    };
     let raft = &config.raft;
     let tick = raft.heartbeat / NodeConfig::TICKS_PER_HEARTBEAT;
     let ticks = |time: Duration| {
@@ -319,10 +373,11 @@ fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
         warnings.push("--insecure: whoever reaches the port can read and write everything".into());
     }
     Ok(Settings {
-        id: NodeId::new(&options.id)?,
-        address: own.address.clone(),
-        cluster: config.cluster.clone(),
+        id,
+        address,
+        cluster,
         seats,
+        join: options.join.clone(),
         data: options.data.clone().unwrap_or_else(|| config.data.directory(&options.id)),
         tick,
         timing: Timing {
@@ -371,5 +426,6 @@ fn open_home(settings: &Settings) -> Result<Home, ServeError> {
     let failed = |source| ServeError::Data { path: settings.data.clone(), source };
     let disk = wal::RealDisk::open(&settings.data).map_err(failed)?;
     let drawn = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
-    Ok(Home::open(disk, settings.id, settings.cluster.as_str(), || Incarnation(drawn))?)
+    let name = Some(settings.cluster.as_str()).filter(|name| !name.is_empty());
+    Ok(Home::open(disk, settings.id, name, || Incarnation(drawn))?)
 }

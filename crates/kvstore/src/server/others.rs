@@ -2,16 +2,17 @@
 //! start of them was seen last, and what their messages are taken for.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use raft::driver::Input;
-use raft::founding::{Seat, Standing};
+use raft::founding::{Founded, Seat, Standing};
 use raft::node::{Boot, Configuration, Envelope, Member, NodeId, Term};
 use tokio::time::Instant;
 
 use super::ServeError;
 use super::core::{Core, Phase};
-use super::links::Suspicion;
+use super::links::{Suspicion, Up};
 use crate::wire::handshake::{PeerHello, Welcome};
 use crate::wire::peer::{Addressee, PeerMessage};
 
@@ -35,7 +36,7 @@ impl Core {
     }
 
     /// How this server introduces itself to `to`.
-    pub(super) fn hello_to(&self, to: NodeId) -> PeerHello {
+    pub(super) fn hello_to(&self, to: Option<NodeId>) -> PeerHello {
         PeerHello {
             cluster: self.settings.cluster.clone(),
             cluster_id: self.cluster_id(),
@@ -43,7 +44,7 @@ impl Core {
             incarnation: self.me.incarnation.0,
             boot: self.boot.0,
             timing: self.settings.timing,
-            to: to.to_string(),
+            to: to.map(|to| to.to_string()).unwrap_or_default(),
         }
     }
 
@@ -73,11 +74,9 @@ impl Core {
         }
     }
 
-    /// Whether this server has heard of that one: it stands in the configuration file, or belongs
-    /// to the cluster.
-    pub(super) fn knows(&self, id: NodeId) -> bool {
-        let listed = |it: &Configuration| it.members().any(|member| member.id == id);
-        self.settings.seats.iter().any(|seat| seat.id == id) || self.members().is_some_and(listed)
+    /// Whether the configuration in force lists this very member.
+    pub(super) fn is_member(&self, member: Member) -> bool {
+        self.members().is_some_and(|members| members.lists(member))
     }
 
     /// Where a server listens: as the cluster says, or as it said itself if the cluster's word has
@@ -107,7 +106,7 @@ impl Core {
         let mut peers: BTreeMap<NodeId, String> =
             members.map(|(member, address)| (member.id, address.to_string())).collect();
         if !self.knows_members() {
-            for seat in &self.settings.seats {
+            for seat in self.settings.seats.iter().chain(&self.doors) {
                 peers.entry(seat.id).or_insert_with(|| seat.address.clone());
             }
         }
@@ -139,6 +138,21 @@ impl Core {
         }
     }
 
+    /// A server that was away while it was removed hears nothing of it from the log: nobody sends
+    /// it any more. Only a configuration that is committed, and later than its own, says so.
+    fn notice_removal(&mut self, founded: &Founded) {
+        let Phase::Running(running) = &self.phase else { return };
+        let known = running.driver.replica().node().configuration_index();
+        let Some(since) = founded.since.filter(|since| *since > known) else { return };
+        if !founded.members.lists(self.me) {
+            self.warn(format!(
+                "{} is no member of the cluster since entry {since}: stop it; to bring it back, \
+                 start it with an empty directory and --join, then: kvctl member add {} {}",
+                self.me.id, self.me.id, self.settings.address
+            ));
+        }
+    }
+
     /// The configuration file's list of servers is for founding the cluster; afterwards the
     /// cluster's own counts, and a difference is rarely meant.
     pub(super) fn compare_members(&mut self) {
@@ -148,7 +162,8 @@ impl Core {
             .map(|(member, address)| Seat { id: member.id, address: address.to_string() })
             .collect();
         listed.sort();
-        if !listed.is_empty() && listed != self.settings.seats {
+        let seats = &self.settings.seats;
+        if !listed.is_empty() && !seats.is_empty() && listed != *seats {
             let list = |seats: &[Seat]| {
                 let seat = |seat: &Seat| format!("{} {}", seat.id, seat.address);
                 seats.iter().map(seat).collect::<Vec<_>>().join(", ")
@@ -176,18 +191,19 @@ impl Core {
         current
     }
 
-    /// A message of another server came; `cluster` is what it said it belongs to.
+    /// A message of another server came.
     pub(super) fn on_peer_message(
         &mut self,
-        from: Member,
-        cluster: Option<[u8; 16]>,
+        peer: &Rc<Up>,
         message: PeerMessage,
     ) -> Result<(), ServeError> {
+        let from = peer.member;
         self.heard.insert(from.id, Instant::now());
         let (me, ours) = (self.addressee(), self.cluster_id());
         match (message, &mut self.phase) {
             (PeerMessage::Standing(standing), Phase::Founding(before)) => {
                 before.founding.hear(from, standing.clone());
+                self.joiners.hear(peer, &standing);
                 if let Standing::Founded(founded) = standing {
                     self.on_introduction(from.id, &founded.members);
                 }
@@ -197,11 +213,18 @@ impl Core {
                 if founded.charter == running.charter =>
             {
                 self.on_introduction(from.id, &founded.members);
+                self.notice_removal(&founded);
+            }
+            (PeerMessage::Standing(standing), Phase::Running(_)) => {
+                self.on_outsider(peer, &standing);
+            }
+            (PeerMessage::Raft { to, term, message }, Phase::Founding(_)) if to == me => {
+                self.on_admission(peer, term, message)?;
             }
             // Whether the configuration lists the sender is not asked: this server may have been
             // away while it became a member, or the leader.
             (PeerMessage::Raft { to, term, message }, Phase::Running(_))
-                if to == me && cluster == ours =>
+                if to == me && peer.cluster == ours =>
             {
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));

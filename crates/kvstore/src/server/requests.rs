@@ -11,9 +11,11 @@ use raft::node::{Payload, ProposeError, ReadId, RoleName};
 use raft::replica::{Completion, Token};
 use tokio::time::Instant;
 
+use super::admin::change_error;
 use super::connection::Connection;
 use super::core::{Core, Phase};
 use crate::store::{Reply, command};
+use crate::wire::admin::{Change, Transfer};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, Frame, Message};
 use crate::wire::request::{Consistency, Get, Request, Route, Scan, Write};
 use crate::wire::response::{ErrorCode, ErrorReply, LeaderHint, ServerRole, ServerState};
@@ -54,6 +56,8 @@ pub(super) enum Work {
     Get(Get),
     Scan(Scan),
     Write(Write),
+    Change(Change),
+    Transfer(Transfer),
 }
 
 impl Work {
@@ -62,6 +66,7 @@ impl Work {
             Work::Get(get) => get.route,
             Work::Scan(scan) => scan.route,
             Work::Write(write) => write.route,
+            Work::Change(_) | Work::Transfer(_) => Route::Any,
         }
     }
 
@@ -70,6 +75,8 @@ impl Work {
             Work::Get(get) => get.timeout_ms,
             Work::Scan(scan) => scan.timeout_ms,
             Work::Write(write) => write.timeout_ms,
+            Work::Change(change) => change.timeout_ms,
+            Work::Transfer(transfer) => transfer.timeout_ms,
         };
         Duration::from_millis(milliseconds.into())
     }
@@ -78,7 +85,7 @@ impl Work {
         PENDING_OVERHEAD_BYTES
             + match self {
                 Work::Get(get) => get.key.len(),
-                Work::Scan(_) => 0,
+                Work::Scan(_) | Work::Change(_) | Work::Transfer(_) => 0,
                 Work::Write(write) => write.command.len(),
             }
     }
@@ -87,8 +94,13 @@ impl Work {
         match self {
             Work::Get(get) => get.consistency == Consistency::Stale,
             Work::Scan(scan) => scan.consistency == Consistency::Stale,
-            Work::Write(_) => false,
+            Work::Write(_) | Work::Change(_) | Work::Transfer(_) => false,
         }
+    }
+
+    /// Whether it asks the leader to do something.
+    fn is_read(&self) -> bool {
+        matches!(self, Work::Get(_) | Work::Scan(_))
     }
 }
 
@@ -121,6 +133,8 @@ impl Core {
             }
             Ok(Request::Get(get)) => self.begin(connection, id, Work::Get(get)),
             Ok(Request::Scan(scan)) => self.begin(connection, id, Work::Scan(scan)),
+            Ok(Request::Change(change)) => self.begin(connection, id, Work::Change(change)),
+            Ok(Request::Transfer(it)) => self.begin(connection, id, Work::Transfer(it)),
             Ok(Request::Write(write)) => {
                 match command::validate(&write.command, &self.settings.limits) {
                     Ok(()) => self.begin(connection, id, Work::Write(write)),
@@ -158,7 +172,7 @@ impl Core {
 
     /// Gives a request to whoever can serve it: the replica, another server, or the wait for a
     /// leader.
-    fn dispatch(&mut self, key: usize) {
+    pub(super) fn dispatch(&mut self, key: usize) {
         let Some(pending) = self.pending.get(key) else { return };
         if self.stopping {
             let text = "this server is about to stop";
@@ -176,7 +190,7 @@ impl Core {
         }
         let input = match &pending.work {
             _ if route == Route::LeaderOnly && !leads => return self.refuse_not_leader(key),
-            Work::Write(_) if !leads && node.leader().is_some() => {
+            work if !work.is_read() && !leads && node.leader().is_some() => {
                 return self.refuse_not_leader(key);
             }
             _ if node.leader().is_none() => return self.hold(key),
@@ -184,6 +198,12 @@ impl Core {
                 Input::Propose(Token(key as u64), Payload::new(write.command.clone()))
             }
             Work::Get(_) | Work::Scan(_) => Input::Read(ReadId(key as u64)),
+            work @ (Work::Change(_) | Work::Transfer(_)) => {
+                match self.admin_input(Token(key as u64), work) {
+                    Ok(input) => input,
+                    Err(refusal) => return self.finish(key, &refusal),
+                }
+            }
         };
         self.inbox.push(input);
     }
@@ -203,7 +223,7 @@ impl Core {
     }
 
     /// Lets a request wait until there is a leader.
-    fn hold(&mut self, key: usize) {
+    pub(super) fn hold(&mut self, key: usize) {
         let Some(pending) = self.pending.get(key) else { return };
         self.held.insert((pending.give_up, key));
     }
@@ -224,10 +244,7 @@ impl Core {
                 Phase::Running(_) => ErrorReply::no_leader(self.server_state(), self.leader_hint()),
                 _ => ErrorReply {
                     server: Some(self.server_state()),
-                    ..ErrorReply::nothing_happened(
-                        ErrorCode::NotReady,
-                        "the cluster is not founded yet: not all of its servers were started",
-                    )
+                    ..ErrorReply::nothing_happened(ErrorCode::NotReady, self.not_ready())
                 },
             };
             self.finish(key, &refusal);
@@ -248,14 +265,13 @@ impl Core {
             if pending.give_up <= now
                 && let Some(connection) = pending.connection.take()
             {
-                let is_write = matches!(pending.work, Work::Write(_));
-                overdue.push((connection, pending.request_id, is_write));
+                overdue.push((connection, pending.request_id, !pending.work.is_read()));
             }
         }
         for (connection, request_id, is_write) in overdue {
             let server = Some(self.server_state());
             let late = if is_write {
-                let text = "the write was not committed in time; it may or may not happen";
+                let text = "it was not committed in time; it may or may not happen";
                 ErrorReply { server, ..ErrorReply::unknown(ErrorCode::Timeout, text) }
             } else {
                 let text = "the read could not be confirmed in time";
@@ -290,10 +306,11 @@ impl Core {
                 self.finish(key_of(token.0), &unknown);
             }
             Completion::ReadReady(id) => self.answer_read(key_of(id.0)),
-            // Nobody waits for these.
-            Completion::Changed(..)
-            | Completion::Transferred(..)
-            | Completion::TransferRefused(..) => {}
+            Completion::Changed(token, outcome) => self.on_changed(key_of(token.0), outcome),
+            Completion::Transferred(token, ended) => self.on_transferred(key_of(token.0), ended),
+            Completion::TransferRefused(token, error) => {
+                self.on_transfer_refused(key_of(token.0), error);
+            }
             // Nothing was read yet, so nothing is lost by asking again.
             Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
                 self.dispatch(key_of(id.0));
@@ -307,7 +324,7 @@ impl Core {
             ProposeError::NotLeader { .. } => return self.dispatch(key),
             // Soon there is another leader, or this one goes on.
             ProposeError::Transferring { .. } => return self.hold(key),
-            ProposeError::Membership(_) => ErrorCode::Invalid,
+            ProposeError::Membership(error) => change_error(error),
             ProposeError::Overloaded { .. } => ErrorCode::Overloaded,
             ProposeError::NoSpace { .. } => ErrorCode::NoSpace,
             ProposeError::TooLarge { .. } => ErrorCode::TooLarge,

@@ -47,6 +47,10 @@ impl Kind {
     pub const STATUS: Kind = Kind(0x13);
     /// Read entries of a server's log.
     pub const LOG: Kind = Kind(0x14);
+    /// Change who belongs to the cluster.
+    pub const CHANGE: Kind = Kind(0x15);
+    /// Hand leadership over.
+    pub const TRANSFER: Kind = Kind(0x16);
 
     /// Answer to `GET`.
     pub const VALUE: Kind = Kind(0x20);
@@ -58,6 +62,10 @@ impl Kind {
     pub const STATUS_REPORT: Kind = Kind(0x23);
     /// Answer to `LOG`.
     pub const LOG_ENTRIES: Kind = Kind(0x24);
+    /// Answer to `CHANGE`.
+    pub const CHANGED: Kind = Kind(0x25);
+    /// Answer to `TRANSFER`.
+    pub const TRANSFERRED: Kind = Kind(0x26);
     /// Answer to any request that could not be served.
     pub const ERROR: Kind = Kind(0x2f);
 

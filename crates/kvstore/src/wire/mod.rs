@@ -14,6 +14,7 @@
 //!
 //! Everything is written down byte by byte in `docs/WIRE_PROTOCOL.md`, whose examples a test reads.
 
+pub mod admin;
 pub mod frame;
 pub mod handshake;
 pub mod peer;

@@ -1,6 +1,6 @@
-//! What servers say to each other: Raft's messages, and what they stand for while a cluster is
-//! founded. A connection carries them one way, from the server that connected; answers come on the
-//! connection that the other side made.
+//! What servers say to each other: Raft's messages, and what they stand for while one of them is in
+//! no cluster. A connection mostly carries them one way, from the server that connected; answers
+//! come on the connection that the other side made, or on this one if there is none.
 //!
 //! Each frame names the incarnation and the boot of the server it was written for. A message that
 //! was queued for an earlier life must not be taken by a later one.
@@ -298,7 +298,8 @@ fn to_entry(index: Index, body: &EntryBody<'_>, frame: &Bytes) -> Result<Entry, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft::node::{Member, NodeId};
+    use raft::founding::{Charter, Founded};
+    use raft::node::{Configuration, Member, NodeId, Voter};
 
     const TO: Addressee = Addressee { incarnation: Incarnation(300), boot: Boot(2) };
 
@@ -418,13 +419,33 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_survives_its_encoding() {
+    fn a_standing_survives_its_encoding_in_these_very_bytes() {
         let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(3) };
         let seat = raft::founding::Seat { id: member.id, address: "127.0.0.1:1".into() };
-        let standing = Standing::Empty { name: "demo".into(), seats: vec![seat] };
-        let mut out = BytesMut::new();
-        encode_standing(&mut out, &standing).unwrap();
-        let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
-        assert_eq!(decode(&frame), Ok(PeerMessage::Standing(standing)));
+        let voter = Voter { member, address: seat.address.clone() };
+        let configuration = Configuration::new(vec![voter]).unwrap();
+        let charter = Charter { name: "demo".into(), configuration: configuration.clone() };
+        let founded =
+            Founded { charter: charter.clone(), members: configuration, since: Some(Index(9)) };
+        let address = seat.address.clone();
+        for (standing, bytes) in [
+            (
+                Standing::Empty { name: "demo".into(), seats: vec![seat] },
+                b"\x00\x04demo\x01\x02s1\x0b127.0.0.1:1".as_slice(),
+            ),
+            (Standing::Agreed(charter), b"\x01\x04demo\x01\x02s1\x03\x0b127.0.0.1:1"),
+            (
+                Standing::Founded(founded),
+                b"\x02\x04demo\x01\x02s1\x03\x0b127.0.0.1:1\x12\x01\x01\x02s1\x03\x0b127.0.0.1:1\
+                    \x01\x09",
+            ),
+            (Standing::Joining { address }, b"\x03\x0b127.0.0.1:1"),
+        ] {
+            let mut out = BytesMut::new();
+            encode_standing(&mut out, &standing).unwrap();
+            assert_eq!(&out[frame::HEADER_BYTES..], bytes, "{standing:?}");
+            let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
+            assert_eq!(decode(&frame), Ok(PeerMessage::Standing(standing)));
+        }
     }
 }

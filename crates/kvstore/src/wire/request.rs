@@ -1,6 +1,7 @@
 //! What clients ask. Every request says how long its sender will go on waiting, so that no server
 //! works for somebody who has left.
 
+use super::admin::{Change, Transfer};
 use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};
 use crate::codec::{self, DecodeError, Raw};
 use crate::store::KeyRange;
@@ -20,6 +21,10 @@ pub enum Request {
     Status(Status),
     /// Read the server's log.
     Log(Log),
+    /// Change who belongs to the cluster.
+    Change(Change),
+    /// Hand leadership over.
+    Transfer(Transfer),
 }
 
 impl Request {
@@ -31,6 +36,8 @@ impl Request {
             Kind::SCAN => Scan::decode_body(&frame.body).map(Request::Scan),
             Kind::STATUS => Status::decode_body(&frame.body).map(Request::Status),
             Kind::LOG => Log::decode_body(&frame.body).map(Request::Log),
+            Kind::CHANGE => Change::decode_body(&frame.body).map(Request::Change),
+            Kind::TRANSFER => Transfer::decode_body(&frame.body).map(Request::Transfer),
             Kind(kind) => Err(DecodeError::UnknownKind { kind }),
         }
     }
@@ -46,6 +53,8 @@ impl Request {
             Request::Scan(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
             Request::Status(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
             Request::Log(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+            Request::Change(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+            Request::Transfer(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
         }
     }
 
@@ -56,7 +65,9 @@ impl Request {
             | Request::Write(Write { timeout_ms, .. })
             | Request::Scan(Scan { timeout_ms, .. })
             | Request::Status(Status { timeout_ms })
-            | Request::Log(Log { timeout_ms, .. }) => *timeout_ms,
+            | Request::Log(Log { timeout_ms, .. })
+            | Request::Change(Change { timeout_ms, .. })
+            | Request::Transfer(Transfer { timeout_ms, .. }) => *timeout_ms,
         }
     }
 
@@ -67,7 +78,9 @@ impl Request {
             | Request::Write(Write { timeout_ms, .. })
             | Request::Scan(Scan { timeout_ms, .. })
             | Request::Status(Status { timeout_ms })
-            | Request::Log(Log { timeout_ms, .. }) => *timeout_ms = remaining_ms,
+            | Request::Log(Log { timeout_ms, .. })
+            | Request::Change(Change { timeout_ms, .. })
+            | Request::Transfer(Transfer { timeout_ms, .. }) => *timeout_ms = remaining_ms,
         }
     }
 }

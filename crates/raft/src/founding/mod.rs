@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 
 pub use steps::{Door, Founding, Obstacle, Place, Step};
 
-use crate::node::{Configuration, Member, NodeId, Voter};
+use crate::node::{Configuration, Index, Member, NodeId, Voter};
 
 /// What tells one cluster from every other: a hash of what it was founded with.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,6 +117,8 @@ pub struct Founded {
     /// Who belongs to it now.
     #[serde(with = "encoded")]
     pub members: Configuration,
+    /// The index of that configuration, once it is committed.
+    pub since: Option<Index>,
 }
 
 /// A charter's configuration as it is stored and sent: its voters, since it has nothing else.

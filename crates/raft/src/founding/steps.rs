@@ -195,7 +195,7 @@ impl Founding {
     }
 
     fn step_by_founded(&self, peer: NodeId, founded: &Founded) -> Step {
-        let Founded { charter, members } = founded;
+        let Founded { charter, members, .. } = founded;
         if let Some(wanted) = self.name.as_ref().filter(|name| **name != charter.name) {
             let (found, wanted) = (charter.name.clone(), wanted.clone());
             return Step::Stuck(Obstacle::OtherName { peer, found, wanted });

@@ -30,7 +30,7 @@ fn charter_of_two() -> Charter {
 }
 
 fn founded(charter: &Charter, members: Configuration) -> Standing {
-    Standing::Founded(Founded { charter: charter.clone(), members })
+    Standing::Founded(Founded { charter: charter.clone(), members, since: None })
 }
 
 fn place(server: &Founding) -> Place {

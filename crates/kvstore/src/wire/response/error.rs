@@ -51,6 +51,12 @@ pub enum ErrorCode {
     UnknownKind,
     /// Something went wrong inside the server.
     Internal,
+    /// Something else must end first: another change of the membership, or a leader's first
+    /// commit. Trying again later helps.
+    Busy,
+    /// The server that is to become a member is not known to the leader: it must run, and wait to
+    /// be taken in. Trying again helps once it does.
+    NotAnnounced,
 }
 
 /// Whether a request that ended with an error can have had an effect.

@@ -12,6 +12,7 @@ pub use read::{
 };
 pub use report::{EntryKind, LogEntries, LogEntry, Member, MemberKind, ServerRole, StatusReport};
 
+use super::admin::{Changed, Transferred};
 use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};
 use crate::codec::{self, DecodeError};
 use crate::store::Reply;
@@ -30,6 +31,10 @@ pub enum Response {
     Status(Box<StatusReport>),
     /// Answer to a log request.
     LogEntries(LogEntries),
+    /// Answer to a change of the membership.
+    Changed(Changed),
+    /// Answer to a request to hand leadership over.
+    Transferred(Transferred),
     /// The request could not be served.
     Error(ErrorReply),
 }
@@ -46,6 +51,8 @@ impl Response {
                 StatusReport::decode_body(body).map(|report| Response::Status(Box::new(report)))
             }
             Kind::LOG_ENTRIES => LogEntries::decode_body(body).map(Response::LogEntries),
+            Kind::CHANGED => Changed::decode_body(body).map(Response::Changed),
+            Kind::TRANSFERRED => Transferred::decode_body(body).map(Response::Transferred),
             Kind::ERROR => ErrorReply::decode_body(body).map(Response::Error),
             Kind(kind) => Err(DecodeError::UnknownKind { kind }),
         }
@@ -61,6 +68,8 @@ impl Response {
             Response::ScanChunk(_) => Kind::SCAN_CHUNK,
             Response::Status(_) => Kind::STATUS_REPORT,
             Response::LogEntries(_) => Kind::LOG_ENTRIES,
+            Response::Changed(_) => Kind::CHANGED,
+            Response::Transferred(_) => Kind::TRANSFERRED,
             Response::Error(_) => Kind::ERROR,
         }
     }
@@ -80,6 +89,10 @@ impl Response {
                 frame::encode(out, request_id, &**message, FRAME_BYTES_MAX)
             }
             Response::LogEntries(message) => {
+                frame::encode(out, request_id, message, FRAME_BYTES_MAX)
+            }
+            Response::Changed(message) => frame::encode(out, request_id, message, FRAME_BYTES_MAX),
+            Response::Transferred(message) => {
                 frame::encode(out, request_id, message, FRAME_BYTES_MAX)
             }
             Response::Error(message) => frame::encode(out, request_id, message, FRAME_BYTES_MAX),

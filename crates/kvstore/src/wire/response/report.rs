@@ -82,7 +82,7 @@ pub struct StatusReport {
     pub snapshot: u64,
     /// How it counts time.
     pub timing: Timing,
-    /// The servers of the cluster, itself included, in the order of their ids.
+    /// The servers of the cluster, itself included, and those that wait to be taken in.
     pub members: Vec<Member>,
     /// What a human should look at, in sentences.
     pub warnings: Vec<String>,
@@ -97,7 +97,7 @@ pub struct Member {
     pub address: String,
     /// Which of the disks that ever carried this id is the member.
     pub incarnation: u64,
-    /// Whether it votes.
+    /// What part it has.
     pub kind: MemberKind,
     /// The index up to which it has acknowledged the log. Only a leader knows.
     pub matched: Option<u64>,
@@ -105,13 +105,37 @@ pub struct Member {
     pub heard_ms_ago: Option<u64>,
 }
 
-/// Whether a member counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What part a member has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberKind {
     /// Votes, and counts for commits.
     Voter,
     /// Receives the log only.
     Learner,
+    /// Votes until the change that is under way is finished.
+    Outgoing,
+    /// Receives the log, and votes as soon as it has caught up.
+    Promoting {
+        /// The voter that goes in the same change.
+        replaces: Option<String>,
+    },
+    /// Is no member: it runs and waits to be taken in.
+    Joining,
+}
+
+impl fmt::Display for MemberKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemberKind::Voter => formatter.pad("voter"),
+            MemberKind::Learner => formatter.pad("learner"),
+            MemberKind::Outgoing => formatter.pad("voter, about to go"),
+            MemberKind::Promoting { replaces: None } => formatter.pad("learner, will vote"),
+            MemberKind::Promoting { replaces: Some(old) } => {
+                formatter.pad(&format!("learner, will replace {old}"))
+            }
+            MemberKind::Joining => formatter.pad("waiting to join"),
+        }
+    }
 }
 
 /// Entries of a server's log.

@@ -4,6 +4,7 @@
 use super::*;
 use crate::store::command::{Command, SessionId, SessionTag};
 use crate::store::{Condition, KeyState, Operation, Outcome, Refusal, Reply, Revision};
+use crate::wire::admin::{Change, Changed, MemberChange, Transfer, Transferred};
 use crate::wire::handshake::{Timing, VersionRange};
 use crate::wire::request::{Content, Order, Selection};
 use crate::wire::response::*;
@@ -85,12 +86,16 @@ fn requests() -> Vec<(&'static str, BytesMut)> {
         selection: Selection::Prefix(Bytes::from_static(b"a")),
         after: None,
     };
+    let (old, new) = ("s3".to_owned(), "s6".to_owned());
+    let change = MemberChange::Replace { old, new, address: None };
     vec![
         ("get", encoded(1, &request::Get { timeout_ms, consistency, route, key })),
         ("write", encoded(2, &request::Write { timeout_ms, route, command: command() })),
         ("scan", encoded(3, &scan)),
         ("status", encoded(4, &request::Status { timeout_ms: 1000 })),
         ("log", encoded(5, &request::Log { timeout_ms: 1000, from: 1, limit: 100 })),
+        ("change", encoded(6, &Change { timeout_ms, change })),
+        ("transfer", encoded(7, &Transfer { timeout_ms, to: Some("s2".to_owned()) })),
     ]
 }
 
@@ -150,6 +155,8 @@ fn responses() -> Vec<(&'static str, BytesMut)> {
         ("scan-chunk", encoded(3, &chunk)),
         ("status-report", encoded(4, &status_report())),
         ("log-entries", encoded(5, &log)),
+        ("changed", encoded(6, &Changed { commit: 41 })),
+        ("transferred", encoded(7, &Transferred { to: "s2".to_owned() })),
         ("error", encoded(2, &ErrorReply::not_leader(server, Some(leader)))),
     ]
 }

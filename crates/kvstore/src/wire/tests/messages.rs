@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::{KeyState, Outcome, Refusal, Reply, Revision};
+use crate::wire::admin::{Change, MemberChange, Transfer};
 use crate::wire::handshake::{Timing, VersionRange};
 use crate::wire::request::{Content, Order, Selection};
 use crate::wire::response::*;
@@ -61,13 +62,33 @@ fn scan() -> impl Strategy<Value = Request> {
     })
 }
 
+fn change() -> impl Strategy<Value = Request> {
+    let id = || "[a-z0-9]{0,5}";
+    let address = || prop::option::of("[a-z0-9:]{0,9}");
+    let change = prop_oneof![
+        (id(), address()).prop_map(|(id, address)| MemberChange::AddVoter { id, address }),
+        (id(), address()).prop_map(|(id, address)| MemberChange::AddLearner { id, address }),
+        id().prop_map(|id| MemberChange::Promote { id }),
+        id().prop_map(|id| MemberChange::Remove { id }),
+        (id(), id(), address()).prop_map(|(old, new, address)| MemberChange::Replace {
+            old,
+            new,
+            address
+        }),
+    ];
+    (any::<u32>(), change)
+        .prop_map(|(timeout_ms, change)| Request::Change(Change { timeout_ms, change }))
+}
+
 fn any_request() -> impl Strategy<Value = Request> {
     let status =
         any::<u32>().prop_map(|timeout_ms| Request::Status(request::Status { timeout_ms }));
     let log = any::<(u32, u64, u32)>().prop_map(|(timeout_ms, from, limit)| {
         Request::Log(request::Log { timeout_ms, from, limit })
     });
-    prop_oneof![get(), write(), scan(), status, log]
+    let transfer = (any::<u32>(), prop::option::of("[a-z0-9]{0,5}"))
+        .prop_map(|(timeout_ms, to)| Request::Transfer(Transfer { timeout_ms, to }));
+    prop_oneof![get(), write(), scan(), status, log, change(), transfer]
 }
 
 fn state() -> impl Strategy<Value = KeyState> {
