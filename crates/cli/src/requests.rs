@@ -156,6 +156,7 @@ impl From<ClientError> for Failure {
             ClientError::Unreachable { .. } => Exit::Unreachable,
             ClientError::ReadTimeout { .. } => Exit::TimedOut,
             ClientError::Invalid(_) => Exit::Usage,
+            ClientError::InDoubt { .. } => Exit::Unknown,
             ClientError::Unknown { request, sent_to, why } => {
                 return outcome_unknown(request, sent_to, why);
             }

@@ -45,6 +45,9 @@ enum Caution {
     Trust,
 }
 
+/// Between two looks at something that cannot announce itself.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// What a command works with.
 #[derive(Clone)]
 pub(crate) struct Session {
@@ -146,6 +149,30 @@ impl Session {
     /// The ids of the servers, as far as they are known without asking.
     pub(crate) fn server_ids(&self) -> Vec<String> {
         self.servers.iter().filter_map(|server| server.id.clone()).collect()
+    }
+
+    /// How long a command may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Looks again and again until there is something, for as long as a command may take.
+    pub(crate) async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> Option<T> {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = look().await {
+                return Some(found);
+            }
+            if begun.elapsed() > self.timeout {
+                return None;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether nobody wants to be asked before something that cannot be undone.
+    pub(crate) fn trusts(&self) -> bool {
+        self.caution == Caution::Trust
     }
 
     /// How answers are printed.

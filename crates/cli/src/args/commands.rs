@@ -187,6 +187,10 @@ pub(crate) struct LogArgs {
 Examples:
   kvctl serve --id s1 --config examples/cluster.toml
   kvctl serve --id s1                   a cluster of one on 127.0.0.1:10000, without any file
+  kvctl serve --id s5 --join 127.0.0.1:10000 --addr 127.0.0.1:10004
+
+With --join, a server with an empty directory waits to be taken into a cluster that exists, by kvctl
+member add or replace; one that belongs to it already just starts, so the line can stay as it is.
 
 The server tells its story on stderr: as text on a terminal, else as one JSON object a line.
 Ctrl-C or SIGTERM ends it in good order; a second one ends it at once.")]
@@ -197,6 +201,17 @@ pub(crate) struct ServeArgs {
     /// Where its data lives [default: node.data of the configuration]
     #[arg(long, value_name = "DIR", env = "KVCTL_DATA", hide_env_values = true)]
     pub(crate) data: Option<PathBuf>,
+    /// Servers of the cluster to join, comma-separated or repeated
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "HOST:PORT",
+        value_parser = values::endpoint
+    )]
+    pub(crate) join: Vec<String>,
+    /// Where to listen [default: what the configuration says of this server]
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::endpoint, requires = "join")]
+    pub(crate) addr: Option<String>,
     /// Listen beyond this machine although nothing is encrypted and nobody is authenticated
     #[arg(long)]
     pub(crate) insecure: bool,

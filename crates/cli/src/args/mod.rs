@@ -1,6 +1,7 @@
 //! The arguments: one parser for the command line and for every line of the shell, so that what
 //! works in one works in the other.
 
+mod cluster;
 mod commands;
 mod values;
 mod wal;
@@ -10,6 +11,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use cluster::{
+    AddArgs, LeaderArgs, LeaderCommand, MemberArgs, MemberCommand, RemoveArgs, ReplaceArgs,
+    TransferArgs,
+};
 pub(crate) use commands::{
     BenchArgs, BenchOperation, BenchTarget, CasArgs, CompletionsArgs, DelArgs, DemoArgs, GetArgs,
     HelpArgs, LogArgs, ServeArgs, SetArgs, ShowArgs,
@@ -142,6 +147,10 @@ Examples:
     Log(LogArgs),
     /// Run a server
     Serve(ServeArgs),
+    /// Show and change who belongs to the cluster
+    Member(MemberArgs),
+    /// Show who leads, and hand leadership over
+    Leader(LeaderArgs),
     /// Look at the log of a server that does not run, check it, or repair it
     Wal(WalArgs),
     /// Start a throw-away cluster and a shell to play with it
@@ -169,7 +178,7 @@ works too: it stops at the first error and names the line. An empty line, `quit`
 /// The groups of the overview, in the order in which a newcomer meets them.
 pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("Data", &["get", "set", "del", "cas", "show"]),
-    ("Cluster", &["status", "log", "serve"]),
+    ("Cluster", &["status", "log", "serve", "member", "leader"]),
     ("Repair kit", &["wal"]),
     ("Try it", &["demo", "shell", "bench"]),
     ("Help", &["help", "completions", "version"]),

@@ -2,7 +2,9 @@
 
 mod get;
 mod keys;
+mod leader;
 pub(crate) mod log;
+mod member;
 pub(crate) mod serve;
 pub(crate) mod status;
 mod write;
@@ -23,6 +25,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Show(args) => get::show(session, args).await,
         Command::Status => status::run(session).await,
         Command::Log(args) => log::run(session, args).await,
+        Command::Member(args) => member::run(session, args).await,
+        Command::Leader(args) => leader::run(session, args).await,
         Command::Bench(args) => bench::run(session, args).await,
         Command::Help(args) => session.print(&help::explain(&args.topic)?),
         Command::Version => session.print(&version()),

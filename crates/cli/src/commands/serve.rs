@@ -30,6 +30,8 @@ pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
         id: args.id.clone(),
         config,
         data: args.data,
+        address: args.addr,
+        join: (!args.join.is_empty()).then_some(args.join),
         exposure: if args.insecure { Exposure::Insecure } else { Exposure::LoopbackOnly },
     };
     let data = options.data.clone().unwrap_or_else(|| options.config.data.directory(&args.id));
@@ -111,6 +113,7 @@ impl From<ServeError> for Failure {
             damage if damage.is_damage() => Exit::Damaged,
             ServeError::Config(_)
             | ServeError::Id(_)
+            | ServeError::NoAddress { .. }
             | ServeError::Exposed { .. }
             | ServeError::SegmentTooSmall { .. }
             | ServeError::Restore(RestoreError::Config(_)) => Exit::Usage,

@@ -15,7 +15,7 @@ struct Topic {
 }
 
 /// The topics, in the order in which they are listed.
-const TOPICS: [Topic; 6] = [
+const TOPICS: [Topic; 7] = [
     Topic {
         name: "consistency",
         about: "what a read may return, and what an acknowledged write is worth",
@@ -36,6 +36,11 @@ const TOPICS: [Topic; 6] = [
         name: "config",
         about: "the configuration file, and what overrides what",
         text: || include_str!("config.txt").to_owned(),
+    },
+    Topic {
+        name: "membership",
+        about: "how servers come, go and lose their disks",
+        text: || include_str!("membership.txt").to_owned(),
     },
     Topic {
         name: "recovery",
