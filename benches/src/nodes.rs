@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft::node::{
     Actions, Boot, Config, Configuration, DurableState, Envelope, HardState, Incarnation, Index,
-    Member, Node, NodeId, Payload, Position, RoleName, Term, Voter,
+    MachineState, Member, Node, NodeId, Payload, Position, RoleName, Term, Voter,
 };
 
 use crate::Result;
@@ -42,6 +42,8 @@ impl Trio {
                 runs: Vec::new(),
                 last: Position::default(),
                 recent: Vec::new(),
+                snapshot: None,
+                machine: MachineState::Whole,
                 configuration: configuration.clone(),
                 configurations: Vec::new(),
             };

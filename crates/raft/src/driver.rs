@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::node::{Change, Envelope, Event, Member, NodeId, Payload, ReadId, Term};
-use crate::replica::{Completion, Fatal, Replica, Token, Transport, Work};
+use crate::replica::{
+    Completion, Fatal, Job, JobDone, Replica, SnapshotEnvelope, SnapshotEvent, Token, Transport,
+    Work,
+};
 use crate::state_machine::StateMachine;
 
 /// Something for the replica.
@@ -14,6 +17,8 @@ use crate::state_machine::StateMachine;
 pub enum Input {
     /// A message from another server.
     Message(Envelope),
+    /// A message about a snapshot from another server.
+    Snapshot(SnapshotEnvelope),
     /// A command to replicate.
     Propose(Token, Payload),
     /// A read to confirm.
@@ -78,6 +83,7 @@ impl<M: StateMachine> Driver<M> {
         for input in inbox {
             match input {
                 Input::Message(envelope) => self.replica.step(envelope),
+                Input::Snapshot(envelope) => self.replica.step_snapshot(envelope),
                 Input::Propose(token, command) => self.replica.propose(token, command),
                 Input::Read(id) => self.replica.read(id),
                 Input::Change(token, change) => self.replica.change_membership(token, &change),
@@ -95,7 +101,7 @@ impl<M: StateMachine> Driver<M> {
             // Never later than what one turn can make up for: time that a turn cannot give is
             // taken for a pause, and lost.
             Work::Done => {
-                let ticks = self.replica.node().ticks_until_due().min(self.ticks_per_turn_max);
+                let ticks = self.replica.ticks_until_due().min(self.ticks_per_turn_max);
                 self.ticked + self.tick * ticks
             }
         })
@@ -113,6 +119,21 @@ impl<M: StateMachine> Driver<M> {
             self.ticked = now;
         }
         ticks > 0
+    }
+
+    /// Work that takes long, to be run anywhere and brought back; see [`Replica::take_job`].
+    pub fn take_job(&mut self) -> Option<Job<M>> {
+        self.replica.take_job()
+    }
+
+    /// A job was run; it took this long. A turn should follow.
+    pub fn finish_job(&mut self, done: JobDone<M>, took: Duration) {
+        self.replica.finish_job(done, took);
+    }
+
+    /// Takes what has happened to snapshots, for people.
+    pub fn take_snapshot_events(&mut self) -> Vec<SnapshotEvent> {
+        self.replica.take_snapshot_events()
     }
 
     /// Takes what has completed.

@@ -1,24 +1,53 @@
 //! Carries out what a node asks for: a node, its log on the disk and the state machine, in one
 //! piece that knows no socket, no clock and no thread. The same replica runs in production and
 //! under test; only what is handed to it differs.
+//!
+//! Read this file first; `snapshots` is what it does with snapshots, with `sender` and `receiver`
+//! as the two ends of a transfer, `stream` as what they say, and `job` as what takes long.
+
+mod job;
+mod receiver;
+mod sender;
+mod snapshots;
+mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::node::{
-    Actions, Change, ChangeOutcome, Config, DurableState, Ended, Entry, EntryKind, Envelope, Event,
-    Fetch, FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, ProposalOutcome,
+    Actions, Change, ChangeOutcome, Config, Ended, Entry, EntryKind, Envelope, Event, Fetch,
+    FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, ProposalOutcome,
     ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded, TransferError,
 };
 use crate::state_machine::{StateMachine, Undecodable};
-use crate::storage::{LogError, LogStore, ReadBack};
+use crate::storage::{LogError, LogStore, ReadBack, Recovered};
+
+pub use job::{Job, JobDone};
+pub use sender::SendingStatus;
+pub use snapshots::SnapshotEvent;
+pub use stream::{SnapshotEnvelope, SnapshotMessage};
+
+use snapshots::Snapshots;
 
 /// Takes messages to other servers. May lose them, and may not wait.
 pub trait Transport {
     /// Queues a message for its receiver.
     fn send(&mut self, envelope: Envelope);
 
+    /// Queues a message about a snapshot for its receiver, beside the others: no heartbeat may
+    /// wait behind it. One that is not taken comes again later.
+    fn send_snapshot(&mut self, envelope: &SnapshotEnvelope) -> Carried;
+
     /// Nothing more comes for now: what is queued should leave before the disk is waited for.
     fn flush(&mut self);
+}
+
+/// Whether a message about a snapshot is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// It is, or is lost.
+    Taken,
+    /// The way is congested, or there is none at the moment.
+    NotNow,
 }
 
 /// Whether a replica has more to do without any further input.
@@ -79,7 +108,9 @@ pub enum Fatal {
 pub struct Replica<M: StateMachine> {
     node: Node,
     log: LogStore,
-    machine: M,
+    /// `None` while what it would start from is damaged.
+    machine: Option<M>,
+    snapshots: Snapshots<M>,
     /// Proposals of this leadership, by the index they were given.
     proposed: VecDeque<(Index, Token)>,
     /// Commands for the next batches.
@@ -102,19 +133,16 @@ impl<M: StateMachine> Replica<M> {
     ///
     /// # Errors
     /// What is on the disk does not hang together.
-    pub fn new(
-        config: Config,
-        mut log: LogStore,
-        state: DurableState,
-        machine: M,
-        seed: u64,
-    ) -> Result<Self, RestoreError> {
+    pub fn new(config: Config, recovered: Recovered<M>, seed: u64) -> Result<Self, RestoreError> {
+        let Recovered { mut log, snapshots, state, machine, .. } = recovered;
+        let snapshots = Snapshots::new(snapshots, config.heartbeat_ticks);
         let mut node = Node::restore(config, state, seed)?;
         node.set_room(log.room());
         Ok(Self {
             node,
             log,
             machine,
+            snapshots,
             proposed: VecDeque::new(),
             queued: VecDeque::new(),
             changing: None,
@@ -135,6 +163,7 @@ impl<M: StateMachine> Replica<M> {
     /// A tenth of a heartbeat has passed.
     pub fn tick(&mut self) {
         self.node.tick();
+        self.tick_snapshots();
     }
 
     /// A message came.
@@ -193,7 +222,9 @@ impl<M: StateMachine> Replica<M> {
     /// The replica must stop.
     pub fn advance(&mut self, transport: &mut dyn Transport) -> Result<Work, Fatal> {
         // The disk may have filled, or been cleared, since the last append.
-        self.node.set_room(self.log.room());
+        self.look_at_room();
+        self.offer_received();
+        self.send_snapshots(transport);
         for _ in 0..DRAINS_MAX {
             self.propose_queued();
             let actions = self.node.drain();
@@ -206,8 +237,8 @@ impl<M: StateMachine> Replica<M> {
     }
 
     fn carry_out(&mut self, actions: Actions, transport: &mut dyn Transport) -> Result<(), Fatal> {
-        let Actions { append, send, apply, fetch, ended, reads, changes, transfers, events } =
-            actions;
+        let Actions { append, send, apply, fetch, ended, reads, events, .. } = actions;
+        let Actions { snapshot, compact, offered, install, changes, transfers, .. } = actions;
         self.events.extend(events);
         if !send.is_empty() {
             send.into_iter().for_each(|envelope| transport.send(envelope));
@@ -229,7 +260,19 @@ impl<M: StateMachine> Replica<M> {
             let token = self.transferring.take();
             self.completions.extend(token.map(|token| Completion::Transferred(token, ended)));
         }
+        if let Some(snapshot) = install {
+            self.install(snapshot);
+        }
+        if let Some(point) = snapshot {
+            self.begin_snapshot(point);
+        }
         self.apply(apply)?;
+        if let Some(offer) = offered {
+            self.on_offered(offer);
+        }
+        if let Some(index) = compact {
+            self.log.compact(index)?;
+        }
         for fetch in fetch {
             match self.log.read(&fetch)? {
                 ReadBack::Entries(entries) => self.node.on_fetched(fetch.id, entries),
@@ -246,10 +289,16 @@ impl<M: StateMachine> Replica<M> {
             for ticket in tickets {
                 self.node.on_durable(ticket, u32::try_from(took).unwrap_or(u32::MAX));
             }
-            self.node.set_room(self.log.room());
+            self.look_at_room();
         }
         self.complete_reads();
         Ok(())
+    }
+
+    /// Room for one more snapshot stays in reserve: without one the log could never be let go of.
+    fn look_at_room(&mut self) {
+        let room = if self.snapshots.is_short_of_room() { 0 } else { self.log.room() };
+        self.node.set_room(room);
     }
 
     fn propose_queued(&mut self) {
@@ -291,11 +340,15 @@ impl<M: StateMachine> Replica<M> {
 
     fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
         let Some(last) = entries.last().map(|last| last.index) else { return Ok(()) };
+        let Some(machine) = &mut self.machine else {
+            assert!(entries.is_empty(), "nothing is applied where there is no state machine");
+            return Ok(());
+        };
         for entry in entries {
             if entry.kind != EntryKind::Command {
-                self.machine.advance(entry.index);
+                machine.advance(entry.index);
             } else {
-                let reply = self.machine.apply(entry.index, &entry.payload.bytes)?;
+                let reply = machine.apply(entry.index, &entry.payload.bytes)?;
                 let proposed = self.proposed.pop_front_if(|(index, _)| *index == entry.index);
                 if let Some((index, token)) = proposed {
                     self.completions.push(Completion::Applied(token, index, reply));
@@ -324,9 +377,16 @@ impl<M: StateMachine> Replica<M> {
         std::mem::take(&mut self.events)
     }
 
-    /// The state machine.
-    pub fn machine(&self) -> &M {
-        &self.machine
+    /// The state machine; `None` while its snapshots are damaged and it waits for one of another
+    /// server.
+    pub fn machine(&self) -> Option<&M> {
+        self.machine.as_ref()
+    }
+
+    /// Ticks until the passing of time alone makes this replica do something.
+    #[must_use]
+    pub fn ticks_until_due(&self) -> u32 {
+        if self.snapshots.is_busy() { 1 } else { self.node.ticks_until_due() }
     }
 
     /// The node.
@@ -351,7 +411,7 @@ impl<M: StateMachine> Replica<M> {
         bytes_max: u64,
     ) -> Result<Vec<Entry>, LogError> {
         let status = self.node.status();
-        let from = from.max(status.snapshot.next());
+        let from = from.max(status.compacted.next());
         let to =
             status.durable.min(Index(from.0.saturating_add(count_max.into()).saturating_sub(1)));
         if from > to {
@@ -383,6 +443,7 @@ impl<M: StateMachine> Replica<M> {
     /// # Errors
     /// The disk failed.
     pub fn close(self) -> Result<(), LogError> {
+        self.snapshots.stop();
         self.log.close()
     }
 }

@@ -1,6 +1,8 @@
 //! What Raft replicates: anything that turns a sequence of commands into states, the same on every
 //! server.
 
+use std::io::{self, Read, Write};
+
 use bytes::Bytes;
 
 use crate::node::Index;
@@ -8,9 +10,13 @@ use crate::node::Index;
 /// A deterministic state machine. Given the same commands at the same indexes it must end in the
 /// same state and give the same replies, on every server and in every run: it may look at nothing
 /// but its own state and the command.
-pub trait StateMachine {
+pub trait StateMachine: Sized + Send + 'static {
     /// What applying a command answers to whoever proposed it.
     type Reply;
+
+    /// The state at one moment, which later commands do not change. Long work is done on it, on
+    /// another thread.
+    type Image: Send + 'static;
 
     /// Applies a committed command. A command that the machine does not like is a reply; an error
     /// says that this program cannot know what the command means.
@@ -23,6 +29,25 @@ pub trait StateMachine {
     /// The entry at `index` is committed and holds no command. The machine keeps its own count of
     /// what it has applied, so that state and count can never part.
     fn advance(&mut self, index: Index);
+
+    /// The last entry that was applied, or noted by [`advance`](Self::advance). It is part of the
+    /// state.
+    fn applied(&self) -> Index;
+
+    /// The state as it is now. It should take no time in proportion to its size: commands wait.
+    fn image(&self) -> Self::Image;
+
+    /// Writes a state, all of it, as a stream. Equal states must give equal bytes.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn write(image: Self::Image, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Reads back what [`write`](Self::write) wrote, up to its end.
+    ///
+    /// # Errors
+    /// Those of `input`, or what is read is no state; [`io::ErrorKind::InvalidData`] then.
+    fn restore(input: &mut dyn Read) -> io::Result<Self>;
 }
 
 /// A committed command that this program cannot decode.

@@ -2,15 +2,20 @@
 //! it was, belongs to that cluster or to none, and in the end has an empty log and takes part.
 
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
+#![allow(unreachable_pub, reason = "what it shares with others is a module of this one test")]
 #![allow(clippy::panic, reason = "a broken rule ends the test with where it was cut")]
+
+mod nothing;
 
 use raft::founding::Charter;
 use raft::node::{
     Boot, Config, Configuration, DurableState, Incarnation, Index, Member, Node, NodeId, Position,
     Term, Voter,
 };
-use raft::storage::{Home, HomeError, LogOptions, Stage, Successors};
+use raft::storage::{Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
 use wal::sim_disk::{Fault, SimDisk};
+
+use nothing::Nothing;
 
 fn member(id: &str, incarnation: u64) -> Member {
     Member { id: NodeId::new(id).expect("a name"), incarnation: Incarnation(incarnation) }
@@ -25,7 +30,8 @@ fn charter() -> Charter {
 fn options() -> LogOptions {
     let mut wal = wal::Options::with_segment_bytes(16 << 10);
     wal.log_id = Some(wal::LogId(7));
-    LogOptions { wal, recent_bytes_max: 1000, successors: Successors::Inline }
+    let (successors, snapshots) = (Successors::Inline, SnapshotOptions::default());
+    LogOptions { wal, recent_bytes_max: 1000, successors, snapshots }
 }
 
 fn open(disk: &SimDisk, drawn: u64) -> Result<Home, HomeError> {
@@ -42,9 +48,9 @@ fn join(disk: &SimDisk, drawn: u64, seen: &mut Option<Member>) -> Result<Durable
     if !matches!(identity.stage, Stage::Founded(_)) {
         home.join(charter(), &options())?;
     }
-    let (log, state, _) = home.open_log(&options())?;
-    log.close()?;
-    Ok(state)
+    let recovered = home.recover(&options(), Nothing::default)?;
+    recovered.log.close()?;
+    Ok(recovered.state)
 }
 
 #[test]
@@ -88,18 +94,20 @@ fn a_log_that_was_used_is_never_taken_for_one_that_was_just_made() {
     let mut home = open(&disk, 5).expect("an empty disk");
     let before = disk.contents("identity").expect("it was made");
     home.join(charter(), &options()).expect("a disk that works");
-    let (mut log, ..) = home.open_log(&options()).expect("a whole log");
+    let recovered = home.recover(&options(), Nothing::default).expect("a whole log");
+    let mut log = recovered.log;
     let vote = raft::node::HardState { term: Term(4), vote: Some(member("s1", 1)) };
     let append = raft::node::Append {
         ticket: raft::node::Ticket(1),
         hard_state: Some(vote),
+        reset: None,
         truncate_after: None,
         entries: Vec::new(),
         repairs: Vec::new(),
     };
     log.submit(append).expect("there is room");
     log.complete().expect("a disk that works");
-    drop((log, home));
+    drop((log, recovered.snapshots, home));
 
     assert!(disk.corrupt("identity", |bytes| *bytes = before));
     let lost = join(&disk, 6, &mut None).expect_err("the identity is older than the log");

@@ -2,11 +2,18 @@
 //! as it is, and a survey says the same beforehand without touching anything.
 
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
+#![allow(unreachable_pub, reason = "what it shares with others is a module of this one test")]
+
+mod nothing;
 
 use raft::founding::Charter;
 use raft::node::{Configuration, Incarnation, Member, NodeId, Voter};
-use raft::storage::{Home, HomeError, LogOptions, Successors, Survey, note_lost_history};
+use raft::storage::{
+    Home, HomeError, LogOptions, SnapshotOptions, Successors, Survey, note_lost_history,
+};
 use wal::sim_disk::SimDisk;
+
+use nothing::Nothing;
 
 fn member() -> Member {
     Member { id: NodeId::new("s1").expect("a name"), incarnation: Incarnation(1) }
@@ -21,14 +28,14 @@ fn charter() -> Charter {
 fn options() -> LogOptions {
     let mut wal = wal::Options::with_segment_bytes(16 << 10);
     wal.log_id = Some(wal::LogId(7));
-    LogOptions { wal, recent_bytes_max: 1000, successors: Successors::Inline }
+    let (successors, snapshots) = (Successors::Inline, SnapshotOptions::default());
+    LogOptions { wal, recent_bytes_max: 1000, successors, snapshots }
 }
 
 /// Starts the server up to where it would vote.
 fn start(disk: &SimDisk) -> Result<(), HomeError> {
     let home = Home::open(disk.disk(), member().id, "demo", || Incarnation(2))?;
-    let (log, ..) = home.open_log(&options())?;
-    Ok(log.close()?)
+    Ok(home.recover(&options(), Nothing::default)?.log.close()?)
 }
 
 /// The disk of a founded server that was started once and stopped.

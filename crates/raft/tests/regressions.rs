@@ -10,11 +10,11 @@ use bytes::Bytes;
 use raft::driver::{Clock, Driver, Input};
 use raft::founding::Charter;
 use raft::node::{
-    Config, Configuration, Entry, EntryKind, Envelope, Event, Incarnation, Index, Member, Message,
-    Node, NodeId, Payload, Position, ProposeError, ReadId, RoleName, Term, Voter,
+    Config, Configuration, Entry, EntryKind, Envelope, Event, Incarnation, Index, MachineState,
+    Member, Message, Node, NodeId, Payload, Position, ProposeError, ReadId, RoleName, Term, Voter,
 };
-use raft::replica::{Completion, Replica, Token, Transport, Work};
-use raft::storage::{Home, HomeError, LogOptions, Stage, Successors};
+use raft::replica::{Carried, Completion, Replica, SnapshotEnvelope, Token, Transport, Work};
+use raft::storage::{Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
 use raft::{StateMachine, Undecodable};
 use wal::sim_disk::SimDisk;
 
@@ -26,6 +26,7 @@ struct Count(u64);
 
 impl StateMachine for Count {
     type Reply = u64;
+    type Image = ();
 
     fn apply(&mut self, _: Index, _: &Bytes) -> Result<u64, Undecodable> {
         self.0 += 1;
@@ -33,6 +34,20 @@ impl StateMachine for Count {
     }
 
     fn advance(&mut self, _: Index) {}
+
+    fn applied(&self) -> Index {
+        Index(0)
+    }
+
+    fn image(&self) {}
+
+    fn write((): (), _: &mut dyn std::io::Write) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn restore(_: &mut dyn std::io::Read) -> std::io::Result<Self> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A network that goes nowhere.
@@ -40,6 +55,10 @@ struct Nowhere;
 
 impl Transport for Nowhere {
     fn send(&mut self, _: Envelope) {}
+
+    fn send_snapshot(&mut self, _: &SnapshotEnvelope) -> Carried {
+        Carried::Taken
+    }
 
     fn flush(&mut self) {}
 }
@@ -78,7 +97,8 @@ fn charter(count: u64) -> Charter {
 fn options() -> LogOptions {
     let mut wal = wal::Options::with_segment_bytes(SEGMENT_BYTES);
     wal.log_id = Some(wal::LogId(7));
-    LogOptions { wal, recent_bytes_max: 1 << 20, successors: Successors::Inline }
+    let (successors, snapshots) = (Successors::Inline, SnapshotOptions::default());
+    LogOptions { wal, recent_bytes_max: 1 << 20, successors, snapshots }
 }
 
 /// Server s1 of a cluster of `count`, founded if it is not yet.
@@ -91,9 +111,9 @@ fn start(disk: &SimDisk, count: u64) -> (Home, Replica<Count>) {
     if !matches!(home.identity().stage, Stage::Founded(_)) {
         home.found(charter(count), &options()).expect("a disk that works");
     }
-    let (log, state, _) = home.open_log(&options()).expect("a whole log");
+    let recovered = home.recover(&options(), Count::default).expect("a whole log");
     let config = Config::new(member(1), home.identity().boot);
-    let replica = Replica::new(config, log, state, Count::default(), 1).expect("a sound log");
+    let replica = Replica::new(config, recovered, 1).expect("a sound log");
     (home, replica)
 }
 
@@ -340,6 +360,8 @@ fn a_read_that_a_heartbeat_picks_up_ends() {
         runs: vec![founding.position()],
         last: founding.position(),
         recent: vec![founding],
+        snapshot: None,
+        machine: MachineState::Whole,
         configuration: Configuration::default(),
         configurations: vec![(Index(1), configuration)],
         lost: Vec::new(),

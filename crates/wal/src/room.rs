@@ -57,6 +57,11 @@ impl Wal {
         room.min(self.options.batch_bytes_max.saturating_sub(waiting))
     }
 
+    /// Whether there is a fresh segment, or room to make one: a reset begins in one.
+    pub fn has_fresh_segment(&self) -> bool {
+        self.spare.is_some() || self.room_to_make() > 0
+    }
+
     fn room_to_make(&self) -> u64 {
         match self.disk.room() {
             Ok(room) if room >= self.options.segment_bytes => usable(self.options.segment_bytes),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use raft::node::{
     Actions, Append, Config, Configuration, DurableState, Entry, EntryKind, Envelope, HardState,
-    Index, Node, Payload, Position, Term,
+    Index, MachineState, Node, Payload, Position, Term,
 };
 
 use super::{Disk, FOUNDING_TERM};
@@ -118,6 +118,8 @@ impl Server {
             runs,
             last: self.entries.last().map(Entry::position).unwrap_or_default(),
             recent: self.entries.clone(),
+            snapshot: None,
+            machine: MachineState::Whole,
             configuration: Configuration::default(),
             configurations,
             lost: Vec::new(),

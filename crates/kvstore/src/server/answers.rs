@@ -38,7 +38,12 @@ impl Core {
     /// Answers a read that may be answered now.
     pub(super) fn answer_read(&mut self, key: usize) {
         let Phase::Running(running) = &self.phase else { return };
-        let view = running.driver.replica().machine().view();
+        let Some(store) = running.driver.replica().machine() else {
+            let text = "this server's state is lost, and was not fetched from another one yet";
+            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, text);
+            return self.finish(key, &refusal);
+        };
+        let view = store.view();
         let Some(Pending { connection: Some(connection), request_id, work, .. }) =
             self.take_pending(key)
         else {
@@ -94,8 +99,6 @@ impl Core {
         };
         let Phase::Running(running) = &self.phase else { return report };
         let status = running.driver.replica().status();
-        let store = running.driver.replica().machine();
-        let size = store.size();
         let configuration = running.driver.replica().node().configuration();
         report.role = match role_of(status.role) {
             ServerRole::Follower if configuration.learner(self.me).is_some() => ServerRole::Learner,
@@ -104,9 +107,12 @@ impl Core {
         };
         report.term = status.term.0;
         report.leader = self.leader_hint().filter(|_| status.leader.is_some());
-        report.revision = store.revision();
-        (report.keys, report.live_bytes, report.sessions) =
-            (size.keys, size.live_bytes, size.sessions);
+        if let Some(store) = running.driver.replica().machine() {
+            let size = store.size();
+            report.revision = store.revision();
+            (report.keys, report.live_bytes, report.sessions) =
+                (size.keys, size.live_bytes, size.sessions);
+        }
         (report.commit, report.applied) = (status.commit.0, status.applied.0);
         (report.durable, report.last) = (status.durable.0, status.last.0);
         report.snapshot = status.snapshot.0;
@@ -184,7 +190,7 @@ impl Core {
             text_bytes <= LOG_TEXTS_BYTES_MAX
         };
         Ok(LogEntries {
-            first: status.snapshot.0 + 1,
+            first: status.compacted.0 + 1,
             last: status.durable.0,
             commit: status.commit.0,
             entries: entries.take_while(fits).collect(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use raft::driver::{Clock, Driver, Input};
 use raft::founding::{Charter, Founded, Founding, Seat, Standing, Step};
 use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId};
-use raft::replica::{Replica, Transport};
+use raft::replica::{Carried, Replica, SnapshotEnvelope, Transport};
 use raft::storage::{Home, LogOptions, Stage};
 use slab::Slab;
 use tokio::sync::Notify;
@@ -276,14 +276,15 @@ impl Core {
             );
         }
         let start = Instant::now();
-        let (log, state, opened) = home.open_log(&self.settings.log)?;
+        let recovered = home.recover(&self.settings.log, || Store::new(StoreLimits::default()))?;
         self.tell(&Event::Recovered {
-            term: state.hard_state.term.0,
-            entries: opened.entries,
-            snapshot: state.start.index.0,
+            term: recovered.state.hard_state.term.0,
+            entries: recovered.opened.entries,
+            snapshot: recovered.state.snapshot.map_or(0, |snapshot| snapshot.position.index.0),
             took: start.elapsed(),
         });
-        if let Some(torn) = opened.torn_tail {
+        self.tell_snapshots(&recovered.found, recovered.machine.is_some());
+        if let Some(torn) = recovered.opened.torn_tail.clone() {
             let raft::storage::TornTail { segment, offset, bytes } = torn;
             self.tell(&Event::TornTail { segment, offset, bytes });
         }
@@ -294,8 +295,7 @@ impl Core {
         config.command_bytes_max = wal.record_bytes_max;
         config.in_flight_bytes_max = config.in_flight_bytes_max.min(wal.batch_bytes_max / 2);
         let seed = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
-        let store = Store::new(StoreLimits::default());
-        let replica = Replica::new(config, log, state, store, seed)?;
+        let replica = Replica::new(config, recovered, seed)?;
         let ticks = NodeConfig::TICKS_PER_HEARTBEAT;
         let driver = Driver::new(replica, self.settings.tick, ticks, self.clock());
         self.phase = Phase::Running(Box::new(Running { driver, charter, home }));
@@ -379,12 +379,16 @@ impl Core {
             let events = running.driver.take_events();
             let have_changed =
                 events.iter().any(|event| matches!(event, node::Event::MembersChanged { .. }));
+            let snapshot_events = running.driver.take_snapshot_events();
             for event in events {
                 self.tell(&Event::Raft { event, tick: self.settings.tick });
             }
             if have_changed {
                 self.members_changed.notify_one();
                 self.tell_joiners();
+            }
+            for event in snapshot_events {
+                self.tell(&Event::Snapshot { event });
             }
             for completion in completions {
                 self.on_completion(completion);
@@ -455,6 +459,10 @@ struct PeerTransport<'a> {
 impl Transport for PeerTransport<'_> {
     fn send(&mut self, envelope: Envelope) {
         self.links.send(&envelope);
+    }
+
+    fn send_snapshot(&mut self, envelope: &SnapshotEnvelope) -> Carried {
+        self.links.send_snapshot(envelope)
     }
 
     fn flush(&mut self) {

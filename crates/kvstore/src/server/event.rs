@@ -3,12 +3,14 @@
 
 mod damage;
 mod raft;
+mod snapshot;
 
 use std::fmt;
 use std::time::Duration;
 
 use ::raft::founding::Door;
 use ::raft::node::{self, NodeId};
+use ::raft::replica::SnapshotEvent;
 
 pub(super) use self::raft::Members;
 
@@ -93,6 +95,11 @@ pub enum Event {
         /// The length of a tick.
         tick: Duration,
     },
+    /// Something happened to a snapshot.
+    Snapshot {
+        /// What.
+        event: SnapshotEvent,
+    },
     /// Another server does not take this one's connection.
     PeerRefused {
         /// The other server.
@@ -131,6 +138,7 @@ impl Event {
             Event::Stopping => "stopping",
             Event::Stopped => "stopped",
             Event::Raft { event, .. } => raft::name(event),
+            Event::Snapshot { event } => snapshot::name(event),
         }
     }
 
@@ -176,6 +184,7 @@ impl Event {
             Event::Warning { text } => vec![("text", text.clone().into())],
             Event::Stopping | Event::Stopped => Vec::new(),
             Event::Raft { event, tick } => raft::fields(event, *tick),
+            Event::Snapshot { event } => snapshot::fields(event),
         }
     }
 }
@@ -268,6 +277,7 @@ impl fmt::Display for Event {
             Event::Stopping => write!(f, "stopping    asked to; finishing what is in flight"),
             Event::Stopped => write!(f, "stopped     the log is closed"),
             Event::Raft { event, tick } => raft::fmt_event(f, event, *tick),
+            Event::Snapshot { event } => snapshot::fmt(f, event),
         }
     }
 }

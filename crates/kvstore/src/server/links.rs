@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use raft::founding::Standing;
 use raft::node::{Boot, Envelope, Incarnation, Member, NodeId, Term};
+use raft::replica::{Carried, SnapshotEnvelope};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -41,6 +42,9 @@ const UNNEEDED_MAX: Duration = Duration::from_secs(5);
 
 /// Messages for one server that wait for its socket, in bytes; more are lost.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
+
+/// With more than that queued no part of a snapshot is added.
+const SNAPSHOT_QUEUED_BYTES_MAX: usize = 1 << 20;
 
 /// All links.
 #[derive(Debug, Default)]
@@ -207,6 +211,23 @@ impl Links {
         let encoded =
             up.outbox.append(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
         up.dirty.set(encoded.is_ok() || up.dirty.get());
+    }
+
+    /// Queues a message about a snapshot, unless the link is down or has much to carry.
+    pub(super) fn send_snapshot(&self, envelope: &SnapshotEnvelope) -> Carried {
+        let Some(link) = self.links.get(&envelope.to.id) else { return Carried::NotNow };
+        let up = link.up.borrow();
+        let Some(up) = up.as_ref().filter(|up| up.member == envelope.to) else {
+            return Carried::NotNow;
+        };
+        if up.outbox.queued_bytes() > SNAPSHOT_QUEUED_BYTES_MAX {
+            return Carried::NotNow;
+        }
+        let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
+        let SnapshotEnvelope { snapshot, message, .. } = envelope;
+        let encoded = up.outbox.append(|out| peer::encode_snapshot(out, to, *snapshot, message));
+        link.dirty.set(encoded.is_ok() || link.dirty.get());
+        Carried::Taken
     }
 
     /// Sends what is queued.

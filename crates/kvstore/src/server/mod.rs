@@ -21,6 +21,7 @@ mod others;
 mod outbox;
 mod requests;
 mod scrub;
+mod snapshots;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -34,7 +35,7 @@ use std::time::Duration;
 use raft::founding::Seat;
 use raft::node::{Config as NodeConfig, Incarnation, InvalidNodeId, NodeId, RestoreError};
 use raft::replica::Fatal;
-use raft::storage::{Home, HomeError, LogOptions, Successors};
+use raft::storage::{Home, HomeError, LogOptions, SnapshotOptions, Successors};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
@@ -285,6 +286,7 @@ const RESERVED_FILES: u64 = 64;
 async fn drive(core: &SharedCore, wake: &Notify) -> ServeError {
     loop {
         let turn = core.borrow_mut().turn();
+        snapshots::run_jobs(core);
         let deadline = match turn {
             Ok(deadline) => deadline,
             Err(error) => return error,
@@ -387,7 +389,12 @@ fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
         },
         election_ticks: (ticks(election_min), ticks(election_max)),
         limits: config.limits.command,
-        log: LogOptions { wal, recent_bytes_max: 16 << 20, successors: Successors::Thread },
+        log: LogOptions {
+            wal,
+            recent_bytes_max: 16 << 20,
+            successors: Successors::Thread,
+            snapshots: SnapshotOptions::default(),
+        },
         warnings,
     })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use raft::driver::Input;
 use raft::founding::{Founded, Seat, Standing};
 use raft::node::{Boot, Configuration, Envelope, Member, NodeId, Term};
+use raft::replica::SnapshotEnvelope;
 use tokio::time::Instant;
 
 use super::ServeError;
@@ -228,6 +229,12 @@ impl Core {
             {
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));
+            }
+            (PeerMessage::Snapshot { to, snapshot, message }, Phase::Running(_))
+                if to == me && cluster == ours =>
+            {
+                let envelope = SnapshotEnvelope { from, to: self.me, snapshot, message };
+                self.inbox.push(Input::Snapshot(envelope));
             }
             _ => {}
         }

@@ -91,6 +91,21 @@ impl Keyspace {
         keys.len() as u64
     }
 
+    /// All entries, by ascending keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.records.iter().map(|(key, record)| entry(key, record))
+    }
+
+    /// Adds an entry as it was, behind all that are there. False if it does not belong there.
+    pub(super) fn restore(&mut self, key: &[u8], value: &[u8], state: KeyState) -> bool {
+        if self.records.get_max().is_some_and(|(last, _)| *key <= **last) {
+            return false;
+        }
+        self.live_bytes += (key.len() + value.len()) as u64;
+        self.records.insert(key.into(), Arc::new(Record { state, value: value.into() }));
+        true
+    }
+
     /// The entries of a range, by ascending keys from the front, descending from the back.
     pub(super) fn range(
         &self,

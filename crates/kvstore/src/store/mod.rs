@@ -5,7 +5,8 @@
 //! limit that is enforced here is part of the state.
 //!
 //! Reading order: [`command`] is what comes in, [`Reply`] what comes out, `keyspace` holds the
-//! keys, `session` makes retries safe, and this file ties them together.
+//! keys, `session` makes retries safe, `snapshot` writes all of it down, and this file ties them
+//! together.
 
 pub mod command;
 mod digest;
@@ -13,6 +14,7 @@ mod keyspace;
 mod range;
 mod reply;
 mod session;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ pub use keyspace::EntryRef;
 pub use range::KeyRange;
 pub use reply::{KeyState, Outcome, Refusal, Reply, Revision};
 pub use session::SessionLimits;
+pub use snapshot::{RECORD_BYTES_MAX, RestoreError, Restoring};
 
 use bytes::Bytes;
 use command::Decoded;
@@ -52,7 +55,9 @@ impl Default for StoreLimits {
 /// - `applied` only grows, and every command is applied at an index above it;
 /// - `revision` grows by one with each command that changed a key, and by nothing else;
 /// - no key has a `mod_revision` above `revision`.
-#[derive(Debug)]
+///
+/// A clone costs nothing, and later commands do not show in it.
+#[derive(Clone, Debug)]
 pub struct Store {
     limits: StoreLimits,
     applied: u64,

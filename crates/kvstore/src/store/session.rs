@@ -14,7 +14,9 @@
 use super::command::{SessionId, SessionTag};
 use super::digest::Digest;
 use super::reply::{Outcome, Refusal, Reply};
+use imbl::OrdMap;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a session is taken to cost, beside its replies.
 const SESSION_BYTES: u64 = 128;
@@ -69,13 +71,26 @@ struct Session {
 /// Invariants: `by_use` holds each session once, under its `last_used`; `bytes` is what all
 /// sessions and replies are taken to cost; no session in the table starts at or below
 /// `evicted_start_max` unless it was there before that value was reached.
+///
+/// The maps are persistent: a clone costs nothing and stays as it was, so that a snapshot can be
+/// written while commands go on.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     limits: SessionLimits,
-    by_id: BTreeMap<SessionId, Session>,
-    by_use: BTreeMap<u64, SessionId>,
+    by_id: OrdMap<SessionId, Arc<Session>>,
+    by_use: OrdMap<u64, SessionId>,
     bytes: u64,
     evicted_start_max: Option<u64>,
+}
+
+/// All that is to be known of one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SessionRecord {
+    pub(super) id: SessionId,
+    pub(super) mark: u64,
+    pub(super) last_used: u64,
+    /// Sequence, digest of the request, reply; by ascending sequence.
+    pub(super) replies: Vec<(u64, u64, Reply)>,
 }
 
 /// Whether a command is to be carried out.
@@ -93,8 +108,8 @@ impl Sessions {
     pub(super) fn new(limits: SessionLimits) -> Sessions {
         Sessions {
             limits,
-            by_id: BTreeMap::new(),
-            by_use: BTreeMap::new(),
+            by_id: OrdMap::new(),
+            by_use: OrdMap::new(),
             bytes: 0,
             evicted_start_max: None,
         }
@@ -117,6 +132,7 @@ impl Sessions {
         let Some(session) = self.by_id.get_mut(&id) else {
             return self.admit_unknown(index, tag);
         };
+        let session = Arc::make_mut(session);
 
         self.by_use.remove(&session.last_used);
         self.by_use.insert(index, id);
@@ -146,7 +162,8 @@ impl Sessions {
         if let Err(refusal) = self.limits.place(sequence, mark) {
             return Admission::Refused(refusal);
         }
-        self.by_id.insert(id, Session { mark, last_used: index, replies: BTreeMap::new() });
+        let session = Session { mark, last_used: index, replies: BTreeMap::new() };
+        self.by_id.insert(id, Arc::new(session));
         self.by_use.insert(index, id);
         self.bytes += SESSION_BYTES;
         Admission::Fresh
@@ -160,7 +177,8 @@ impl Sessions {
         let session = self.by_id.get_mut(&tag.session);
         assert!(session.is_some(), "a command that was admitted must have a session");
         if let Some(session) = session {
-            let before = session.replies.insert(tag.sequence, Kept { digest, reply });
+            let replies = &mut Arc::make_mut(session).replies;
+            let before = replies.insert(tag.sequence, Kept { digest, reply });
             assert!(before.is_none(), "sequence {} must not be answered twice", tag.sequence);
             self.bytes += REPLY_BYTES;
         }
@@ -173,12 +191,48 @@ impl Sessions {
         while self.by_id.len() > 1
             && (self.len() > self.limits.sessions_max || self.bytes > self.limits.session_bytes_max)
         {
-            let Some((_, id)) = self.by_use.pop_first() else { break };
+            let Some((oldest, id)) = self.by_use.get_min().copied() else { break };
+            self.by_use.remove(&oldest);
             let Some(session) = self.by_id.remove(&id) else { break };
             self.bytes -= SESSION_BYTES + session.replies.len() as u64 * REPLY_BYTES;
             self.evicted_start_max = self.evicted_start_max.max(Some(id.start));
         }
         assert_eq!(self.by_id.len(), self.by_use.len(), "each session must be in both orders");
+    }
+
+    pub(super) fn evicted_start_max(&self) -> Option<u64> {
+        self.evicted_start_max
+    }
+
+    /// All sessions, in the order of their ids.
+    pub(super) fn records(&self) -> impl Iterator<Item = SessionRecord> + '_ {
+        self.by_id.iter().map(|(id, session)| {
+            let reply = |(sequence, kept): (&u64, &Kept)| (*sequence, kept.digest, kept.reply);
+            let replies = session.replies.iter().map(reply).collect();
+            SessionRecord { id: *id, mark: session.mark, last_used: session.last_used, replies }
+        })
+    }
+
+    /// Sets what is known of forgotten sessions.
+    pub(super) fn restore_evicted(&mut self, evicted_start_max: Option<u64>) {
+        self.evicted_start_max = evicted_start_max;
+    }
+
+    /// Adds a session as it was. False if it is there already, or its numbers make no sense.
+    pub(super) fn restore(&mut self, record: SessionRecord) -> bool {
+        let SessionRecord { id, mark, last_used, replies } = record;
+        let kept = |(sequence, digest, reply)| (sequence, Kept { digest, reply });
+        let given = replies.len();
+        let replies: BTreeMap<u64, Kept> = replies.into_iter().map(kept).collect();
+        let is_sound = replies.len() == given
+            && replies.keys().all(|sequence| self.limits.place(*sequence, mark).is_ok());
+        if !is_sound || self.by_id.contains_key(&id) || self.by_use.contains_key(&last_used) {
+            return false;
+        }
+        self.bytes += SESSION_BYTES + given as u64 * REPLY_BYTES;
+        self.by_use.insert(last_used, id);
+        self.by_id.insert(id, Arc::new(Session { mark, last_used, replies }));
+        true
     }
 
     /// Feeds all sessions, in the order of their ids, with all that decides about later commands.

@@ -10,14 +10,17 @@ use crate::codec::{self, DecodeError, Raw};
 use bytes::{Bytes, BytesMut};
 use raft::founding::Standing;
 use raft::node::{
-    Boot, Cause, Entry, EntryKind, Incarnation, Index, Message, Payload, Position, Term,
+    Boot, Cause, Entry, EntryKind, Incarnation, Index, Message, Payload, Position, SnapshotId, Term,
 };
+use raft::replica::SnapshotMessage;
 use serde::{Deserialize, Serialize};
 
 /// One of Raft's messages.
 pub const RAFT: Kind = Kind(0x40);
 /// What a server stands for while the cluster is founded.
 pub const STANDING: Kind = Kind(0x41);
+/// A part of a snapshot, or what is said about its transfer.
+pub const SNAPSHOT: Kind = Kind(0x42);
 
 /// The life of the server that a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,42 @@ pub enum PeerMessage {
     },
     /// What the sender stands for.
     Standing(Standing),
+    /// About the transfer of a snapshot.
+    Snapshot {
+        /// Whom it is for.
+        to: Addressee,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// What it says.
+        message: SnapshotMessage,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotBody<'a> {
+    to: Addressee,
+    snapshot: SnapshotId,
+    #[serde(borrow)]
+    message: SnapshotMessageBody<'a>,
+}
+
+/// The numbers of the variants are part of the protocol.
+#[derive(Serialize, Deserialize)]
+enum SnapshotMessageBody<'a> {
+    Want {
+        offset: u64,
+        until: u64,
+    },
+    Allow {
+        until: u64,
+    },
+    Chunk {
+        offset: u64,
+        checksum: u32,
+        #[serde(borrow)]
+        content: Raw<'a>,
+    },
+    Damaged,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,6 +153,12 @@ enum MessageBody<'a> {
         #[serde(borrow)]
         entries: Vec<PlacedEntryBody<'a>>,
     },
+    SnapshotOffer {
+        snapshot: SnapshotId,
+    },
+    SnapshotRequest {
+        after: Index,
+    },
 }
 
 /// Entries follow each other, so only the first one's place is told, by `previous`.
@@ -158,6 +203,33 @@ pub fn encode_standing(out: &mut BytesMut, standing: &Standing) -> Result<(), Fr
     frame::encode_with(out, STANDING, 0, FRAME_BYTES_MAX, |out| codec::append(out, standing))
 }
 
+/// Appends a message about a snapshot as a frame.
+///
+/// # Errors
+/// The frame would be longer than frames may be.
+pub fn encode_snapshot(
+    out: &mut BytesMut,
+    to: Addressee,
+    snapshot: SnapshotId,
+    message: &SnapshotMessage,
+) -> Result<(), FrameError> {
+    let message = match message {
+        SnapshotMessage::Want { offset, until } => {
+            SnapshotMessageBody::Want { offset: *offset, until: *until }
+        }
+        SnapshotMessage::Allow { until } => SnapshotMessageBody::Allow { until: *until },
+        SnapshotMessage::Chunk { offset, content } => SnapshotMessageBody::Chunk {
+            offset: *offset,
+            checksum: content.checksum,
+            content: Raw(&content.bytes),
+        },
+        SnapshotMessage::Damaged => SnapshotMessageBody::Damaged,
+    };
+    frame::encode_with(out, SNAPSHOT, 0, FRAME_BYTES_MAX, |out| {
+        codec::append(out, &SnapshotBody { to, snapshot, message });
+    })
+}
+
 /// Reads a frame between servers. Payloads share the frame's body.
 ///
 /// # Errors
@@ -170,8 +242,32 @@ pub fn decode(frame: &Frame) -> Result<PeerMessage, DecodeError> {
             let message = from_body(body.message, &frame.body)?;
             Ok(PeerMessage::Raft { to: body.to, term: body.term, message })
         }
+        SNAPSHOT => {
+            let body: SnapshotBody<'_> = codec::exact("a snapshot message", &frame.body)?;
+            let message = from_snapshot_body(body.message, &frame.body)?;
+            Ok(PeerMessage::Snapshot { to: body.to, snapshot: body.snapshot, message })
+        }
         Kind(kind) => Err(DecodeError::UnknownKind { kind }),
     }
+}
+
+fn from_snapshot_body(
+    message: SnapshotMessageBody<'_>,
+    frame: &Bytes,
+) -> Result<SnapshotMessage, DecodeError> {
+    Ok(match message {
+        SnapshotMessageBody::Want { offset, until } => SnapshotMessage::Want { offset, until },
+        SnapshotMessageBody::Allow { until } => SnapshotMessage::Allow { until },
+        SnapshotMessageBody::Chunk { offset, checksum, content } => {
+            let content = Payload { bytes: content.share(frame), checksum };
+            if crc32fast::hash(&content.bytes) != checksum {
+                let why = format!("the chunk at {offset} does not match its checksum");
+                return Err(DecodeError::Malformed { what: "a snapshot message", why });
+            }
+            SnapshotMessage::Chunk { offset, content }
+        }
+        SnapshotMessageBody::Damaged => SnapshotMessage::Damaged,
+    })
 }
 
 fn to_body<'m>(message: &'m Message) -> MessageBody<'m> {
@@ -215,6 +311,8 @@ fn to_body<'m>(message: &'m Message) -> MessageBody<'m> {
             let entries = entries.iter().map(placed).collect();
             MessageBody::RepairAnswer { compacted, lacking: lacking.clone(), entries }
         }
+        Message::SnapshotOffer { snapshot } => MessageBody::SnapshotOffer { snapshot },
+        Message::SnapshotRequest { after } => MessageBody::SnapshotRequest { after },
     }
 }
 
@@ -266,6 +364,8 @@ fn from_body(message: MessageBody<'_>, frame: &Bytes) -> Result<Message, DecodeE
                 compacted,
             }
         }
+        MessageBody::SnapshotOffer { snapshot } => Message::SnapshotOffer { snapshot },
+        MessageBody::SnapshotRequest { after } => Message::SnapshotRequest { after },
     })
 }
 
@@ -353,6 +453,8 @@ mod tests {
             Message::AppendAcceptedInPart { matched: Index(3), verified: Index(5) },
             Message::RepairRequest { positions: vec![at(3, 2), at(5, 7)] },
             repair_answer(b"x"),
+            Message::SnapshotOffer { snapshot: snapshot() },
+            Message::SnapshotRequest { after: Index(5) },
         ];
         for message in messages {
             round_trip(message);
@@ -394,6 +496,52 @@ mod tests {
                 b'i', // it has 3@2, a command
             ]
         );
+    }
+
+    fn snapshot() -> SnapshotId {
+        SnapshotId { position: at(300, 8), bytes: 70_000, hash: *b"0123456789abcdef" }
+    }
+
+    fn encode_chunk(content: Payload) -> BytesMut {
+        let message = SnapshotMessage::Chunk { offset: 5, content };
+        let mut out = BytesMut::new();
+        encode_snapshot(&mut out, TO, snapshot(), &message).unwrap();
+        out
+    }
+
+    #[test]
+    fn what_is_said_about_snapshots_survives_its_encoding() {
+        let messages = [
+            SnapshotMessage::Want { offset: 5, until: 900 },
+            SnapshotMessage::Allow { until: 900 },
+            SnapshotMessage::Chunk { offset: 5, content: Payload::new("hi") },
+            SnapshotMessage::Damaged,
+        ];
+        for message in messages {
+            let mut out = BytesMut::new();
+            encode_snapshot(&mut out, TO, snapshot(), &message).unwrap();
+            let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
+            let snapshot = snapshot();
+            assert_eq!(decode(&frame), Ok(PeerMessage::Snapshot { to: TO, snapshot, message }));
+        }
+    }
+
+    #[test]
+    fn a_chunk_has_these_very_bytes_and_a_wrong_one_is_refused() {
+        let encoded = encode_chunk(Payload::new("hi"));
+        let expected: Vec<u8> = [
+            &[0xac, 0x02, 2][..],               // for incarnation 300, boot 2
+            &[0xac, 0x02, 8, 0xf0, 0xa2, 0x04], // the snapshot at 300@8 of 70,000 bytes
+            b"0123456789abcdef",                // and this hash
+            &[2, 5],                            // a chunk at 5
+            &[0xac, 0xd5, 0xcc, 0xc4, 0x0d, 2], // its checksum and length
+            b"hi",
+        ]
+        .concat();
+        assert_eq!(&encoded[frame::HEADER_BYTES..], expected);
+        let mut wrong = encode_chunk(Payload { checksum: 1, ..Payload::new("hi") });
+        let frame = frame::decode(&mut wrong, FRAME_BYTES_MAX).unwrap().unwrap();
+        assert!(matches!(decode(&frame), Err(DecodeError::Malformed { .. })));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 use super::configuration::Configuration;
 use super::message::{Cause, Envelope};
-use super::types::{Entry, FetchId, HardState, Index, Member, NodeId, ReadId, Term, Ticket};
+use super::types::{
+    Entry, FetchId, HardState, Index, Member, NodeId, Position, ReadId, SnapshotId, Term, Ticket,
+};
 
 /// Everything that a node wants done, in any order that its owner likes, except that appends are
 /// carried out in the order of their tickets.
@@ -19,6 +21,20 @@ pub struct Actions {
     pub apply: Vec<Entry>,
     /// Entries to read back; answered with [`Node::on_fetched`](super::Node::on_fetched).
     pub fetch: Vec<Fetch>,
+    /// The state machine is to be written down as it is now, before anything of `apply`;
+    /// answered with [`Node::on_snapshot_written`](super::Node::on_snapshot_written) or
+    /// [`Node::on_snapshot_failed`](super::Node::on_snapshot_failed).
+    pub snapshot: Option<SnapshotPoint>,
+    /// The log up to this index is not needed any more. It need not go at once.
+    pub compact: Option<Index>,
+    /// A leader has a snapshot that this server lacks. It is to be fetched, and answered with
+    /// [`Node::on_snapshot_received`](super::Node::on_snapshot_received). A later offer takes the
+    /// place of an earlier one; the same one may come many times.
+    pub offered: Option<SnapshotOffer>,
+    /// The state machine is to be exchanged for that of this received snapshot, before anything
+    /// of `apply`; answered with
+    /// [`Node::on_snapshot_installed`](super::Node::on_snapshot_installed).
+    pub install: Option<SnapshotId>,
     /// Proposals that ended. Each ends exactly once.
     pub ended: Vec<Ended>,
     /// Reads that ended. Each ends exactly once.
@@ -35,8 +51,26 @@ impl Actions {
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { append, send, apply, fetch, ended, reads, changes, transfers, events } = self;
+        let Self {
+            append,
+            send,
+            apply,
+            fetch,
+            snapshot,
+            compact,
+            offered,
+            install,
+            ended,
+            reads,
+            changes,
+            transfers,
+            events,
+        } = self;
         append.is_none()
+            && snapshot.is_none()
+            && compact.is_none()
+            && offered.is_none()
+            && install.is_none()
             && send.is_empty()
             && apply.is_empty()
             && fetch.is_empty()
@@ -57,6 +91,9 @@ pub struct Append {
     pub ticket: Ticket,
     /// The new term and vote, when they changed.
     pub hard_state: Option<HardState>,
+    /// The whole log is to go; it goes on after this position, which a snapshot stands for. Such
+    /// an append has neither truncation nor entries.
+    pub reset: Option<Position>,
     /// Entries above this index are to go, before any of `entries` is written.
     pub truncate_after: Option<Index>,
     /// Contiguous entries that follow the end of the log.
@@ -71,9 +108,31 @@ impl Append {
     /// costs no sync.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { ticket: _, hard_state, truncate_after, entries, repairs } = self;
-        hard_state.is_none() && truncate_after.is_none() && entries.is_empty() && repairs.is_empty()
+        let Self { ticket: _, hard_state, reset, truncate_after, entries, repairs } = self;
+        hard_state.is_none()
+            && reset.is_none()
+            && truncate_after.is_none()
+            && entries.is_empty()
+            && repairs.is_empty()
     }
+}
+
+/// The state that a snapshot is to be taken of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotPoint {
+    /// The last entry that the state machine has applied.
+    pub position: Position,
+    /// The configuration in force there.
+    pub configuration: Configuration,
+}
+
+/// A snapshot that a leader has for this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotOffer {
+    /// The leader.
+    pub from: Member,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
 }
 
 /// Entries wanted back from the log, at least one, as far as `bytes_max` allows.
@@ -279,6 +338,18 @@ pub enum Event {
         from: Index,
         /// The last one that is committed.
         to: Index,
+    },
+    /// What a follower of this leader lacks is gone from the log: it gets a snapshot.
+    SnapshotOffered {
+        /// The follower.
+        follower: NodeId,
+        /// The last entry that the snapshot stands for.
+        index: Index,
+    },
+    /// A received snapshot has taken the place of state machine and log.
+    SnapshotInstalled {
+        /// The last entry that it stands for.
+        index: Index,
     },
     /// Entries of an older term, never committed, made way for a leader's.
     Truncated {

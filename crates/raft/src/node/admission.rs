@@ -77,6 +77,13 @@ fn check_envelope(envelope: &Envelope, me: Member) -> Result<(), &'static str> {
         Message::RepairRequest { positions } => (highest_of(positions), &[]),
         Message::RepairAnswer { compacted, .. } => (*compacted, &[]),
         Message::AppendRejected { previous, hint } => ((*previous).max(hint.index), &[hint.term]),
+        Message::SnapshotOffer { snapshot } => {
+            if snapshot.position.term > *term || snapshot.position.index == Index(0) {
+                return Err("its snapshot cannot be: it stands for nothing, or for a later term");
+            }
+            (snapshot.position.index, &[])
+        }
+        Message::SnapshotRequest { after } => (*after, &[]),
         Message::ReadIndexAnswer { index, .. } => (*index, &[]),
         Message::VoteGranted
         | Message::VoteRefused

@@ -30,6 +30,16 @@ pub struct Config {
     pub uncommitted_bytes_max: u64,
     /// Entries handed to the state machine at once, in bytes.
     pub apply_bytes_max: u64,
+    /// A snapshot is taken when entries of so many bytes were applied since the last one.
+    pub snapshot_every_bytes: u64,
+    /// But not before entries were applied of this share of the newest snapshot's size: a large
+    /// state is not written more often than its log grows by as much.
+    pub snapshot_growth_percent: u32,
+    /// So much of the log is kept behind a snapshot, for followers that lag a little.
+    pub tail_bytes: u64,
+    /// So much of the log is kept, at most, for followers that need more of it: those that are
+    /// being sent a snapshot.
+    pub pinned_bytes_max: u64,
     /// Durable entries kept in memory for followers that lag a little, in bytes.
     pub window_bytes_max: u64,
 }
@@ -54,6 +64,10 @@ impl Config {
             in_flight_total_bytes_max: 32 << 20,
             uncommitted_bytes_max: 64 << 20,
             apply_bytes_max: 4 << 20,
+            snapshot_every_bytes: 64 << 20,
+            snapshot_growth_percent: 100,
+            tail_bytes: 16 << 20,
+            pinned_bytes_max: 1 << 30,
             window_bytes_max: 32 << 20,
         }
     }

@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use super::actions::Append;
 use super::log::Log;
 use super::message::{Envelope, Message};
-use super::types::{HardState, Index, Member, Term, Ticket};
+use super::types::{HardState, Index, Member, Position, Term, Ticket};
 
 /// Invariants:
 /// - appends complete strictly in the order of their tickets;
@@ -118,6 +118,38 @@ impl Durability {
         self.open.push(envelope);
     }
 
+    /// A snapshot took the place of the log, which now ends at `index`, durably.
+    pub(super) fn on_reset(&mut self, index: Index) {
+        self.durable = index;
+        self.handed_out = index;
+        self.unwritten_from = index.next();
+        for pending in &mut self.pending {
+            pending.last = index;
+        }
+    }
+
+    /// Takes the append that makes room in the log for a snapshot, once nothing of the old log is
+    /// still to be written: what is written before it completes before it. `reset` is where the
+    /// log goes on; without one it stays, and the append only keeps its place in the order.
+    pub(super) fn take_install(
+        &mut self,
+        log: &Log,
+        state: HardState,
+        reset: Option<Position>,
+    ) -> Option<Append> {
+        if self.has_unwritten(log, state) {
+            return None;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.next();
+        let last = log.last().index;
+        let messages = std::mem::take(&mut self.open);
+        self.pending.push_back(Pending { ticket, last, state, messages });
+        let (hard_state, truncate_after) = (None, None);
+        let (entries, repairs) = (Vec::new(), Vec::new());
+        Some(Append { ticket, hard_state, reset, truncate_after, entries, repairs })
+    }
+
     /// Takes the next append, if the log or the hard state has anything to write or a message
     /// waits on an earlier append. `log` and `state` are the node's present ones.
     pub(super) fn take_append(&mut self, log: &Log, state: HardState) -> Option<Append> {
@@ -144,7 +176,7 @@ impl Durability {
         self.unwritten_from = last.next();
         let messages = std::mem::take(&mut self.open);
         self.pending.push_back(Pending { ticket, last, state, messages });
-        Append { ticket, hard_state, truncate_after, entries, repairs: Vec::new() }
+        Append { ticket, hard_state, reset: None, truncate_after, entries, repairs: Vec::new() }
     }
 
     /// The disk completed the append of this ticket: the messages that rested on it may leave.

@@ -51,10 +51,12 @@ impl Node {
 
     /// Whether it is for this server to campaign: it votes, or may be the only one that holds the
     /// configuration in which it does not. That one's voters then need it to lead until they hold
-    /// it too, although it counts nowhere itself (databendlabs/openraft#2091).
+    /// it too, although it counts nowhere itself (databendlabs/openraft#2091). One without its state
+    /// could lead nobody anywhere.
     pub(super) fn may_campaign(&self) -> bool {
+        let has_state = !self.snapshots.machine_is_lost() && !self.snapshots.is_installing();
         let is_committed = self.membership.index() <= self.commit;
-        self.membership.current().is_voter(self.config.me) || !is_committed
+        has_state && (self.membership.current().is_voter(self.config.me) || !is_committed)
     }
 
     /// Asks every voter whether it would vote for this server in the next term.

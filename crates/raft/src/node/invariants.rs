@@ -11,11 +11,23 @@ impl Node {
         let (applied, commit) = (self.applied, self.commit);
         let (durable, last) = (self.durability.durable(), self.log.last());
         let start = self.log.start().index;
-        assert!(
-            start <= applied && applied <= commit.min(durable) && commit <= last.index,
-            "compacted {start} <= applied {applied} <= min(committed {commit}, durable \
-             {durable}), committed <= last {last}"
-        );
+        if self.snapshots.machine_is_lost() {
+            assert!(
+                start <= commit && commit <= last.index && applied.0 == 0,
+                "compacted {start} <= committed {commit} <= last {last}, and nothing is applied \
+                 without a state"
+            );
+        } else {
+            let snapshot = self.newest_snapshot();
+            assert!(
+                start <= snapshot
+                    && snapshot <= applied
+                    && applied <= commit.min(durable)
+                    && commit <= last.index,
+                "compacted {start} <= snapshot {snapshot} <= applied {applied} <= min(committed \
+                 {commit}, durable {durable}), committed <= last {last}"
+            );
+        }
         assert!(
             self.hard_state.term >= last.term,
             "the term {} is never below the last entry's, {last}",

@@ -143,6 +143,36 @@ impl Log {
         self.last = Position { index, term };
     }
 
+    /// Lets go of everything up to `index`, which a snapshot stands for.
+    pub(super) fn compact(&mut self, index: Index) {
+        let term = self.term(index);
+        assert!(
+            index >= self.start.index && term.is_some(),
+            "only what exists is compacted, not {index} of {} to {}",
+            self.start,
+            self.last
+        );
+        let Some(term) = term else { return };
+        self.start = Position { index, term };
+        let gone = self.runs.partition_point(|run| run.index <= index);
+        // The run that `index` stands in goes on behind it, if there is anything behind it.
+        let goes_on = gone > 0
+            && index < self.last.index
+            && self.runs.get(gone).is_none_or(|next| next.index > index.next());
+        self.runs.drain(..gone);
+        if goes_on {
+            self.runs.insert(0, Position { index: index.next(), term });
+        }
+        while self.window.front().is_some_and(|entry| entry.index <= index) {
+            self.window_bytes -= self.window.pop_front().map_or(0, |entry| entry.bytes());
+        }
+    }
+
+    /// Lets go of everything. The log goes on after `position`.
+    pub(super) fn reset(&mut self, position: Position) {
+        *self = Self::restore(position, Vec::new(), position, Vec::new());
+    }
+
     /// Entries from `from` to `to` as far as `bytes_max` allows, at least one. `None` when the
     /// first of them is no longer in memory.
     pub(super) fn slice(&self, from: Index, to: Index, bytes_max: u64) -> Option<Vec<Entry>> {
@@ -223,6 +253,32 @@ mod tests {
         assert_eq!(log.slice(Index(3), Index(4), 1000).unwrap().len(), 2);
         assert_eq!(log.slice(Index(3), Index(4), 1).unwrap().len(), 1, "at least one");
         assert_eq!(log.term(Index(1)), Some(Term(1)), "terms outlive the entries in memory");
+    }
+
+    /// Every compaction of a log, against one that never had what went.
+    #[test]
+    fn a_compacted_log_is_the_rest_of_the_log() {
+        let terms = [1, 1, 3, 3, 3, 6];
+        for to in 0..=terms.len() as u64 {
+            let mut log = log_of(&terms);
+            log.compact(Index(to));
+            assert_eq!(log.check(), Ok(()), "compacted to {to}");
+            for index in 0..=terms.len() as u64 + 1 {
+                let whole = log_of(&terms).term(Index(index)).filter(|_| index >= to);
+                assert_eq!(log.term(Index(index)), whole, "{index}, compacted to {to}");
+            }
+            assert_eq!(log.last(), log_of(&terms).last());
+            assert_eq!(log.window_first(), Index(to + 1));
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_reset_goes_on_behind_the_position() {
+        let mut log = log_of(&[1, 1]);
+        let position = Position { index: Index(9), term: Term(4) };
+        log.reset(position);
+        assert_eq!((log.start(), log.last(), log.check()), (position, position, Ok(())));
+        assert_eq!(log.term(Index(2)), None);
     }
 
     #[test]

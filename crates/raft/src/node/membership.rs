@@ -48,6 +48,24 @@ impl Membership {
         indexes.filter(move |index| first <= *index && *index <= last)
     }
 
+    /// The configuration that was in force at `index`, as far back as is known.
+    pub(super) fn at(&self, index: Index) -> &Configuration {
+        let after = self.configurations.partition_point(|(at, _)| *at <= index);
+        self.configurations.get(after.saturating_sub(1)).map_or(self.current(), |(_, it)| it)
+    }
+
+    /// A snapshot at `index` says what was in force there; what the log holds behind it stays.
+    pub(super) fn rebase(&mut self, index: Index, configuration: Configuration) {
+        self.configurations.retain(|(at, _)| *at > index);
+        self.configurations.push_front((index, configuration));
+    }
+
+    /// A snapshot at `index` took the place of the whole log.
+    pub(super) fn reset(&mut self, index: Index, configuration: Configuration) {
+        self.configurations.clear();
+        self.configurations.push_back((index, configuration));
+    }
+
     /// A configuration was appended at `index` and is in force from now on.
     pub(super) fn append(&mut self, index: Index, configuration: Configuration) {
         self.configurations.push_back((index, configuration));
@@ -83,6 +101,22 @@ mod tests {
     fn voter(id: &str, incarnation: u64) -> Voter {
         let member = Member { id: NodeId::new(id).unwrap(), incarnation: Incarnation(incarnation) };
         Voter { member, address: format!("{id}:1") }
+    }
+
+    #[test]
+    fn the_configuration_at_an_index_is_the_last_one_up_to_it() {
+        let of = |id| Configuration::new(vec![voter(id, 1)]).unwrap();
+        let mut membership = Membership::new((Index(1), of("s1")), [(Index(4), of("s2"))]);
+        membership.append(Index(9), of("s3"));
+        let names = [(1, "s1"), (3, "s1"), (4, "s2"), (8, "s2"), (9, "s3"), (12, "s3")];
+        for (index, name) in names {
+            assert_eq!(membership.at(Index(index)), &of(name), "at {index}");
+        }
+        membership.rebase(Index(6), of("s9"));
+        assert_eq!(membership.at(Index(8)), &of("s9"));
+        assert_eq!(membership.current(), &of("s3"));
+        membership.reset(Index(20), of("s4"));
+        assert_eq!(membership.current(), &of("s4"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{Boot, Entry, Index, Member, Position, Term};
+use super::types::{Boot, Entry, Index, Member, Position, SnapshotId, Term};
 
 /// A message with its sender, its receiver and the sender's current term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +108,18 @@ pub enum Message {
         /// The index before the sender's log: a snapshot stands for everything up to here.
         compacted: Index,
     },
+    /// "What you lack is gone from my log; I have this snapshot for you." Repeated with every
+    /// heartbeat until the sender hears an [`AppendAccepted`](Message::AppendAccepted) that reaches
+    /// its log.
+    SnapshotOffer {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// "My log is whole, but I lost the state before it: I need a snapshot."
+    SnapshotRequest {
+        /// Where the sender's log begins; an older snapshot would leave a gap.
+        after: Index,
+    },
     /// "From which index on may I answer reads?" from a follower (6.4).
     ReadIndexRequest {
         /// The asker's boot, and a counter within it: an answer to another life's question must
@@ -162,6 +174,8 @@ impl Message {
             Message::RoundEcho { .. } => "RoundEcho",
             Message::RepairRequest { .. } => "RepairRequest",
             Message::RepairAnswer { .. } => "RepairAnswer",
+            Message::SnapshotOffer { .. } => "SnapshotOffer",
+            Message::SnapshotRequest { .. } => "SnapshotRequest",
             Message::ReadIndexRequest { .. } => "ReadIndexRequest",
             Message::ReadIndexAnswer { .. } => "ReadIndexAnswer",
             Message::TimeoutNow { .. } => "TimeoutNow",

@@ -39,7 +39,9 @@ mod replication;
 mod restore;
 mod role;
 mod search;
+mod sizes;
 mod slow_disk;
+mod snapshot;
 mod status;
 mod transfer;
 mod types;
@@ -48,8 +50,8 @@ use std::collections::BTreeMap;
 
 pub use actions::{
     Actions, Append, Ballot, ChangeEnded, ChangeOutcome, DamageEvent, Ended, Event, Fetch,
-    LeadershipChanged, ProposalOutcome, ReadEnded, StepDown, TransferEnded, TransferOutcome,
-    VoteRefusal,
+    LeadershipChanged, ProposalOutcome, ReadEnded, SnapshotOffer, SnapshotPoint, StepDown,
+    TransferEnded, TransferOutcome, VoteRefusal,
 };
 pub use change::{Change, ChangeError};
 pub use config::Config;
@@ -58,11 +60,12 @@ pub use message::{Cause, Envelope, Message};
 pub use propose::ProposeError;
 pub use quorum::{Outcome, Quorum, majority};
 pub use restore::{DurableState, RestoreError};
+pub use snapshot::{MachineState, Reception};
 pub use status::{FollowerStatus, RoleName, Status};
 pub use transfer::TransferError;
 pub use types::{
     Boot, COUNTER_MAX, Entry, EntryKind, FetchId, HardState, Incarnation, Index, InvalidNodeId,
-    LostEntry, Member, NodeId, Payload, Position, ReadId, Term, Ticket,
+    LostEntry, Member, NodeId, Payload, Position, ReadId, SnapshotId, Term, Ticket,
 };
 
 use durability::Durability;
@@ -75,6 +78,7 @@ use repair::Repair;
 use replication::{Received, Urge};
 use role::{ElectionTimer, Role};
 use slow_disk::DiskPace;
+use snapshot::Snapshots;
 use transfer::Transfer;
 
 /// A server that is its own majority waits for nobody.
@@ -101,7 +105,7 @@ enum FetchPurpose {
 /// One server's part in the protocol.
 ///
 /// Invariants, asserted after every input:
-/// - compacted <= applied <= min(committed, durable), and committed <= last;
+/// - compacted <= snapshot <= applied <= min(committed, durable), and committed <= last;
 /// - the term is never below that of the last entry;
 /// - term, vote, commit and applied never go back; a vote changes only when the term grows;
 /// - what a leader has committed in its term, a majority of voters holds durably.
@@ -118,6 +122,7 @@ pub struct Node {
     disk: DiskPace,
     repair: Repair,
     role: Role,
+    snapshots: Snapshots,
     /// Everything up to here is committed.
     commit: Index,
     /// Handed to the state machine, and applied by it.
@@ -149,6 +154,7 @@ impl Node {
     pub fn tick(&mut self) {
         self.tick_disk();
         self.tick_repair();
+        self.tick_snapshots();
         match &mut self.role {
             Role::Follower(follower) => {
                 follower.reads.tick(READ_QUESTION_HEARTBEATS * self.config.heartbeat_ticks);
@@ -234,7 +240,9 @@ impl Node {
         }
         if term < mine {
             match message {
-                Message::Append { .. } => self.send(from, Message::TermIsOver),
+                Message::Append { .. } | Message::SnapshotOffer { .. } => {
+                    self.send(from, Message::TermIsOver);
+                }
                 Message::VoteRequest { .. } => self.send(from, Message::VoteRefused),
                 _ => {}
             }
@@ -276,6 +284,15 @@ impl Node {
                 self.on_append_rejected(from, previous, hint);
             }
             Message::RoundEcho { round } => self.on_round_echo(from, round),
+            Message::SnapshotOffer { snapshot } => {
+                if let Role::Leader(_) = self.role {
+                    let reason = "it leads in the same term";
+                    self.events.push(Event::Ignored { from, reason });
+                    return;
+                }
+                self.on_snapshot_offer(from, snapshot);
+            }
+            Message::SnapshotRequest { after } => self.on_snapshot_request(from, after),
             Message::ReadIndexRequest { boot, counter } => {
                 self.on_read_index_request(from, boot, counter);
             }
@@ -299,6 +316,7 @@ impl Node {
         let released = self.durability.complete(ticket);
         self.judge_disk(ticket, took_ticks);
         self.on_repairs_durable(ticket);
+        self.on_install_durable(ticket);
         let term = self.hard_state.term;
         // What was promised in a term that is over is of no use to anybody, nor is a question
         // of a campaign that was given up.
@@ -352,11 +370,17 @@ impl Node {
         self.outbox.extend(settled);
         let append = self.take_append();
         append.iter().for_each(|append| self.disk.on_handed_out(append));
+        let snapshot = self.take_snapshot_point();
+        let install = self.take_install();
         let apply = self.take_apply();
         self.log.evict(self.config.window_bytes_max, self.durability.durable());
         Actions {
             append,
             apply,
+            snapshot,
+            install,
+            compact: self.take_compaction(),
+            offered: self.take_offered(),
             send: std::mem::take(&mut self.outbox),
             fetch: std::mem::take(&mut self.fetches),
             ended: std::mem::take(&mut self.ended),
@@ -368,6 +392,12 @@ impl Node {
     }
 
     fn take_append(&mut self) -> Option<Append> {
+        if let Some(reset) = self.install_to_write()
+            && let Some(append) = self.durability.take_install(&self.log, self.hard_state, reset)
+        {
+            self.on_install_handed_out(append.ticket);
+            return Some(append);
+        }
         if !self.has_repairs() {
             return self.durability.take_append(&self.log, self.hard_state);
         }
@@ -450,6 +480,12 @@ impl Node {
     #[must_use]
     pub fn configuration_index(&self) -> Index {
         self.membership.index()
+    }
+
+    /// This server.
+    #[must_use]
+    pub fn me(&self) -> Member {
+        self.config.me
     }
 
     /// The role, without what belongs to it.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::types::{FetchId, Index};
+use super::types::{FetchId, Index, SnapshotId};
 
 /// How entries are sent to a follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +18,8 @@ enum Flow {
     /// It has said nothing for an election timeout. It gets heartbeats, and entries only once it
     /// answers: what nobody takes must not pile up before its socket.
     Silent,
+    /// What it lacks is gone from our log: it needs a snapshot, and gets no entries meanwhile.
+    Snapshot,
 }
 
 /// Invariants: `matched < next`; the in-flight bytes are those of the in-flight messages.
@@ -40,6 +42,12 @@ pub(super) struct Progress {
     round_echoed: u64,
     /// Whether it was heard from since the last look at the quorum.
     heard: bool,
+    /// Heartbeats since it was last heard from.
+    silent_heartbeats: u32,
+    /// The snapshot that it may fetch.
+    offer: Option<SnapshotId>,
+    /// It is to be told of the offer (again).
+    offer_due: bool,
     /// The end of the log when it was found to lag, until it has caught up with that.
     catching_up_to: Option<Index>,
 }
@@ -58,6 +66,9 @@ impl Progress {
             round_told: 0,
             round_echoed: 0,
             heard: true,
+            silent_heartbeats: 0,
+            offer: None,
+            offer_due: false,
             catching_up_to: None,
         }
     }
@@ -89,7 +100,7 @@ impl Progress {
                 Flow::Stream => {
                     self.in_flight.is_empty() || self.in_flight_bytes < in_flight_bytes_max
                 }
-                Flow::Silent => false,
+                Flow::Silent | Flow::Snapshot => false,
             }
     }
 
@@ -115,7 +126,7 @@ impl Progress {
         match &mut self.flow {
             // A probe without entries asks the same question.
             Flow::Probe { asked } => *asked = true,
-            Flow::Silent => {}
+            Flow::Silent | Flow::Snapshot => {}
             Flow::Stream => {
                 if let Some((last, bytes)) = last {
                     self.next = last.next();
@@ -141,15 +152,22 @@ impl Progress {
     }
 
     /// Its log equals ours up to `verified`, and it acknowledged everything up to `matched`, which
-    /// is less where it lost what entries say. True when that is news.
-    pub(super) fn on_accepted(&mut self, matched: Index, verified: Index) -> bool {
+    /// is less where it lost what entries say. Our log starts after `start`. True when that is
+    /// news.
+    pub(super) fn on_accepted(&mut self, matched: Index, verified: Index, start: Index) -> bool {
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(verified.next());
-        if self.flow != Flow::Stream {
+        let reaches_log = match self.flow {
+            Flow::Probe { .. } | Flow::Silent => true,
+            Flow::Stream => false,
+            Flow::Snapshot => verified >= start,
+        };
+        if reaches_log {
             self.reset_flight();
             self.next = self.matched.max(verified).next();
             self.flow = Flow::Stream;
+            self.offer = None;
         }
         while self.in_flight.front().is_some_and(|(last, _)| *last <= verified) {
             self.in_flight_bytes -= self.in_flight.pop_front().map_or(0, |(_, bytes)| bytes);
@@ -163,6 +181,8 @@ impl Progress {
         let current = match self.flow {
             Flow::Probe { .. } | Flow::Silent => previous.next() == self.next,
             Flow::Stream => previous > self.matched,
+            // Where its log agrees with ours does not matter until it has the snapshot.
+            Flow::Snapshot => false,
         };
         if current {
             self.reset_flight();
@@ -174,9 +194,61 @@ impl Progress {
 
     /// A heartbeat is due: an unanswered question is asked again.
     pub(super) fn on_heartbeat(&mut self) {
-        if let Flow::Probe { asked } = &mut self.flow {
-            *asked = false;
+        match &mut self.flow {
+            Flow::Probe { asked } => *asked = false,
+            Flow::Snapshot => self.offer_due = self.offer.is_some(),
+            Flow::Stream | Flow::Silent => {}
         }
+        self.silent_heartbeats = self.silent_heartbeats.saturating_add(1);
+    }
+
+    /// The next entry for it is gone from our log. True when that is news.
+    pub(super) fn on_compacted(&mut self) -> bool {
+        let news = self.flow != Flow::Snapshot;
+        if news {
+            self.reset_flight();
+            self.flow = Flow::Snapshot;
+        }
+        news
+    }
+
+    pub(super) fn needs_snapshot(&self) -> bool {
+        self.flow == Flow::Snapshot
+    }
+
+    /// The snapshot that it may fetch.
+    pub(super) fn offer(&self) -> Option<SnapshotId> {
+        self.offer
+    }
+
+    pub(super) fn set_offer(&mut self, offer: Option<SnapshotId>) {
+        self.offer = offer;
+        self.offer_due = offer.is_some() && self.needs_snapshot();
+    }
+
+    /// That snapshot is damaged.
+    pub(super) fn withdraw_offer(&mut self, snapshot: SnapshotId) {
+        if self.offer == Some(snapshot) {
+            self.set_offer(None);
+        }
+    }
+
+    /// What it is to be told of now.
+    pub(super) fn take_offer_due(&mut self) -> Option<SnapshotId> {
+        let due = std::mem::take(&mut self.offer_due);
+        self.offer.filter(|_| due)
+    }
+
+    /// The index behind which it needs our log.
+    pub(super) fn needs_log_from(&self) -> Index {
+        match (&self.flow, self.offer) {
+            (Flow::Snapshot, Some(offer)) => offer.position.index,
+            _ => self.matched,
+        }
+    }
+
+    pub(super) fn silent_heartbeats(&self) -> u32 {
+        self.silent_heartbeats
     }
 
     /// It echoed a round. True when that is news.
@@ -190,6 +262,7 @@ impl Progress {
 
     pub(super) fn on_heard(&mut self) {
         self.heard = true;
+        self.silent_heartbeats = 0;
     }
 
     /// Whether it was heard from since the last time this was asked, an election timeout ago.
@@ -203,6 +276,10 @@ impl Progress {
 
     /// What was on its way counts as lost.
     fn on_silent(&mut self) {
+        if self.flow == Flow::Snapshot {
+            // It gets no entries anyway.
+            return;
+        }
         if self.flow == Flow::Stream {
             self.next = self.matched.next();
         }
@@ -236,6 +313,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::types::{Position, Term};
 
     #[test]
     fn a_probe_asks_once_until_the_next_heartbeat() {
@@ -251,18 +329,18 @@ mod tests {
     #[test]
     fn a_stream_is_bounded_by_bytes_in_flight_and_acknowledgements_free_them() {
         let mut progress = Progress::new(Index(0));
-        progress.on_accepted(Index(0), Index(0));
+        progress.on_accepted(Index(0), Index(0), Index(0));
         progress.on_sent(Some((Index(1), 60)), Index(0), 0);
         progress.on_sent(Some((Index(2), 60)), Index(0), 0);
         assert!(!progress.may_send(Index(3), 100));
-        progress.on_accepted(Index(1), Index(1));
+        progress.on_accepted(Index(1), Index(1), Index(0));
         assert!(progress.may_send(Index(3), 100));
     }
 
     #[test]
     fn one_message_may_be_under_way_whatever_the_limit() {
         let mut progress = Progress::new(Index(0));
-        progress.on_accepted(Index(0), Index(0));
+        progress.on_accepted(Index(0), Index(0), Index(0));
         assert!(progress.may_send(Index(1), 0), "or nothing would ever be sent");
         progress.on_sent(Some((Index(1), 60)), Index(0), 0);
         assert!(!progress.may_send(Index(2), 0));
@@ -271,7 +349,7 @@ mod tests {
     #[test]
     fn a_silent_follower_holds_nothing_and_begins_again_where_it_matched() {
         let mut progress = Progress::new(Index(0));
-        progress.on_accepted(Index(3), Index(3));
+        progress.on_accepted(Index(3), Index(3), Index(0));
         progress.on_sent(Some((Index(9), 60)), Index(0), 0);
         assert!(progress.take_heard(), "a new leader gives everybody an election timeout");
         assert!(!progress.take_heard());
@@ -279,31 +357,55 @@ mod tests {
         assert!(!progress.may_send(Index(9), 100));
         progress.on_heartbeat();
         assert!(!progress.may_send(Index(9), 100), "a heartbeat is no answer");
-        progress.on_accepted(Index(3), Index(3));
+        progress.on_accepted(Index(3), Index(3), Index(0));
         assert!(progress.may_send(Index(9), 100));
     }
 
     #[test]
     fn a_follower_that_lost_entries_gets_what_follows_and_counts_only_below_them() {
         let mut progress = Progress::new(Index(8));
-        progress.on_accepted(Index(3), Index(8));
+        progress.on_accepted(Index(3), Index(8), Index(0));
         assert_eq!((progress.matched(), progress.next()), (Index(3), Index(9)));
         progress.on_sent(Some((Index(9), 100)), Index(0), 0);
         assert!(!progress.may_send(Index(10), 100));
-        assert!(!progress.on_accepted(Index(3), Index(9)), "no news for the commit index");
+        assert!(
+            !progress.on_accepted(Index(3), Index(9), Index(0)),
+            "no news for the commit index"
+        );
         assert!(progress.may_send(Index(10), 100), "what it took is not in flight any more");
-        assert!(progress.on_accepted(Index(9), Index(9)), "it is whole again");
+        assert!(progress.on_accepted(Index(9), Index(9), Index(0)), "it is whole again");
     }
 
     #[test]
     fn a_late_rejection_moves_nothing() {
         let mut progress = Progress::new(Index(9));
-        progress.on_accepted(Index(7), Index(7));
+        progress.on_accepted(Index(7), Index(7), Index(0));
         assert!(!progress.on_rejected(Index(7), Index(3)), "what is matched stays matched");
         assert_eq!(progress.next(), Index(8));
         assert!(progress.on_rejected(Index(9), Index(4)));
         assert_eq!(progress.next(), Index(8), "never back below what is matched");
         assert!(!progress.on_rejected(Index(9), Index(4)), "the probe now asks about 7");
+    }
+
+    #[test]
+    fn a_follower_that_needs_a_snapshot_gets_no_entries_until_it_reaches_the_log() {
+        let position = Position { index: Index(8), term: Term(1) };
+        let snapshot = SnapshotId { position, bytes: 1, hash: [0; 16] };
+        let mut progress = Progress::new(Index(3));
+        assert!(progress.on_compacted());
+        assert!(!progress.on_compacted(), "it is news once");
+        progress.set_offer(Some(snapshot));
+        assert_eq!(progress.take_offer_due(), Some(snapshot));
+        assert_eq!(progress.take_offer_due(), None, "until the next heartbeat");
+        progress.on_heartbeat();
+        assert_eq!(progress.take_offer_due(), Some(snapshot));
+        assert!(!progress.may_send(Index(20), 100));
+        assert_eq!(progress.needs_log_from(), Index(8), "what the snapshot leaves to the log");
+        progress.on_accepted(Index(2), Index(2), Index(6));
+        assert!(progress.needs_snapshot(), "an old acknowledgement does not reach the log");
+        progress.on_accepted(Index(8), Index(8), Index(6));
+        assert!(progress.may_send(Index(20), 100));
+        assert_eq!((progress.next(), progress.offer()), (Index(9), None));
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl Node {
     /// time. Nothing that is not whole on the own disk is applied, committed or not.
     pub(super) fn take_apply(&mut self) -> Vec<Entry> {
         let to = self.commit.min(self.proven());
-        if self.applying != self.applied || self.applying >= to {
+        let may_apply = self.snapshots.may_apply() && self.applying == self.applied;
+        if !may_apply || self.applying >= to {
             return Vec::new();
         }
         let (from, bytes_max) = (self.applying.next(), self.config.apply_bytes_max);
@@ -130,7 +131,10 @@ impl Node {
                 }
             }
         }
-        self.applying = entries.last().map_or(self.applying, |last| last.index);
+        for entry in &entries {
+            self.applying = entry.index;
+            self.count_applied(entry.index, entry.bytes());
+        }
         entries
     }
 }

@@ -100,6 +100,23 @@ impl Repair {
         self.forget_others();
     }
 
+    /// The log now begins after `index`. What was lost up to there is nobody's any more.
+    pub(super) fn drop_through(&mut self, index: Index) {
+        self.lost.retain(|lost, _| *lost > index);
+        self.snapshot_wanted = self.snapshot_wanted.filter(|wanted| *wanted > index);
+        self.forget_others();
+    }
+
+    /// The last lost index up to `index`.
+    pub(super) fn last_up_to(&self, index: Index) -> Option<Index> {
+        self.lost.range(..=index).next_back().map(|(lost, _)| *lost)
+    }
+
+    /// See [`Node::snapshot_wanted`].
+    pub(super) fn snapshot_wanted(&self) -> Option<Index> {
+        self.snapshot_wanted
+    }
+
     /// Keeps what is lost within the log, if that is still anything.
     fn forget_others(&mut self) {
         let Self { lost, found, writing, .. } = self;
@@ -162,6 +179,10 @@ impl Node {
     /// applied it can neither apply it nor send it to anybody, and stops.
     pub fn on_lost(&mut self, lost: &[LostEntry]) {
         let (start, me) = (self.log.start().index, self.config.me);
+        if self.snapshots.is_installing() {
+            // What the log holds is about to change.
+            return;
+        }
         let mut news = false;
         for lost in lost {
             let Position { index, .. } = lost.position;
@@ -179,6 +200,7 @@ impl Node {
         if !news {
             return;
         }
+        self.let_go_of_damage();
         self.repair.search = Search::default();
         self.tell_damage();
         let applied = self.applied;
@@ -264,7 +286,7 @@ impl Node {
     /// was answered is on the disk, so that a slow disk holds up the answers.
     pub(super) fn seek_repair(&mut self) {
         let is_idle = self.repair.found.is_empty() && self.repair.writing.is_empty();
-        if !self.repair.is_damaged() || !is_idle {
+        if !self.repair.is_damaged() || !is_idle || self.snapshots.is_installing() {
             return;
         }
         if self.repair.search.wants_members() {
@@ -355,7 +377,7 @@ impl Node {
     }
 
     pub(super) fn has_repairs(&self) -> bool {
-        !self.repair.found.is_empty()
+        !self.repair.found.is_empty() && !self.snapshots.is_installing()
     }
 
     /// What the append of `ticket` put back is on the disk, and counts again.

@@ -33,6 +33,7 @@ impl Node {
         let Role::Leader(leader) = &self.role else { return };
         let others: Vec<Member> = leader.progress.keys().copied().collect();
         for member in others {
+            self.offer_if_compacted(member);
             while self.send_entries(member) {}
             self.send_news(member, urge);
         }
@@ -90,6 +91,11 @@ impl Node {
 
     /// Brings news that needs no entries: a heartbeat, a read round, a commit index.
     fn send_news(&mut self, member: Member, urge: Urge) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&member) else { return };
+        if let Some(snapshot) = progress.take_offer_due() {
+            self.send(member, Message::SnapshotOffer { snapshot });
+        }
         let Role::Leader(leader) = &self.role else { return };
         let Some(progress) = leader.progress.get(&member) else { return };
         let due = progress.lacks_round(leader.rounds.round())
@@ -104,7 +110,11 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let round = leader.rounds.round();
         let Some(progress) = leader.progress.get_mut(&member) else { return };
-        let index = progress.next().previous();
+        // One that waits for a snapshot holds no position of this log yet.
+        let index = match progress.needs_snapshot() {
+            true => self.log.start().index,
+            false => progress.next().previous(),
+        };
         let term = self.log.term(index).unwrap_or_default();
         assert!(
             self.log.holds(Position { index, term }),
@@ -118,7 +128,7 @@ impl Node {
 
     /// The follower's log equals this leader's up to `verified`; it counts up to `matched`.
     pub(super) fn on_append_accepted(&mut self, from: Member, matched: Index, verified: Index) {
-        let last = self.log.last().index;
+        let (start, last) = (self.log.start().index, self.log.last().index);
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.on_heard();
@@ -127,7 +137,7 @@ impl Node {
             self.events.push(Event::Ignored { from, reason });
             return;
         }
-        let news = progress.on_accepted(matched, verified);
+        let news = progress.on_accepted(matched, verified, start);
         if progress.take_caught_up() {
             self.events.push(Event::FollowerCaughtUp { follower: from.id, at: matched });
         }
@@ -179,6 +189,10 @@ impl Node {
     pub(super) fn on_append(&mut self, from: Member, received: Received) {
         self.follow(Some(from));
         self.echo_round(from, received.round);
+        if self.snapshots.is_installing() {
+            // What the log will hold is about to change: nothing is taken, nothing is said of it.
+            return;
+        }
         let Received { previous, entries, commit, .. } = received;
         if previous.index < self.log.start().index {
             // What precedes our log is committed, and so is all up to our commit index: the
@@ -272,7 +286,7 @@ impl Node {
 
     /// This log equals the leader's up to `verified`: acknowledge once it is durable, and commit
     /// as far as *this* append proves.
-    fn accept(&mut self, from: Member, verified: Index, commit: Index) {
+    pub(super) fn accept(&mut self, from: Member, verified: Index, commit: Index) {
         if let Role::Follower(follower) = &mut self.role {
             follower.verified = follower.verified.max(verified);
             let lagging = follower.lagging_to.is_some_and(|to| follower.verified < to);

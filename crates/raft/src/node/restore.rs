@@ -13,7 +13,8 @@ use super::read::FollowerReads;
 use super::repair::Repair;
 use super::role::{ElectionTimer, Follower, Role};
 use super::slow_disk::DiskPace;
-use super::types::{Entry, FetchId, HardState, Index, LostEntry, Position, Term};
+use super::snapshot::{MachineState, Snapshots};
+use super::types::{Entry, FetchId, HardState, Index, LostEntry, Position, SnapshotId, Term};
 use super::{Node, TICKS_ALONE};
 
 /// What a server finds on its disk when it starts.
@@ -29,9 +30,13 @@ pub struct DurableState {
     pub last: Position,
     /// The newest entries, as many as are worth keeping in memory.
     pub recent: Vec<Entry>,
-    /// The configuration at `start`, or the empty one.
+    /// The snapshot that the state machine starts from, if there is one.
+    pub snapshot: Option<SnapshotId>,
+    /// Whether the state machine could be read back from it.
+    pub machine: MachineState,
+    /// The configuration at the snapshot; without one that at `start`, or the empty one.
     pub configuration: Configuration,
-    /// Every configuration in the log that can be read, with its index, ascending.
+    /// Every configuration in the log behind the snapshot, with its index, ascending.
     pub configurations: Vec<(Index, Configuration)>,
     /// The entries of the log whose payloads are damaged, ascending.
     pub lost: Vec<LostEntry>,
@@ -51,6 +56,16 @@ pub enum RestoreError {
         /// The end of the log.
         last: Position,
     },
+    /// The log does not go on where the snapshot ends.
+    #[error("the log, from {start} to {last}, does not hold the end of the snapshot, {snapshot}")]
+    Snapshot {
+        /// The end of the snapshot.
+        snapshot: Position,
+        /// The position before the log.
+        start: Position,
+        /// The end of the log.
+        last: Position,
+    },
     /// A setting makes no sense.
     #[error("{0}")]
     Config(String),
@@ -64,8 +79,8 @@ impl Node {
     /// What was found does not hang together, or a setting makes no sense.
     pub fn restore(config: Config, state: DurableState, seed: u64) -> Result<Self, RestoreError> {
         config.check().map_err(RestoreError::Config)?;
-        let DurableState { hard_state, start, runs, last, .. } = state;
-        let DurableState { recent, configuration, configurations, lost, .. } = state;
+        let DurableState { hard_state, start, runs, last, recent, .. } = state;
+        let DurableState { snapshot, machine, configuration, configurations, lost, .. } = state;
         let log = Log::restore(start, runs, last, recent);
         log.check().map_err(RestoreError::Log)?;
         if let Some(stray) = lost.iter().find(|lost| !log.holds(lost.position)) {
@@ -75,6 +90,14 @@ impl Node {
         if hard_state.term < last.term {
             return Err(RestoreError::TermLost { term: hard_state.term, last });
         }
+        let base = match machine {
+            MachineState::Whole => snapshot.map(|snapshot| snapshot.position).unwrap_or_default(),
+            MachineState::Lost => start,
+        };
+        if !log.holds(base) {
+            return Err(RestoreError::Snapshot { snapshot: base, start, last });
+        }
+        let applied = if machine == MachineState::Whole { base.index } else { Index(0) };
         let follower = Follower {
             leader: None,
             verified: Index(0),
@@ -84,18 +107,19 @@ impl Node {
             reads: FollowerReads::default(),
         };
         let mut node = Self {
+            snapshots: Snapshots::restore(&config, snapshot, machine),
             config,
             random: Random::new(seed),
             hard_state,
             log,
-            membership: Membership::new((start.index, configuration), configurations),
             disk: DiskPace::default(),
+            membership: Membership::new((base.index, configuration), configurations),
             durability: Durability::restore(last.index, hard_state),
             role: Role::Follower(follower),
             repair: Repair::new(lost),
-            commit: start.index,
-            applying: start.index,
-            applied: start.index,
+            commit: base.index,
+            applying: applied,
+            applied,
             last_leader: None,
             room: u64::MAX,
             lacking: None,
@@ -117,6 +141,7 @@ impl Node {
         }
         let (term, timeout_ticks) = (hard_state.term, timer.timeout);
         node.events.push(Event::BecameFollower { term, leader: None, timeout_ticks });
+        node.let_go_of_damage();
         node.tell_damage();
         node.assert_invariants();
         Ok(node)

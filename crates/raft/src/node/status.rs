@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Node;
 use super::progress::Progress;
 use super::role::Role;
+use super::snapshot::MachineState;
 use super::types::{Index, Member, NodeId, Term};
 
 /// The role of a node, without what belongs to it.
@@ -59,8 +60,14 @@ pub struct Status {
     pub last: Index,
     /// How many entries of its log are damaged on its disk.
     pub damaged: u64,
-    /// The position before its log: what a snapshot stands for.
+    /// The position before its log: what is gone from it.
+    pub compacted: Index,
+    /// The last entry that its newest snapshot stands for.
     pub snapshot: Index,
+    /// The size of that snapshot's file.
+    pub snapshot_bytes: u64,
+    /// Whether its state machine has what its log stands on.
+    pub machine: MachineState,
     /// A leader's view of the others.
     pub followers: Vec<FollowerStatus>,
 }
@@ -101,7 +108,13 @@ impl Node {
             durable: self.durability.durable(),
             last: self.log.last().index,
             damaged: self.repair.count(),
-            snapshot: self.log.start().index,
+            compacted: self.log.start().index,
+            snapshot: self.newest_snapshot(),
+            snapshot_bytes: self.snapshots.newest().map_or(0, |newest| newest.bytes),
+            machine: match self.snapshots.machine_is_lost() {
+                true => MachineState::Lost,
+                false => MachineState::Whole,
+            },
             followers,
         }
     }

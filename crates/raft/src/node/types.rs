@@ -167,7 +167,9 @@ impl fmt::Display for Member {
 
 /// A place in the log together with the term of the entry there. Two logs that hold the same
 /// position are identical up to it (log matching, 3.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position {
     /// The index.
     pub index: Index,
@@ -188,6 +190,18 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.index, self.term)
     }
+}
+
+/// Names a snapshot. Two files of the same name have the same bytes, so that a transfer may go on
+/// where an earlier one, perhaps from another server, was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SnapshotId {
+    /// The last entry that it stands for.
+    pub position: Position,
+    /// The size of its file.
+    pub bytes: u64,
+    /// A hash of what it says.
+    pub hash: [u8; 16],
 }
 
 /// What an entry is for.

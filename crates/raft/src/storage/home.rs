@@ -8,14 +8,16 @@ use std::sync::Arc;
 use wal::{Disk, File};
 
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
-use super::log_store::{LogError, LogOptions, LogStore, Opened};
+use super::log_store::{LogError, LogOptions, LogStore};
 use super::lost_history::lost_history;
+use super::snapshot_file::SnapshotError;
 use crate::founding::Charter;
-use crate::node::{DurableState, Incarnation, Index, Member, NodeId};
+use crate::node::{Incarnation, Member, NodeId};
 
 pub(super) const LOCK: &str = "LOCK";
 const CHARTER: &str = "founding";
 pub(super) const LOG: &str = "log";
+pub(super) const SNAPSHOTS: &str = "snapshots";
 
 /// Charters are small; a longer file is not one.
 const CHARTER_BYTES_MAX: u64 = 1 << 20;
@@ -83,6 +85,9 @@ pub enum HomeError {
     /// The log cannot be used.
     #[error(transparent)]
     Log(LogError),
+    /// The snapshots cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 impl From<IdentityError> for HomeError {
@@ -132,7 +137,7 @@ pub struct Home {
     identity: IdentityFile,
     /// What the identity's stage speaks of.
     charter: Option<Charter>,
-    _lock: wal::Lock,
+    lock: Arc<wal::Lock>,
 }
 
 impl Home {
@@ -172,7 +177,7 @@ impl Home {
         }
         // From here on it is the right directory: this start counts.
         identity.count_start()?;
-        Ok(Self { disk, identity, charter, _lock: lock })
+        Ok(Self { disk, identity, charter, lock: Arc::new(lock) })
     }
 
     /// Who this server is.
@@ -269,27 +274,24 @@ impl Home {
         Ok(log)
     }
 
-    /// Opens the log of a founded server. Entries whose payloads alone are damaged are part of
-    /// what is found: the server can ask others for them.
-    ///
-    /// # Errors
-    /// There is none, it has lost history, or the disk failed.
-    pub fn open_log(
-        &self,
-        options: &LogOptions,
-    ) -> Result<(LogStore, DurableState, Opened), HomeError> {
-        let (store, mut state, opened) = LogStore::open(self.log_disk()?, options)?;
-        if let Some(charter) = self.charter.as_ref().filter(|_| state.start.index == Index(0)) {
-            // The log begins with the same; should that entry be damaged, whom to ask for it is
-            // still known.
-            state.configuration = charter.configuration.clone();
-        }
-        Ok((store, state, opened))
-    }
-
-    fn log_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
+    pub(super) fn log_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
         let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
         self.disk.subdirectory(LOG).map_err(io)
+    }
+
+    pub(super) fn snapshot_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
+        let io = |source| HomeError::Io { path: self.disk.path(SNAPSHOTS), source };
+        self.disk.subdirectory(SNAPSHOTS).map_err(io)
+    }
+
+    /// The path of something in the directory.
+    pub(super) fn path(&self, name: &str) -> String {
+        self.disk.path(name)
+    }
+
+    /// Held while anything may still touch the directory.
+    pub(super) fn lock(&self) -> &Arc<wal::Lock> {
+        &self.lock
     }
 
     /// Replaces the file whole: under another name first, so that a half of one is never read.

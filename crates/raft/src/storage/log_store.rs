@@ -7,9 +7,10 @@ use std::sync::{Arc, mpsc};
 use wal::Disk;
 
 use super::hard_state::{decode_hard_state, encode_hard_state};
+use super::snapshot_store::SnapshotOptions;
 use crate::node::{
-    Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Index, Payload,
-    Position, Term, Ticket,
+    Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Index, MachineState,
+    Payload, Position, Term, Ticket,
 };
 
 /// How the log is kept.
@@ -21,6 +22,21 @@ pub struct LogOptions {
     pub recent_bytes_max: u64,
     /// Where the next segment is made ready.
     pub successors: Successors,
+    /// How snapshots are written and sent.
+    pub snapshots: SnapshotOptions,
+}
+
+/// What is known of the log before it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// Nothing: every entry is read and verified.
+    Nothing,
+    /// There is a snapshot up to this index that another server sent. Only what lies behind it is
+    /// verified. It proves nothing about the log.
+    Received(Index),
+    /// There is a snapshot up to this index that was made out of this log, which therefore
+    /// reached that far, durably.
+    Own(Index),
 }
 
 /// Where the next segment of the log is made ready, ahead of its use.
@@ -110,6 +126,8 @@ pub struct LogStore {
     staged: Vec<Ticket>,
     /// The segment that was read again last.
     pub(super) scrubbed: u64,
+    /// A new start of the log was staged and not yet committed.
+    compacted: bool,
 }
 
 /// Counts down to the next attempt at something that failed, longer after every failure.
@@ -195,15 +213,24 @@ impl LogStore {
         Ok(promised || grown)
     }
 
-    /// Opens the log of a founded server, verifying all of it.
+    /// Opens the log of a founded server, verifying what no snapshot stands for.
     ///
     /// # Errors
     /// The log is damaged, or the disk fails.
-    pub fn open(
+    pub(super) fn open(
         disk: Arc<dyn Disk>,
         options: &LogOptions,
-    ) -> Result<(Self, DurableState, Opened), LogError> {
-        let check = wal::Check { verify_from: 1, floor: None };
+        basis: Basis,
+    ) -> Result<(Self, Opened), LogError> {
+        let is_synced = options.wal.fsync == wal::Fsync::Always;
+        let check = match basis {
+            Basis::Nothing => wal::Check { verify_from: 1, floor: None },
+            Basis::Received(index) => wal::Check { verify_from: index.next().0, floor: None },
+            Basis::Own(index) => {
+                let floor = is_synced.then_some(index.0);
+                wal::Check { verify_from: index.next().0, floor }
+            }
+        };
         let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;
         let mut store = Self {
             wal,
@@ -214,10 +241,10 @@ impl LogStore {
             broken: None,
             staged: Vec::new(),
             scrubbed: 0,
+            compacted: false,
         };
-        let state = store.durable_state(options.recent_bytes_max)?;
         let opened = Opened {
-            entries: state.last.index.0 - state.start.index.0,
+            entries: store.wal.last().index - store.wal.log_start().index,
             torn_tail: match recovery.ending {
                 wal::Ending::Torn(torn) => {
                     Some(TornTail { segment: torn.segment, offset: torn.offset, bytes: torn.bytes })
@@ -226,21 +253,58 @@ impl LogStore {
             },
         };
         store.make_successor()?;
-        Ok((store, state, opened))
+        Ok((store, opened))
     }
 
-    fn durable_state(&mut self, recent_bytes_max: u64) -> Result<DurableState, LogError> {
-        let hard_state = match self.wal.metadata() {
-            Some(metadata) => decode_hard_state(metadata.as_bytes())?,
-            None => return Err(LogError::Meaning("it holds no term and no vote".into())),
+    /// The position before the first entry.
+    pub(super) fn start(&self) -> Position {
+        from_position(self.wal.log_start())
+    }
+
+    /// Whether the log holds that very entry, or starts behind it.
+    pub(super) fn holds(&self, position: Position) -> bool {
+        self.wal.term(position.index.0) == Some(position.term.0)
+    }
+
+    fn hard_state(&self) -> Result<HardState, LogError> {
+        match self.wal.metadata() {
+            Some(metadata) => decode_hard_state(metadata.as_bytes()),
+            None => Err(LogError::Meaning("it holds no term and no vote".into())),
+        }
+    }
+
+    /// Empties the log, durably; it goes on after `position`, which a snapshot stands for.
+    pub(super) fn reset(&mut self, position: Position) -> Result<(), LogError> {
+        let hard_state = self.hard_state()?;
+        // The snapshot may have come with a term whose record did not reach the disk in time.
+        let promise = match hard_state.term < position.term {
+            true => HardState { term: position.term, vote: None },
+            false => hard_state,
         };
+        self.wal.stage(wal::Append::<[wal::Entry; 0]> {
+            metadata: Some(encode_hard_state(promise)?),
+            reset: Some(to_position(position)),
+            truncate_after: None,
+            entries: [],
+        })?;
+        self.wal.commit()?;
+        self.make_successor()
+    }
+
+    /// What the node starts from: everything behind `after`, which a snapshot stands for.
+    pub(super) fn durable_state(
+        &mut self,
+        recent_bytes_max: u64,
+        after: Index,
+    ) -> Result<DurableState, LogError> {
+        let hard_state = self.hard_state()?;
         let mut recent: VecDeque<Entry> = VecDeque::new();
         let mut recent_bytes = 0;
         let mut configurations = Vec::new();
         let start = from_position(self.wal.log_start());
         let last = from_position(self.wal.last());
         let lost = self.lost_entries()?;
-        let mut next = start.index.next();
+        let mut next = after.max(start.index).next();
         while next <= last.index {
             if lost.binary_search_by_key(&next, |lost| lost.position.index).is_ok() {
                 // What is kept in memory has no gaps.
@@ -272,6 +336,8 @@ impl LogStore {
             runs: self.wal.terms().into_iter().map(from_position).collect(),
             last,
             recent: recent.into(),
+            snapshot: None,
+            machine: MachineState::Whole,
             configuration: Configuration::default(),
             configurations,
             lost,
@@ -283,20 +349,23 @@ impl LogStore {
     /// # Errors
     /// There is no room, or an earlier write failed; nothing of it was written.
     pub fn submit(&mut self, append: Append) -> Result<(), LogError> {
-        let Append { ticket, hard_state, truncate_after, entries, repairs } = append;
+        let Append { ticket, hard_state, reset, truncate_after, entries, repairs } = append;
         self.staged.push(ticket);
         if !repairs.is_empty() {
             self.put_back(&repairs)?;
         }
         let mut metadata = hard_state.map(encode_hard_state).transpose()?;
         let mut truncate_after = truncate_after.map(|index| index.0);
-        if metadata.is_none() && truncate_after.is_none() && entries.is_empty() {
+        let mut reset = reset.map(to_position);
+        let is_control = metadata.is_some() || reset.is_some() || truncate_after.is_some();
+        if !is_control && entries.is_empty() {
             return Ok(());
         }
         // What does not fit into one batch becomes several, each whole: a prefix of an append is
         // no promise, for nothing is acknowledged before all of it is durable.
         let mut entries = entries.into_iter().map(to_wal).peekable();
-        while metadata.is_some() || truncate_after.is_some() || entries.peek().is_some() {
+        let mut is_first = is_control;
+        while std::mem::take(&mut is_first) || entries.peek().is_some() {
             let mut bytes = 0;
             let portion: Vec<wal::Entry> = std::iter::from_fn(|| {
                 let fits = |entry: &wal::Entry| {
@@ -309,7 +378,7 @@ impl LogStore {
             .collect();
             self.wal.stage(wal::Append {
                 metadata: metadata.take(),
-                reset: None,
+                reset: reset.take(),
                 truncate_after: truncate_after.take(),
                 entries: portion,
             })?;
@@ -327,6 +396,7 @@ impl LogStore {
             return Err(broken);
         }
         self.wal.commit()?;
+        self.compacted = false;
         self.make_successor()?;
         Ok(std::mem::take(&mut self.staged))
     }
@@ -335,7 +405,27 @@ impl LogStore {
     /// to say that the log is broken.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        !self.staged.is_empty() || self.broken.is_some()
+        !self.staged.is_empty() || self.compacted || self.broken.is_some()
+    }
+
+    /// Lets go of the entries up to `index`. Their segments go after the next
+    /// [`complete`](Self::complete). On a disk too full to note that, they stay until next time.
+    ///
+    /// # Errors
+    /// An earlier write failed.
+    pub fn compact(&mut self, index: Index) -> Result<(), LogError> {
+        match self.wal.drop_prefix(index.0) {
+            Err(wal::WalError::NoSpace { .. } | wal::WalError::Job(_)) => Ok(()),
+            result => {
+                self.compacted = result.is_ok();
+                Ok(result?)
+            }
+        }
+    }
+
+    /// Whether the log can be emptied now: that takes a fresh segment.
+    pub(crate) fn has_room_to_reset(&self) -> bool {
+        self.wal.has_fresh_segment()
     }
 
     /// Entries of the log, for people.
@@ -490,6 +580,10 @@ fn from_wal(entry: wal::Entry) -> Result<Entry, LogError> {
     Ok(Entry { index: Index(entry.index), term: Term(entry.term), kind, payload })
 }
 
+fn to_position(position: Position) -> wal::Position {
+    wal::Position::new(position.index.0, position.term.0)
+}
+
 fn from_position(position: wal::Position) -> Position {
     Position { index: Index(position.index), term: Term(position.term) }
 }
@@ -505,6 +599,7 @@ mod tests {
         Append {
             ticket: Ticket(index.0),
             hard_state: None,
+            reset: None,
             truncate_after: None,
             entries: vec![Entry { index, term, kind: EntryKind::Command, payload }],
             repairs: Vec::new(),
@@ -519,12 +614,13 @@ mod tests {
             wal: wal::Options::with_segment_bytes(64 * 1024),
             recent_bytes_max: 1 << 20,
             successors: Successors::Inline,
+            snapshots: SnapshotOptions::default(),
         };
         LogStore::found(medium.disk(), &options, &Configuration::default()).unwrap();
         for after in 0..10_000 {
             medium.inject(after, Some(OperationKind::Create), TOO_MANY_OPEN_FILES);
         }
-        let (mut store, ..) = LogStore::open(medium.disk(), &options).unwrap();
+        let (mut store, _) = LogStore::open(medium.disk(), &options, Basis::Nothing).unwrap();
         let mut index = 1;
         let bytes = 1000 + Entry::OVERHEAD_BYTES;
         while store.room() >= bytes {
@@ -547,7 +643,8 @@ mod tests {
         store.submit(append(index + 1, 1000)).unwrap();
         store.complete().unwrap();
         drop(store);
-        let (_, state, _) = LogStore::open(medium.disk(), &options).unwrap();
+        let (mut store, _) = LogStore::open(medium.disk(), &options, Basis::Nothing).unwrap();
+        let state = store.durable_state(0, Index(0)).unwrap();
         assert_eq!(state.last.index, Index(index + 1));
     }
 }

@@ -1,5 +1,5 @@
 //! What a server keeps on its disk: who it is ([`Identity`]), what its cluster was founded with
-//! ([`Home`]), and its log ([`LogStore`]).
+//! ([`Home`]), its log ([`LogStore`]) and its snapshots ([`SnapshotStore`]).
 //!
 //! A data directory:
 //!
@@ -9,6 +9,7 @@
 //! founding    the pairs that its cluster is founded with, once it agreed to them or was taken in
 //! log/        the write-ahead log
 //! lost-history    only after a lossy repair: the server must not start with what is left
+//! snapshots/  the state machine at some indexes, each a file of its own
 //! ```
 //!
 //! [`Survey`] looks at all of it without touching anything.
@@ -19,6 +20,9 @@ mod home;
 mod identity;
 mod log_store;
 mod lost_history;
+mod recovery;
+mod snapshot_file;
+mod snapshot_store;
 mod survey;
 
 pub use damaged::ReadBack;
@@ -27,4 +31,7 @@ pub use home::{Home, HomeError};
 pub use identity::{Identity, IdentityError, Stage};
 pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail, entry_kind};
 pub use lost_history::{lost_history, note_lost_history};
+pub use recovery::{FoundSnapshots, Recovered};
+pub use snapshot_file::{SnapshotError, StopFlag};
+pub use snapshot_store::{SnapshotOptions, SnapshotStore};
 pub use survey::Survey;

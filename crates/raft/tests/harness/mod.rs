@@ -22,6 +22,10 @@
 //! rot 1 5 6                   these entries' payloads are damaged on the disk of s1
 //! scrub 1                     s1 reads its disk again
 //! forge 2->1                  what is in flight there says something else of lost entries
+//! snapshot 1                  its state machine is written down now
+//! snapshots 1 hold / snapshots 1 go     what is being written stays unfinished / is finished
+//! fetch 3                     s3 has fetched the snapshot that its leader offers
+//! damage 3                    nothing can be read of s3's snapshots any more
 //! log 1 / status [1] / flight
 //! trace on / trace off        show every message that is delivered
 //! limit window=64 ...         settings for the cluster that comes next
@@ -33,6 +37,7 @@
 mod membership;
 mod render;
 mod server;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -97,6 +102,10 @@ impl Cluster {
             "handover" => self.hand_over(arguments, output)?,
             "members" => self.members(arguments, output)?,
             "room" => self.room(arguments)?,
+            "snapshot" => self.server(server_id(arguments.first())?)?.node()?.want_snapshot(),
+            "snapshots" => self.hold_snapshots(arguments)?,
+            "fetch" => self.fetch_snapshot(server_id(arguments.first())?, output)?,
+            "damage" => self.damage_snapshots(server_id(arguments.first())?)?,
             "crash" => self.server(server_id(arguments.first())?)?.crash(),
             "restart" => self.server(server_id(arguments.first())?)?.restart(),
             "rot" => self.rot(arguments)?,
@@ -179,6 +188,9 @@ impl Cluster {
                 "total" => config.in_flight_total_bytes_max = *value,
                 "uncommitted" => config.uncommitted_bytes_max = *value,
                 "apply" => config.apply_bytes_max = *value,
+                "snapshot" => config.snapshot_every_bytes = *value,
+                "tail" => config.tail_bytes = *value,
+                "pinned" => config.pinned_bytes_max = *value,
                 other => return Err(format!("no limit is called {other}")),
             }
         }

@@ -38,6 +38,8 @@ pub fn envelope(envelope: &Envelope) -> String {
         }
         Message::AppendRejected { previous, hint } => format!("previous={previous} hint={hint}"),
         Message::RoundEcho { round } => format!("round={round}"),
+        Message::SnapshotOffer { snapshot } => format!("snapshot={}", snapshot.position),
+        Message::SnapshotRequest { after } => format!("after={after}"),
         Message::ReadIndexRequest { counter, .. } => format!("counter={counter}"),
         Message::ReadIndexAnswer { counter, index, .. } => {
             format!("counter={counter} index={index}")
@@ -181,6 +183,10 @@ pub fn event(event: &Event) -> String {
         }
         Event::FollowerCaughtUp { follower, at } => format!("finds {follower} caught up at {at}"),
         Event::CatchingUp { leader, from, to } => format!("lacks {from}..{to} of {leader}"),
+        Event::SnapshotOffered { follower, index } => {
+            format!("offers {follower} its snapshot at {index}")
+        }
+        Event::SnapshotInstalled { index } => format!("goes on from the snapshot at {index}"),
         Event::Truncated { after, last } => format!("truncates {}..{last}", after.next()),
         Event::Damage(event) => damage(event),
         Event::Ignored { from, reason } => format!("ignores {from}: {reason}"),

@@ -5,10 +5,11 @@ use std::fmt::Write;
 
 use raft::node::{
     Actions, Append, Boot, Config, Configuration, DurableState, Entry, EntryKind, Envelope,
-    HardState, Index, LostEntry, Member, Node, Payload, Position, Term,
+    HardState, Index, LostEntry, MachineState, Member, Node, Payload, Position, Term,
 };
 
 use super::render;
+use super::snapshots::Shelf;
 
 pub struct Server {
     config: Config,
@@ -22,10 +23,13 @@ pub struct Server {
     waiting: VecDeque<Append>,
     // The disk.
     founders: Configuration,
-    hard_state: HardState,
-    entries: Vec<Entry>,
+    pub hard_state: HardState,
+    /// The position before the log.
+    pub start: Position,
+    pub entries: Vec<Entry>,
     /// Whose payloads are damaged.
-    rotten: BTreeSet<Index>,
+    pub rotten: BTreeSet<Index>,
+    pub shelf: Shelf,
 }
 
 impl Server {
@@ -37,24 +41,22 @@ impl Server {
             kind: EntryKind::Configuration,
             payload: Payload::new(founders.encode()),
         };
-        let mut server = Self {
-            config,
-            seed,
-            node: None,
-            stalled: false,
-            stood_still_ticks: 0,
-            waiting: VecDeque::new(),
-            founders: founders.clone(),
-            hard_state: HardState { term: Term(1), vote: None },
-            entries: vec![founding],
-            rotten: BTreeSet::new(),
-        };
-        server.start();
-        server
+        let hard_state = HardState { term: Term(1), vote: None };
+        Self::with(config, founders.clone(), seed, hard_state, vec![founding])
     }
 
     /// A server whose directory is empty.
     pub fn empty(config: Config, seed: u64) -> Self {
+        Self::with(config, Configuration::default(), seed, HardState::default(), Vec::new())
+    }
+
+    fn with(
+        config: Config,
+        founders: Configuration,
+        seed: u64,
+        hard_state: HardState,
+        entries: Vec<Entry>,
+    ) -> Self {
         let mut server = Self {
             config,
             seed,
@@ -62,10 +64,12 @@ impl Server {
             stalled: false,
             stood_still_ticks: 0,
             waiting: VecDeque::new(),
-            founders: Configuration::default(),
-            hard_state: HardState::default(),
-            entries: Vec::new(),
+            founders,
+            hard_state,
+            start: Position::default(),
+            entries,
             rotten: BTreeSet::new(),
+            shelf: Shelf::default(),
         };
         server.start();
         server
@@ -84,6 +88,7 @@ impl Server {
         self.node = None;
         self.waiting.clear();
         self.stalled = false;
+        self.shelf.crash();
     }
 
     pub fn restart(&mut self) {
@@ -93,13 +98,16 @@ impl Server {
     }
 
     fn start(&mut self) {
+        let (snapshot, machine) = self.find_snapshot();
+        let behind = snapshot.as_ref().map_or(Index(0), |(snapshot, _)| snapshot.position.index);
         let mut runs: Vec<Position> = Vec::new();
         let mut configurations = Vec::new();
         for entry in &self.entries {
             if runs.last().is_none_or(|run| run.term != entry.term) {
                 runs.push(entry.position());
             }
-            if entry.kind == EntryKind::Configuration && !self.rotten.contains(&entry.index) {
+            let is_whole = !self.rotten.contains(&entry.index);
+            if entry.kind == EntryKind::Configuration && is_whole && entry.index > behind {
                 let decoded = Configuration::decode(&entry.payload.bytes);
                 configurations.push((entry.index, decoded.expect("a node wrote it")));
             }
@@ -107,11 +115,13 @@ impl Server {
         let whole_from = self.rotten.last().copied().unwrap_or_default();
         let state = DurableState {
             hard_state: self.hard_state,
-            start: Position::default(),
+            start: self.start,
             runs,
-            last: self.entries.last().map(Entry::position).unwrap_or_default(),
+            last: self.entries.last().map_or(self.start, Entry::position),
             recent: self.entries.iter().filter(|entry| entry.index > whole_from).cloned().collect(),
-            configuration: self.founders.clone(),
+            snapshot: snapshot.as_ref().map(|(snapshot, _)| *snapshot),
+            machine,
+            configuration: snapshot.map_or_else(|| self.founders.clone(), |(_, it)| it),
             configurations,
             lost: self.lost(),
         };
@@ -123,9 +133,12 @@ impl Server {
     pub fn carry_out(&mut self, output: &mut String, busy: &mut bool) -> Vec<Envelope> {
         let Some(node) = self.node.as_mut() else { return Vec::new() };
         let id = self.config.me.id;
-        let Actions { append, send, apply, fetch, ended, reads, changes, transfers, events } =
-            node.drain();
+        let actions = node.drain();
+        let Actions { append, send, apply, fetch, ended, reads, changes, .. } = actions;
+        let Actions { transfers, events, snapshot, compact, offered, install, .. } = actions;
         *busy |= append.is_some() || !apply.is_empty() || !fetch.is_empty();
+        *busy |= snapshot.is_some() || install.is_some();
+        self.shelf.offer = offered.or(self.shelf.offer);
         for event in &events {
             let _ = writeln!(output, "{id} {}", render::event(event));
         }
@@ -140,6 +153,9 @@ impl Server {
         }
         for ended in &transfers {
             let _ = writeln!(output, "{id} {}", render::transfer(*ended));
+        }
+        if install.is_some() {
+            node.on_snapshot_installed();
         }
         if let Some(last) = apply.last() {
             let commands: Vec<String> = apply.iter().filter_map(render::command).collect();
@@ -165,6 +181,12 @@ impl Server {
             });
             node.on_fetched(fetch.id, entries.cloned().collect());
         }
+        self.shelf.writing = snapshot.or(self.shelf.writing.take());
+        *busy |= self.shelf.is_writing();
+        self.shelf.write(id, node, output);
+        if let Some(index) = compact {
+            self.compact(index, output);
+        }
         self.waiting.extend(append);
         if !self.stalled {
             *busy |= !self.waiting.is_empty();
@@ -180,12 +202,15 @@ impl Server {
                 true => 0,
                 false => std::mem::take(&mut self.stood_still_ticks),
             };
-            let Append { ticket, hard_state, truncate_after, entries, repairs } = append;
+            let Append { ticket, hard_state, reset, truncate_after, entries, repairs } = append;
             self.hard_state = hard_state.unwrap_or(self.hard_state);
             for repaired in &repairs {
                 let written = self.entries.iter().any(|entry| entry == repaired);
                 assert!(written, "repairs change nothing but what is damaged");
                 assert!(self.rotten.remove(&repaired.index), "only what is damaged is repaired");
+            }
+            if let Some(position) = reset {
+                self.reset(position);
             }
             if let Some(after) = truncate_after {
                 self.rotten.retain(|index| *index <= after);
@@ -234,12 +259,18 @@ impl Server {
         };
         let status = node.status();
         let leader = status.leader.map_or("-".into(), |id| id.to_string());
-        let damaged = match status.damaged {
+        let mut more = match status.damaged {
             0 => String::new(),
             count => format!(" damaged={count}"),
         };
+        if status.snapshot > Index(0) {
+            let _ = write!(more, " snapshot={} log={}..", status.snapshot, status.compacted.next());
+        }
+        if status.machine == MachineState::Lost {
+            more.push_str(" without-state");
+        }
         format!(
-            "{} {} term={} leader={leader} last={} durable={} commit={} applied={}{damaged}\n",
+            "{} {} term={} leader={leader} last={} durable={} commit={} applied={}{more}\n",
             status.id,
             status.role,
             status.term,

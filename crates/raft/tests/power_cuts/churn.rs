@@ -11,7 +11,7 @@ use raft::node::{
 };
 use raft::replica::{Completion, Token};
 
-use super::{Server, World, founder, number};
+use super::{Said, Server, World, founder, number};
 
 /// Servers that one run has, at most.
 const SERVERS_MAX: usize = 7;
@@ -87,7 +87,11 @@ impl World {
             return;
         }
         // A configuration that is still on its way could have other voters.
-        self.flight.retain(|envelope| !matches!(envelope.message, Message::Append { .. }));
+        let brings_one = |said: &Said| match said {
+            Said::Raft(envelope) => matches!(envelope.message, Message::Append { .. }),
+            Said::Snapshot(_) => true,
+        };
+        self.flight.retain(|said| !brings_one(said));
         self.churn.wipes += 1;
         self.crash(n);
         let lives = self.servers[n].lives + 1;
@@ -230,7 +234,7 @@ impl World {
         !configuration.is_joint() && !configuration.members().any(waits)
     }
 
-    /// In a log that is whole, changes follow each other, each through its own joint phase, and
+    /// As far as a log goes back, changes follow each other, each through its own joint phase, and
     /// what was final stands where it stood.
     pub(super) fn check_members_of(&self, n: usize) {
         let (_, replica) = self.servers[n].running.as_ref().expect("all run");
@@ -250,7 +254,10 @@ impl World {
             }
         }
         for (index, finished) in &self.churn.finished {
-            assert_eq!(log.get(index), Some(finished), "server {n} lost the members at {index}");
+            // What a snapshot stands for is not in the log any more.
+            let in_force = log.range(..=*index).next_back().map(|(_, configuration)| configuration);
+            let known = in_force.unwrap_or(finished);
+            assert_eq!(known, finished, "server {n} lost the members at {index}");
         }
     }
 }

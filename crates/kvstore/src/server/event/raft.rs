@@ -24,6 +24,8 @@ pub(super) fn name(event: &node::Event) -> &'static str {
         node::Event::FollowerLags { .. } => "lags",
         node::Event::FollowerCaughtUp { .. } => "caught-up",
         node::Event::CatchingUp { .. } => "catches-up",
+        node::Event::SnapshotOffered { .. } => "needs-snapshot",
+        node::Event::SnapshotInstalled { .. } => "installed",
         node::Event::Truncated { .. } => "truncated",
         node::Event::MembersChanged { .. } => "members",
         node::Event::Removed { .. } => "removed",
@@ -89,6 +91,10 @@ pub(super) fn fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, 
         node::Event::CatchingUp { leader, from, to } => {
             vec![("leader", (*leader).into()), ("from", from.0.into()), ("to", to.0.into())]
         }
+        node::Event::SnapshotOffered { follower, index } => {
+            vec![("follower", (*follower).into()), ("index", index.0.into())]
+        }
+        node::Event::SnapshotInstalled { index } => vec![("index", index.0.into())],
         node::Event::Truncated { after, last } => {
             vec![("after", after.0.into()), ("last", last.0.into())]
         }
@@ -184,6 +190,8 @@ pub(super) fn fmt_event(
             write!(f, "steps down  term {term}   {}", StepDownReason(*reason))
         }
         node::Event::FollowerLags { .. }
+        | node::Event::SnapshotOffered { .. }
+        | node::Event::SnapshotInstalled { .. }
         | node::Event::FollowerCaughtUp { .. }
         | node::Event::CatchingUp { .. }
         | node::Event::Truncated { .. } => fmt_log(f, event),
@@ -209,6 +217,13 @@ fn fmt_log(f: &mut fmt::Formatter<'_>, event: &node::Event) -> fmt::Result {
         }
         node::Event::CatchingUp { leader, from, to } => {
             write!(f, "catches up  entries {from}..{to} from {leader}")
+        }
+        node::Event::SnapshotOffered { follower, index } => write!(
+            f,
+            "lags        {follower} lacks entries that are gone; it gets the snapshot at {index}"
+        ),
+        node::Event::SnapshotInstalled { index } => {
+            write!(f, "snapshot    at {index} is installed; the log goes on from there")
         }
         node::Event::Truncated { after, last } => write!(
             f,

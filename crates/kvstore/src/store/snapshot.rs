@@ -1,0 +1,196 @@
+//! The store as records: what a snapshot says. The same state gives the same records, whichever
+//! server wrote them, and the last one has a digest of all that the others said.
+//!
+//! ```text
+//! a record is a kind byte and a body in postcard:
+//!   0 head      version, limits, applied, revision, highest start of a forgotten session
+//!   1 key       key, value, create revision, mod revision, version        by ascending key
+//!   2 session   id, mark, last used, kept replies                         by ascending id
+//!   3 end       number of keys, number of sessions, digest of the whole store
+//! ```
+
+use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
+
+use super::keyspace::EntryRef;
+use super::reply::{KeyState, Reply, Revision};
+use super::session::{SessionLimits, SessionRecord};
+use super::{Store, StoreLimits};
+use crate::codec::{self, DecodeError};
+use crate::store::command::SessionId;
+
+/// The version of the records that this build writes, and the only one that it reads.
+const VERSION: u16 = 1;
+
+/// No record is longer: the largest value there may be, or a session with all its replies.
+pub const RECORD_BYTES_MAX: u32 = 16 << 20;
+
+const HEAD: u8 = 0;
+const KEY: u8 = 1;
+const SESSION: u8 = 2;
+const END: u8 = 3;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u16,
+    live_bytes_max: u64,
+    session_window_max: u64,
+    sessions_max: u64,
+    session_bytes_max: u64,
+    applied: u64,
+    revision: Revision,
+    evicted_start_max: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Key<'a> {
+    #[serde(borrow, with = "codec::raw")]
+    key: &'a [u8],
+    #[serde(borrow, with = "codec::raw")]
+    value: &'a [u8],
+    state: KeyState,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Session {
+    id: SessionId,
+    mark: u64,
+    last_used: u64,
+    /// Sequence, digest of the request, reply.
+    replies: Vec<(u64, u64, Reply)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    keys: u64,
+    sessions: u64,
+    digest: u64,
+}
+
+/// Why records are no store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// A record cannot be read.
+    #[error(transparent)]
+    Record(#[from] DecodeError),
+    /// A newer build wrote it.
+    #[error("version {0} of the store's snapshots is unknown; a newer program wrote it")]
+    Version(u16),
+    /// The records are not those of one store, in their order.
+    #[error("the records do not make a store: {0}")]
+    Contradiction(&'static str),
+}
+
+impl Store {
+    /// Hands over every record, in order, each in one piece.
+    pub fn records<E>(&self, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut record = BytesMut::new();
+        let mut give = |kind: u8, fill: &dyn Fn(&mut BytesMut)| {
+            record.clear();
+            record.extend_from_slice(&[kind]);
+            fill(&mut record);
+            sink(&record)
+        };
+        let StoreLimits { live_bytes_max, sessions } = self.limits;
+        let SessionLimits { session_window_max, sessions_max, session_bytes_max } = sessions;
+        let head = Head {
+            version: VERSION,
+            live_bytes_max,
+            session_window_max,
+            sessions_max,
+            session_bytes_max,
+            applied: self.applied,
+            revision: self.revision,
+            evicted_start_max: self.sessions.evicted_start_max(),
+        };
+        give(HEAD, &|out| codec::append(out, &head))?;
+        for EntryRef { key, value, state } in self.keyspace.iter() {
+            give(KEY, &|out| codec::append(out, &Key { key, value, state }))?;
+        }
+        for SessionRecord { id, mark, last_used, replies } in self.sessions.records() {
+            let session = Session { id, mark, last_used, replies };
+            give(SESSION, &|out| codec::append(out, &session))?;
+        }
+        let (keys, sessions) = (self.keyspace.len(), self.sessions.len());
+        let end = End { keys, sessions, digest: self.hash() };
+        give(END, &|out| codec::append(out, &end))
+    }
+}
+
+/// A store in the making, out of records.
+#[derive(Debug, Default)]
+pub struct Restoring {
+    store: Option<Store>,
+    is_complete: bool,
+}
+
+impl Restoring {
+    /// Takes the next record.
+    pub fn take(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+        let contradiction = |what| Err(RestoreError::Contradiction(what));
+        let Some((&kind, body)) = record.split_first() else {
+            return contradiction("a record without a kind");
+        };
+        if self.is_complete {
+            return contradiction("something behind the end");
+        }
+        match (kind, &mut self.store) {
+            (HEAD, store @ None) => *store = Some(from_head(body)?),
+            (KEY, Some(store)) => {
+                let Key { key, value, state } = codec::exact("a key", body)?;
+                if state.mod_revision > store.revision || store.sessions.len() > 0 {
+                    return contradiction("a key out of order, or of a later revision");
+                }
+                if !store.keyspace.restore(key, value, state) {
+                    return contradiction("keys do not ascend");
+                }
+            }
+            (SESSION, Some(store)) => {
+                let Session { id, mark, last_used, replies } = codec::exact("a session", body)?;
+                let record = SessionRecord { id, mark, last_used, replies };
+                if last_used > store.applied || !store.sessions.restore(record) {
+                    return contradiction("a session stands twice, or was used in the future");
+                }
+            }
+            (END, Some(store)) => {
+                let end: End = codec::exact("the end", body)?;
+                if (end.keys, end.sessions) != (store.keyspace.len(), store.sessions.len()) {
+                    return contradiction("keys or sessions are missing");
+                }
+                if end.digest != store.hash() {
+                    return contradiction("the digest is another one");
+                }
+                self.is_complete = true;
+            }
+            _ => return contradiction("a record of another kind was expected"),
+        }
+        Ok(())
+    }
+
+    /// The store, once its last record was taken.
+    pub fn finish(self) -> Result<Store, RestoreError> {
+        let store = self.store.filter(|_| self.is_complete);
+        store.ok_or(RestoreError::Contradiction("the end is missing"))
+    }
+}
+
+fn from_head(body: &[u8]) -> Result<Store, RestoreError> {
+    let (version, _) = codec::take::<u16>("the head", body)?;
+    if version != VERSION {
+        return Err(RestoreError::Version(version));
+    }
+    let head: Head = codec::exact("the head", body)?;
+    let limits = StoreLimits {
+        live_bytes_max: head.live_bytes_max,
+        sessions: SessionLimits {
+            session_window_max: head.session_window_max,
+            sessions_max: head.sessions_max,
+            session_bytes_max: head.session_bytes_max,
+        },
+    };
+    let mut store = Store::new(limits);
+    store.applied = head.applied;
+    store.revision = head.revision;
+    store.sessions.restore_evicted(head.evicted_start_max);
+    Ok(store)
+}

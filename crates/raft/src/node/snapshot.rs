@@ -1,0 +1,544 @@
+//! Snapshots and compaction (dissertation 5): when the state machine is written down, what of the
+//! log may go then, who is offered a snapshot because it lacks what went, and how a received one
+//! takes the place of state machine and log.
+//!
+//! Why taking in a snapshot is safe, whoever sent it: it stands for a *committed* prefix of the
+//! log, and every leader from then on holds the entry at its position (leader completeness). So it
+//! may replace whatever this server has not committed. If the own log holds that very entry, all up
+//! to it is the same (log matching) and the entries behind it stay. If it does not, nothing in it
+//! beyond the commit index can ever be committed, and all of it goes, also what lies *behind* the
+//! position: it follows an entry that lost (hashicorp/raft#697).
+
+use super::actions::{Event, SnapshotOffer, SnapshotPoint};
+use super::config::Config;
+use super::configuration::Configuration;
+use super::message::Message;
+use super::role::Role;
+use super::sizes::Sizes;
+use super::types::{Index, Member, Position, SnapshotId, Ticket};
+use super::{FetchPurpose, Node};
+
+/// A follower that was silent for so many heartbeats keeps nobody's log from being compacted.
+const SILENT_HEARTBEATS_MAX: u32 = 600;
+
+/// Whether the state machine has what its log stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MachineState {
+    /// It has the state at the newest snapshot, or began empty.
+    Whole,
+    /// The snapshots that it would start from are damaged. Its server votes and acknowledges,
+    /// for log and promises are whole, but it applies nothing, does not campaign, and asks its
+    /// leader for a snapshot.
+    Lost,
+}
+
+/// What becomes of a snapshot that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reception {
+    /// It takes the place of state machine and log; see [`Actions::install`](super::Actions).
+    Installing,
+    /// It is not needed (any more), and may be removed.
+    NotNeeded,
+}
+
+/// What a node knows of its snapshots.
+///
+/// Invariants:
+/// - the log starts at or below `newest`;
+/// - while something is being installed no entries are accepted, nothing is applied, and this
+///   server does not campaign.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Snapshots {
+    /// The newest one that is durable here and known to be whole.
+    newest: Option<SnapshotId>,
+    /// The newest one, if it was whole and is not any more.
+    damaged: Option<SnapshotId>,
+    machine: MachineState,
+    /// The one that is being written, and the bytes that were applied when it was begun.
+    writing: Option<(Position, u64)>,
+    /// What the applied entries count for.
+    sizes: Sizes,
+    /// The bytes that were applied when the newest one was begun.
+    begun_bytes: u64,
+    /// The next one is due when so much was applied.
+    due_at_bytes: u64,
+    /// One is wanted now, due or not.
+    wanted: bool,
+    installing: Option<Installing>,
+    /// Ticks since a snapshot was last asked for.
+    asked_ticks: u32,
+    // What the next drain will give.
+    compact: Option<Index>,
+    offered: Option<SnapshotOffer>,
+}
+
+/// A received snapshot on its way into the log. Its ticket is that of the append that makes the
+/// log begin behind it.
+#[derive(Clone, Debug)]
+struct Installing {
+    snapshot: SnapshotId,
+    configuration: Configuration,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    /// The log is still to be told.
+    Queued,
+    /// The append with this ticket tells it.
+    Writing(Ticket),
+    /// It is durable. The owner is to exchange the state machine.
+    Durable,
+    /// The owner was asked to.
+    Asked,
+}
+
+impl PartialEq for Installing {
+    fn eq(&self, other: &Self) -> bool {
+        self.essence() == other.essence()
+    }
+}
+
+impl Eq for Installing {}
+
+impl std::hash::Hash for Installing {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.essence().hash(state);
+    }
+}
+
+impl Installing {
+    /// Everything that decides what comes next. Tickets are names.
+    fn essence(&self) -> impl std::hash::Hash + Eq + '_ {
+        let step = match self.step {
+            Step::Queued => 0,
+            Step::Writing(_) => 1,
+            Step::Durable => 2,
+            Step::Asked => 3,
+        };
+        (self.snapshot, &self.configuration, step)
+    }
+}
+
+impl Snapshots {
+    pub(super) fn restore(
+        config: &Config,
+        newest: Option<SnapshotId>,
+        machine: MachineState,
+    ) -> Self {
+        let mut snapshots = Self {
+            newest,
+            damaged: None,
+            machine,
+            writing: None,
+            sizes: Sizes::new(match config.tail_bytes {
+                0 => config.snapshot_every_bytes / 16,
+                tail => tail.min(config.snapshot_every_bytes) / 8,
+            }),
+            begun_bytes: 0,
+            due_at_bytes: 0,
+            wanted: false,
+            installing: None,
+            asked_ticks: 0,
+            compact: None,
+            offered: None,
+        };
+        snapshots.next_due(config);
+        snapshots
+    }
+
+    pub(super) fn newest(&self) -> Option<SnapshotId> {
+        self.newest
+    }
+
+    pub(super) fn newest_index(&self) -> Index {
+        self.newest.map_or(Index(0), |newest| newest.position.index)
+    }
+
+    /// What can be offered to others.
+    fn offerable(&self) -> Option<SnapshotId> {
+        self.newest.filter(|newest| self.damaged != Some(*newest))
+    }
+
+    /// Whether a snapshot of the state at `index` would be of use.
+    fn is_news(&self, index: Index) -> bool {
+        index > self.newest_index() || index == self.newest_index() && self.damaged.is_some()
+    }
+
+    pub(super) fn machine_is_lost(&self) -> bool {
+        self.machine == MachineState::Lost
+    }
+
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    /// Whether this server may apply entries now.
+    pub(super) fn may_apply(&self) -> bool {
+        self.installing.is_none() && self.machine == MachineState::Whole
+    }
+
+    /// The next one is due after so much more of the log as the settings say.
+    fn next_due(&mut self, config: &Config) {
+        let newest = self.newest.map_or(0, |newest| newest.bytes);
+        let growth = newest / 100 * u64::from(config.snapshot_growth_percent);
+        let bytes = config.snapshot_every_bytes.max(growth);
+        self.due_at_bytes = self.sizes.total_bytes().saturating_add(bytes);
+        self.wanted = false;
+    }
+}
+
+impl Node {
+    // ------------------------------------------------------------------ writing and compacting
+
+    /// Entries up to `index`, of so many bytes in all, were handed to the state machine.
+    pub(super) fn count_applied(&mut self, index: Index, bytes: u64) {
+        self.snapshots.sizes.add(index, bytes);
+    }
+
+    /// The state that is to be written down now, if that is due: the one that has applied exactly
+    /// what was handed out so far.
+    pub(super) fn take_snapshot_point(&mut self) -> Option<SnapshotPoint> {
+        let applied = self.applied;
+        let snapshots = &mut self.snapshots;
+        let due = snapshots.wanted || snapshots.sizes.total_bytes() >= snapshots.due_at_bytes;
+        let idle = snapshots.writing.is_none() && snapshots.may_apply();
+        if !due || !idle || self.applying != applied || !snapshots.is_news(applied) {
+            return None;
+        }
+        let position = Position { index: applied, term: self.log.term(applied)? };
+        snapshots.writing = Some((position, snapshots.sizes.total_bytes()));
+        let configuration = self.membership.at(applied).clone();
+        Some(SnapshotPoint { position, configuration })
+    }
+
+    /// The next snapshot is written now, without waiting for the log to grow: its server wants
+    /// one, or runs out of room.
+    pub fn want_snapshot(&mut self) {
+        self.snapshots.wanted = true;
+    }
+
+    /// The snapshot that was asked for is durable under its name, and was read back from the disk.
+    /// The log behind it may go now, and not before.
+    pub fn on_snapshot_written(&mut self, snapshot: SnapshotId) {
+        let begun = self.snapshots.writing.take_if(|(position, _)| *position == snapshot.position);
+        let Some((_, bytes)) = begun else { return };
+        // One that was overtaken by an install stands for a past that nobody needs.
+        if self.snapshots.is_news(snapshot.position.index) {
+            self.snapshots.newest = Some(snapshot);
+            self.snapshots.damaged = None;
+            self.snapshots.begun_bytes = bytes;
+            self.snapshots.next_due(&self.config);
+            self.compact(bytes);
+            self.assert_invariants();
+        }
+    }
+
+    /// What the next snapshot may take, in bytes: every byte of the state came either with the
+    /// newest snapshot or with the log since then.
+    #[must_use]
+    pub fn next_snapshot_bytes(&self) -> u64 {
+        let snapshots = &self.snapshots;
+        let newest = snapshots.newest.map_or(0, |newest| newest.bytes);
+        newest.saturating_add(snapshots.sizes.total_bytes() - snapshots.begun_bytes)
+    }
+
+    /// The snapshot that was asked for could not be written. It is tried again when the log has
+    /// grown by some more.
+    pub fn on_snapshot_failed(&mut self) {
+        self.snapshots.writing = None;
+        self.snapshots.wanted = false;
+        let more = self.config.snapshot_every_bytes / 4;
+        self.snapshots.due_at_bytes = self.snapshots.sizes.total_bytes().saturating_add(more);
+    }
+
+    /// The newest snapshot on the own disk turned out to be damaged. Another one is written, out
+    /// of the state in memory.
+    pub fn on_snapshot_damaged(&mut self, snapshot: SnapshotId) {
+        if self.snapshots.newest == Some(snapshot) {
+            self.snapshots.damaged = Some(snapshot);
+            self.snapshots.wanted = true;
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.progress.values_mut().for_each(|other| other.withdraw_offer(snapshot));
+        }
+    }
+
+    /// Lets go of the log up to the newest snapshot, except for a tail that spares followers that
+    /// lag a little a whole snapshot, and for what followers lack that are being fed. What the
+    /// tail was then is told by the bytes that were applied when the snapshot was begun.
+    fn compact(&mut self, bytes_at_snapshot: u64) {
+        let snapshot = self.newest_snapshot();
+        let start = self.log.start().index;
+        let sizes = &self.snapshots.sizes;
+        let tail = match self.config.tail_bytes {
+            0 => snapshot,
+            tail => sizes.index_before(bytes_at_snapshot, tail).unwrap_or(start),
+        };
+        let pinned = self.pinned().unwrap_or(snapshot);
+        // A follower that is too slow to ever catch up must not fill the disk.
+        let limit = sizes.index_before(sizes.total_bytes(), self.config.pinned_bytes_max);
+        // What is damaged and what nobody else has is of no use to anybody.
+        let damaged = self.repair.snapshot_wanted().unwrap_or(start);
+        let to = tail.min(pinned).max(limit.unwrap_or(start)).max(damaged).min(snapshot);
+        self.compact_to(to);
+    }
+
+    fn compact_to(&mut self, to: Index) {
+        if to > self.log.start().index {
+            self.log.compact(to);
+            self.repair.drop_through(to);
+            self.snapshots.sizes.forget(to);
+            self.snapshots.compact = Some(to);
+        }
+    }
+
+    /// Damaged entries that a snapshot stands for need not be repaired: they go, with all before
+    /// them.
+    pub(super) fn let_go_of_damage(&mut self) {
+        if let Some(index) = self.repair.last_up_to(self.newest_snapshot()) {
+            self.compact_to(index);
+        }
+    }
+
+    /// Whether only a snapshot of another server helps this one: its state machine is lost, or
+    /// what it would apply next is, everywhere.
+    fn needs_snapshot(&self) -> bool {
+        let is_stuck = |wanted: Index| self.applied < wanted;
+        self.snapshots.machine_is_lost() || self.repair.snapshot_wanted().is_some_and(is_stuck)
+    }
+
+    /// Where the log begins that it goes on with.
+    fn snapshot_needed_at(&self) -> Index {
+        let start = self.log.start().index;
+        self.repair.snapshot_wanted().map_or(start, |wanted| wanted.max(start))
+    }
+
+    /// The lowest index that a follower still needs the log from.
+    fn pinned(&self) -> Option<Index> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let heard = |silent: u32| silent < SILENT_HEARTBEATS_MAX;
+        let fed = leader.progress.values().filter(|other| heard(other.silent_heartbeats()));
+        fed.map(|other| other.needs_log_from()).min()
+    }
+
+    pub(super) fn newest_snapshot(&self) -> Index {
+        self.snapshots.newest_index()
+    }
+
+    // ------------------------------------------------------------------ the leader's side
+
+    /// A follower whose next entry is gone from the log gets a snapshot instead. It is offered the
+    /// same one for as long as the log still continues it, so that it need not chase newer ones
+    /// for ever (databendlabs/openraft#1706).
+    pub(super) fn offer_if_compacted(&mut self, member: Member) {
+        let start = self.log.start().index;
+        let newest = self.snapshots.offerable();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&member) else { return };
+        if progress.next() > start {
+            return;
+        }
+        let first = progress.on_compacted();
+        if progress.offer().is_none_or(|offer| offer.position.index < start) {
+            progress.set_offer(newest);
+            if newest.is_none() {
+                self.snapshots.wanted = true;
+            }
+        }
+        if first && let Some(snapshot) = progress.offer() {
+            let (follower, index) = (member.id, snapshot.position.index);
+            self.events.push(Event::SnapshotOffered { follower, index });
+        }
+    }
+
+    /// The snapshot that `member` may fetch from this server, since this leader offers it.
+    #[must_use]
+    pub fn offer_to(&self, member: Member) -> Option<SnapshotId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        leader.progress.get(&member)?.offer()
+    }
+
+    /// Snapshots that must not be removed: the newest one, and what is being offered.
+    #[must_use]
+    pub fn needed_snapshots(&self) -> Vec<SnapshotId> {
+        let mut needed: Vec<SnapshotId> = self.snapshots.newest.into_iter().collect();
+        if let Role::Leader(leader) = &self.role {
+            needed.extend(leader.progress.values().filter_map(|other| other.offer()));
+        }
+        if let Some(installing) = &self.snapshots.installing {
+            needed.push(installing.snapshot);
+        }
+        needed
+    }
+
+    /// A follower lost its state machine and asks for a snapshot at `after` or later. Its log is
+    /// whole, so it goes on getting entries meanwhile.
+    pub(super) fn on_snapshot_request(&mut self, from: Member, after: Index) {
+        let newest = self.snapshots.offerable().filter(|newest| newest.position.index >= after);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.on_heard();
+        if progress.offer().is_none_or(|offer| offer.position.index < after) {
+            progress.set_offer(newest);
+        }
+        match progress.offer() {
+            Some(snapshot) => self.send(from, Message::SnapshotOffer { snapshot }),
+            None => self.snapshots.wanted = true,
+        }
+    }
+
+    // ------------------------------------------------------------------ the follower's side
+
+    /// The leader has a snapshot for this server.
+    pub(super) fn on_snapshot_offer(&mut self, from: Member, snapshot: SnapshotId) {
+        self.follow(Some(from));
+        if self.snapshots.is_installing() {
+            return;
+        }
+        let position = snapshot.position;
+        if !self.needs_snapshot() {
+            if position.index <= self.commit {
+                // The leader holds the same up to there.
+                return self.accept(from, self.commit, self.commit);
+            }
+            if self.log.holds(position) {
+                // So all up to it is the same, and committed, since there is a snapshot of it.
+                return self.accept(from, position.index, position.index);
+            }
+        }
+        self.snapshots.offered = Some(SnapshotOffer { from, snapshot });
+    }
+
+    /// A server that cannot go on without a snapshot asks its leader for one, once a heartbeat.
+    pub(super) fn tick_snapshots(&mut self) {
+        if !self.needs_snapshot() || self.snapshots.is_installing() {
+            if self.repair.snapshot_wanted().is_some() {
+                // What is damaged was applied before: an own one does.
+                self.snapshots.wanted = true;
+            }
+            return;
+        }
+        self.snapshots.asked_ticks += 1;
+        if self.snapshots.asked_ticks < self.config.heartbeat_ticks {
+            return;
+        }
+        let Role::Follower(follower) = &self.role else { return };
+        let Some(leader) = follower.leader else { return };
+        self.snapshots.asked_ticks = 0;
+        let after = self.snapshot_needed_at();
+        self.send(leader, Message::SnapshotRequest { after });
+    }
+
+    /// A snapshot was received whole, and is durable under its name. The state machine that it
+    /// holds is ready to take the place of the present one.
+    pub fn on_snapshot_received(
+        &mut self,
+        snapshot: SnapshotId,
+        configuration: Configuration,
+    ) -> Reception {
+        let position = snapshot.position;
+        let needed = self.needs_snapshot() && position.index >= self.snapshot_needed_at();
+        let holds = self.log.holds(position);
+        let is_ahead = position.index > self.commit && !holds;
+        // One that contradicts what is committed here came from no correct server.
+        let reaches = is_ahead || needed && holds;
+        // A leader holds everything that is committed, also what it does not know to be.
+        let leads = matches!(self.role, Role::Leader(_));
+        if self.snapshots.is_installing() || leads || !reaches {
+            return Reception::NotNeeded;
+        }
+        if !matches!(self.role, Role::Follower(_)) {
+            self.follow(None);
+        }
+        let step = Step::Queued;
+        self.snapshots.installing = Some(Installing { snapshot, configuration, step });
+        self.assert_invariants();
+        Reception::Installing
+    }
+
+    /// The position that the log is to be reset to, once nothing of the old log is still to be
+    /// written. `None` inside: the log goes on behind the snapshot, and stays.
+    pub(super) fn install_to_write(&self) -> Option<Option<Position>> {
+        let installing = self.snapshots.installing.as_ref()?;
+        let position = installing.snapshot.position;
+        let reset = (!self.log.holds(position)).then_some(position);
+        (installing.step == Step::Queued).then_some(reset)
+    }
+
+    /// The append that carries the reset was handed out.
+    pub(super) fn on_install_handed_out(&mut self, ticket: Ticket) {
+        if let Some(installing) = &mut self.snapshots.installing {
+            installing.step = Step::Writing(ticket);
+        }
+    }
+
+    /// An append is durable; it may be the one that an install waits for.
+    pub(super) fn on_install_durable(&mut self, ticket: Ticket) {
+        if let Some(installing) = &mut self.snapshots.installing
+            && installing.step == Step::Writing(ticket)
+        {
+            installing.step = Step::Durable;
+        }
+    }
+
+    /// The snapshot whose state machine the owner is to put in the place of the present one. Not
+    /// before the present one has applied what it was given.
+    pub(super) fn take_install(&mut self) -> Option<SnapshotId> {
+        let idle = self.applying == self.applied;
+        let installing = self.snapshots.installing.as_mut()?;
+        if installing.step != Step::Durable || !idle {
+            return None;
+        }
+        installing.step = Step::Asked;
+        Some(installing.snapshot)
+    }
+
+    /// The owner has exchanged the state machine for the one of the snapshot that
+    /// [`Actions::install`](super::Actions) named: snapshot, log, applied and committed move in
+    /// this one step, and the leader is told.
+    pub fn on_snapshot_installed(&mut self) {
+        let installing = self.snapshots.installing.take();
+        let asked = installing.filter(|installing| installing.step == Step::Asked);
+        assert!(asked.is_some(), "a state machine is exchanged only when the node asks for it");
+        let Some(Installing { snapshot, configuration, .. }) = asked else { return };
+        let position = snapshot.position;
+        if self.log.holds(position) {
+            self.membership.rebase(position.index, configuration);
+            self.snapshots.newest = Some(snapshot);
+            self.let_go_of_damage();
+        } else {
+            self.repair.drop_through(self.log.last().index);
+            self.log.reset(position);
+            self.membership.reset(position.index, configuration);
+            self.durability.on_reset(position.index);
+        }
+        self.snapshots.newest = Some(snapshot);
+        self.snapshots.damaged = None;
+        self.snapshots.machine = MachineState::Whole;
+        self.snapshots.writing = None;
+        self.snapshots.sizes.clear();
+        self.snapshots.begun_bytes = self.snapshots.sizes.total_bytes();
+        self.snapshots.next_due(&self.config);
+        self.commit = self.commit.max(position.index);
+        (self.applying, self.applied) = (position.index, position.index);
+        self.fetched.clear();
+        self.fetching.retain(|_, purpose| *purpose != FetchPurpose::Apply);
+        self.events.push(Event::SnapshotInstalled { index: position.index });
+        if let Role::Follower(follower) = &mut self.role {
+            follower.verified = follower.verified.max(position.index);
+            if let Some(leader) = follower.leader {
+                self.send_when_durable(leader, Message::AppendAccepted { matched: position.index });
+            }
+        }
+        self.assert_invariants();
+    }
+
+    pub(super) fn take_compaction(&mut self) -> Option<Index> {
+        self.snapshots.compact.take()
+    }
+
+    pub(super) fn take_offered(&mut self) -> Option<SnapshotOffer> {
+        self.snapshots.offered.take()
+    }
+}

@@ -1,0 +1,207 @@
+//! The sending half of a snapshot's way: reads what a receiver wants, chunk by chunk, and lets it
+//! go at a limited pace, so that neither the disk nor the network is taken from those who write.
+
+use std::collections::BTreeMap;
+
+use super::Carried;
+use super::stream::{SnapshotEnvelope, SnapshotMessage};
+use crate::node::{Member, Payload, SnapshotId};
+
+/// A receiver that is silent for so many heartbeats is forgotten; it asks again.
+const SILENT_HEARTBEATS_MAX: u32 = 100;
+
+/// How fast snapshots are sent, and in what portions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pace {
+    pub(super) chunk_bytes_max: u64,
+    /// For all receivers together.
+    pub(super) bytes_per_heartbeat: u64,
+    pub(super) ticks_per_heartbeat: u32,
+}
+
+/// Everything that is being sent.
+///
+/// Invariant: at most one chunk of each receiver is being read or waits to leave.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pace: Pace,
+    /// What may leave now. It may fall below zero by a chunk.
+    budget_bytes: i64,
+    /// Who got a chunk last: the others come first.
+    last_served: Option<Member>,
+    sendings: BTreeMap<Member, Sending>,
+}
+
+#[derive(Debug)]
+struct Sending {
+    snapshot: SnapshotId,
+    /// The first byte that did not leave yet.
+    next: u64,
+    /// How far the receiver has room.
+    until: u64,
+    chunk: Chunk,
+    silent_ticks: u32,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    None,
+    Reading,
+    Ready(Payload),
+}
+
+/// A part of a snapshot that is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ToRead {
+    pub(super) to: Member,
+    pub(super) snapshot: SnapshotId,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+/// How far the sending of a snapshot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendingStatus {
+    /// Who gets it.
+    pub to: Member,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// What has left of it.
+    pub sent_bytes: u64,
+}
+
+impl Sender {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, budget_bytes: 0, last_served: None, sendings: BTreeMap::new() }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.sendings.is_empty()
+    }
+
+    /// A tick passed. What is not used of a heartbeat's share is lost.
+    pub(super) fn tick(&mut self) {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let share = self.pace.bytes_per_heartbeat.div_ceil(self.pace.ticks_per_heartbeat.into());
+        let most = signed(self.pace.bytes_per_heartbeat);
+        self.budget_bytes = self.budget_bytes.saturating_add(signed(share)).min(most);
+        let silent_max = SILENT_HEARTBEATS_MAX.saturating_mul(self.pace.ticks_per_heartbeat);
+        self.sendings.retain(|_, sending| {
+            sending.silent_ticks += 1;
+            sending.silent_ticks < silent_max
+        });
+    }
+
+    /// `from` wants a snapshot that it is offered, from `offset` on. False when that is where it
+    /// gets it from anyway.
+    pub(super) fn on_want(
+        &mut self,
+        from: Member,
+        snapshot: SnapshotId,
+        offset: u64,
+        until: u64,
+    ) -> bool {
+        let next = offset.min(snapshot.bytes);
+        if let Some(sending) = self.sendings.get_mut(&from)
+            && sending.snapshot == snapshot
+            && sending.next == next
+        {
+            (sending.until, sending.silent_ticks) = (until, 0);
+            return false;
+        }
+        let sending = Sending { snapshot, next, until, chunk: Chunk::None, silent_ticks: 0 };
+        self.sendings.insert(from, sending);
+        true
+    }
+
+    pub(super) fn on_allow(&mut self, from: Member, snapshot: SnapshotId, until: u64) {
+        if let Some(sending) = self.sendings.get_mut(&from)
+            && sending.snapshot == snapshot
+        {
+            sending.until = sending.until.max(until);
+            sending.silent_ticks = 0;
+        }
+    }
+
+    /// Forgets all that `is_offered` denies.
+    pub(super) fn retain(&mut self, is_offered: impl Fn(Member, SnapshotId) -> bool) {
+        self.sendings.retain(|to, sending| is_offered(*to, sending.snapshot));
+    }
+
+    /// The next part that is to be read, if there is any.
+    pub(super) fn take_read(&mut self) -> Option<ToRead> {
+        let chunk_bytes_max = self.pace.chunk_bytes_max.min(self.pace.bytes_per_heartbeat).max(1);
+        self.sendings.iter_mut().find_map(|(to, sending)| {
+            let end = sending.until.min(sending.snapshot.bytes);
+            let bytes = end.saturating_sub(sending.next).min(chunk_bytes_max);
+            if bytes == 0 || !matches!(sending.chunk, Chunk::None) {
+                return None;
+            }
+            sending.chunk = Chunk::Reading;
+            let (snapshot, offset) = (sending.snapshot, sending.next);
+            Some(ToRead { to: *to, snapshot, offset, bytes })
+        })
+    }
+
+    /// That part was read, unless it could not be.
+    pub(super) fn on_read(
+        &mut self,
+        to: Member,
+        snapshot: SnapshotId,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) {
+        if let Some(sending) = self.sendings.get_mut(&to)
+            && sending.snapshot == snapshot
+            && sending.next == offset
+        {
+            sending.chunk = Chunk::Ready(Payload::new(bytes));
+        }
+    }
+
+    /// Gives what is ready to `send` as far as the pace allows; what it does not take is kept for
+    /// later. Returns whom the last part has left for.
+    pub(super) fn send(
+        &mut self,
+        me: Member,
+        mut send: impl FnMut(&SnapshotEnvelope) -> Carried,
+    ) -> Vec<SendingStatus> {
+        let mut ended = Vec::new();
+        let receivers: Vec<Member> = self.sendings.keys().copied().collect();
+        let first = receivers.partition_point(|to| Some(*to) <= self.last_served);
+        let (served, waiting) = receivers.split_at(first);
+        for to in waiting.iter().chain(served) {
+            let Some(sending) = self.sendings.get_mut(to).filter(|_| self.budget_bytes > 0) else {
+                break;
+            };
+            let Chunk::Ready(content) = std::mem::replace(&mut sending.chunk, Chunk::None) else {
+                continue;
+            };
+            let bytes = content.bytes.len() as u64;
+            let (snapshot, offset) = (sending.snapshot, sending.next);
+            let message = SnapshotMessage::Chunk { offset, content: content.clone() };
+            let envelope = SnapshotEnvelope { from: me, to: *to, snapshot, message };
+            if send(&envelope) == Carried::NotNow {
+                sending.chunk = Chunk::Ready(content);
+                continue;
+            }
+            self.budget_bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.last_served = Some(*to);
+            sending.next += bytes;
+            if sending.next == snapshot.bytes {
+                ended.push(SendingStatus { to: *to, snapshot, sent_bytes: sending.next });
+            }
+        }
+        ended
+    }
+
+    /// How far everything has come.
+    pub(super) fn status(&self) -> Vec<SendingStatus> {
+        let of = |(to, sending): (&Member, &Sending)| SendingStatus {
+            to: *to,
+            snapshot: sending.snapshot,
+            sent_bytes: sending.next,
+        };
+        self.sendings.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,432 @@
+//! A replica's snapshots: carries out what the node asks for, by jobs and by streams to and from
+//! other replicas, so that neither appends nor heartbeats nor elections ever wait for a snapshot.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::job::{Job, JobDone, Outcome, Work};
+use super::receiver::{Receiver, Step};
+use super::sender::{Pace, Sender, SendingStatus};
+use super::stream::{SnapshotEnvelope, SnapshotMessage};
+use super::{Carried, Completion, Replica, Transport};
+use crate::node::{
+    Configuration, Index, Member, NodeId, Reception, SnapshotId, SnapshotOffer, SnapshotPoint,
+};
+use crate::state_machine::StateMachine;
+use crate::storage::{SnapshotError, SnapshotStore};
+
+/// Something that happened to a snapshot, for the people who watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotEvent {
+    /// One was written, and the log behind it let go.
+    Written {
+        /// The last entry that it stands for.
+        index: Index,
+        /// The size of its file.
+        bytes: u64,
+        /// How long it took.
+        took: Duration,
+        /// The first entry that the log still has.
+        log_from: Index,
+    },
+    /// One could not be written. It is tried again later.
+    NotWritten {
+        /// Why.
+        reason: String,
+    },
+    /// Another server fetches one from here, from a certain byte on.
+    Sending {
+        /// The other server.
+        to: NodeId,
+        /// The last entry that it stands for.
+        index: Index,
+        /// Where it begins or goes on.
+        offset: u64,
+        /// The size of its file.
+        bytes: u64,
+    },
+    /// The last byte of it has left.
+    Sent {
+        /// The other server.
+        to: NodeId,
+        /// The last entry that it stands for.
+        index: Index,
+        /// The size of its file.
+        bytes: u64,
+    },
+    /// This server fetches one from another, from a certain byte on.
+    Receiving {
+        /// The other server.
+        from: NodeId,
+        /// The last entry that it stands for.
+        index: Index,
+        /// Where it begins or goes on.
+        offset: u64,
+        /// The size of its file.
+        bytes: u64,
+    },
+    /// All of it is here, whole, and was made into a state machine.
+    Received {
+        /// The last entry that it stands for.
+        index: Index,
+        /// The size of its file.
+        bytes: u64,
+        /// How long checking and restoring it took.
+        took: Duration,
+    },
+    /// One could not be received. It is tried again.
+    NotReceived {
+        /// Why.
+        reason: String,
+    },
+    /// One on this server's disk is damaged.
+    Damaged {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A snapshot that was received and waits for its install.
+struct Received<M> {
+    snapshot: SnapshotId,
+    machine: M,
+    /// Until the node was told.
+    configuration: Option<Configuration>,
+}
+
+/// What a replica knows of its snapshots, beside what the node does.
+pub(super) struct Snapshots<M: StateMachine> {
+    store: SnapshotStore,
+    sender: Sender,
+    receiver: Receiver,
+    jobs: VecDeque<Work<M>>,
+    received: Option<Received<M>>,
+    /// Messages of the receiver, for the next turn.
+    messages: Vec<SnapshotEnvelope>,
+    events: Vec<SnapshotEvent>,
+    /// Ticks until the room on the disk is looked at again.
+    look_in_ticks: u32,
+    /// The disk has no more room than the next snapshot may take.
+    is_short_of_room: bool,
+}
+
+impl<M: StateMachine> Snapshots<M> {
+    pub(super) fn new(store: SnapshotStore, ticks_per_heartbeat: u32) -> Self {
+        let options = store.options();
+        let pace = Pace {
+            chunk_bytes_max: options.chunk_bytes_max,
+            bytes_per_heartbeat: options.bytes_per_heartbeat,
+            ticks_per_heartbeat,
+        };
+        Self {
+            sender: Sender::new(pace),
+            receiver: Receiver::new(options.piece_bytes_max),
+            store,
+            jobs: VecDeque::new(),
+            received: None,
+            messages: Vec::new(),
+            events: Vec::new(),
+            look_in_ticks: 0,
+            is_short_of_room: false,
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.store.stop();
+    }
+
+    pub(super) fn is_short_of_room(&self) -> bool {
+        self.is_short_of_room
+    }
+
+    /// Whether something is to be done with every tick.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.sender.is_idle()
+    }
+}
+
+impl<M: StateMachine> Drop for Snapshots<M> {
+    /// Work that outlives its replica ends soon.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<M: StateMachine> Replica<M> {
+    /// Work that takes long, to be run anywhere and brought back. Several may be out at once.
+    pub fn take_job(&mut self) -> Option<Job<M>> {
+        let work = self.snapshots.jobs.pop_front()?;
+        Some(Job { store: self.snapshots.store.clone(), work })
+    }
+
+    /// A message about a snapshot came.
+    pub fn step_snapshot(&mut self, envelope: SnapshotEnvelope) {
+        let SnapshotEnvelope { from, to, snapshot, message } = envelope;
+        if to != self.node.me() {
+            return;
+        }
+        let is_offered = self.node.offer_to(from) == Some(snapshot);
+        match message {
+            SnapshotMessage::Want { offset, until } if is_offered => {
+                let begins = self.snapshots.sender.on_want(from, snapshot, offset, until);
+                let (to, index, bytes) = (from.id, snapshot.position.index, snapshot.bytes);
+                let sending = SnapshotEvent::Sending { to, index, offset, bytes };
+                self.snapshots.events.extend(begins.then_some(sending));
+            }
+            SnapshotMessage::Allow { until } if is_offered => {
+                self.snapshots.sender.on_allow(from, snapshot, until);
+            }
+            SnapshotMessage::Damaged if is_offered => {
+                self.snapshots.jobs.push_back(Work::Check(snapshot));
+            }
+            SnapshotMessage::Chunk { offset, content } => {
+                let steps = self.snapshots.receiver.on_chunk(snapshot, offset, content);
+                self.follow_receiver(steps.into_iter().collect());
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn tick_snapshots(&mut self) {
+        self.snapshots.sender.tick();
+        self.snapshots.receiver.tick();
+        self.snapshots.look_in_ticks = self.snapshots.look_in_ticks.saturating_sub(1);
+        if self.snapshots.look_in_ticks == 0 {
+            self.snapshots.look_in_ticks = LOOK_EVERY_TICKS;
+            let short = self.snapshots.store.room() < self.node.next_snapshot_bytes();
+            if short && !self.snapshots.is_short_of_room {
+                // A snapshot lets the log go, which may be what the disk is full of.
+                self.node.want_snapshot();
+            }
+            self.snapshots.is_short_of_room = short;
+        }
+    }
+
+    /// The state is to be written down: it is taken now, and written by a job.
+    pub(super) fn begin_snapshot(&mut self, point: SnapshotPoint) {
+        match &self.machine {
+            Some(machine) => {
+                let image = machine.image();
+                self.snapshots.jobs.push_back(Work::Write { point, image });
+            }
+            None => self.node.on_snapshot_failed(),
+        }
+    }
+
+    pub(super) fn on_offered(&mut self, offer: SnapshotOffer) {
+        // What is here already only waits for its turn.
+        if self.snapshots.received.is_none() {
+            let steps = self.snapshots.receiver.on_offer(offer.from, offer.snapshot);
+            self.follow_receiver(steps);
+        }
+    }
+
+    fn follow_receiver(&mut self, steps: Vec<Step>) {
+        let me = self.node.me();
+        let snapshots = &mut self.snapshots;
+        for step in steps {
+            match step {
+                Step::Begin(snapshot) => {
+                    snapshots.jobs.push_back(Work::BeginReceiving(snapshot));
+                }
+                Step::Began { from, snapshot, offset } => {
+                    snapshots.events.push(SnapshotEvent::Receiving {
+                        from: from.id,
+                        index: snapshot.position.index,
+                        offset,
+                        bytes: snapshot.bytes,
+                    });
+                }
+                Step::Say(to, snapshot, message) => {
+                    snapshots.messages.push(SnapshotEnvelope { from: me, to, snapshot, message });
+                }
+                Step::Write { snapshot, offset, pieces } => {
+                    snapshots.jobs.push_back(Work::WritePiece { snapshot, offset, pieces });
+                }
+                Step::Finish(snapshot) => {
+                    snapshots.jobs.push_back(Work::FinishReceiving(snapshot));
+                }
+            }
+        }
+    }
+
+    /// A job was run; it took this long.
+    pub fn finish_job(&mut self, done: JobDone<M>, took: Duration) {
+        match done.outcome {
+            Outcome::Written(result) => self.on_written(result, took),
+            Outcome::Checked(snapshot, Err(error @ SnapshotError::Damaged { .. })) => {
+                self.on_damaged(snapshot, &error);
+            }
+            Outcome::ChunkRead(to, snapshot, offset, Ok(bytes)) => {
+                self.snapshots.sender.on_read(to, snapshot, offset, bytes);
+            }
+            Outcome::ChunkRead(_, snapshot, _, Err(error @ SnapshotError::Damaged { .. })) => {
+                self.on_damaged(snapshot, &error);
+            }
+            Outcome::Begun(snapshot, Ok(have)) => {
+                let steps = self.snapshots.receiver.on_begun(snapshot, have);
+                self.follow_receiver(steps);
+            }
+            Outcome::PieceWritten(snapshot, end, Ok(())) => {
+                let steps = self.snapshots.receiver.on_piece_written(snapshot, end);
+                self.follow_receiver(steps);
+            }
+            Outcome::Begun(snapshot, Err(error))
+            | Outcome::PieceWritten(snapshot, _, Err(error)) => {
+                self.on_not_received(snapshot, &error);
+            }
+            Outcome::Restored(snapshot, result) => self.on_restored(snapshot, result, took),
+            Outcome::Checked(..) | Outcome::ChunkRead(..) | Outcome::Tidied => {}
+        }
+    }
+
+    fn on_written(&mut self, result: Result<SnapshotId, SnapshotError>, took: Duration) {
+        match result {
+            Ok(snapshot) => {
+                self.node.on_snapshot_written(snapshot);
+                let log_from = self.node.status().compacted.next();
+                let (index, bytes) = (snapshot.position.index, snapshot.bytes);
+                let event = SnapshotEvent::Written { index, bytes, took, log_from };
+                self.snapshots.events.push(event);
+                self.prune();
+            }
+            Err(error) => {
+                self.node.on_snapshot_failed();
+                let reason = error.to_string();
+                self.snapshots.events.push(SnapshotEvent::NotWritten { reason });
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        let needed = self.node.needed_snapshots();
+        self.snapshots.jobs.push_back(Work::Prune { needed });
+    }
+
+    /// A snapshot of the own disk cannot be read any more.
+    fn on_damaged(&mut self, snapshot: SnapshotId, error: &SnapshotError) {
+        if !self.node.needed_snapshots().contains(&snapshot) {
+            // It was removed since it was asked for.
+            return;
+        }
+        self.node.on_snapshot_damaged(snapshot);
+        self.snapshots.events.push(SnapshotEvent::Damaged { reason: error.to_string() });
+    }
+
+    fn on_not_received(&mut self, snapshot: SnapshotId, error: &SnapshotError) {
+        if self.snapshots.receiver.end(snapshot).is_some() {
+            self.snapshots.receiver.pause();
+            self.snapshots.events.push(SnapshotEvent::NotReceived { reason: error.to_string() });
+        }
+    }
+
+    fn on_restored(
+        &mut self,
+        snapshot: SnapshotId,
+        result: Result<(Configuration, M), SnapshotError>,
+        took: Duration,
+    ) {
+        let from = self.snapshots.receiver.end(snapshot);
+        match result {
+            Ok((configuration, machine)) => {
+                let (index, bytes) = (snapshot.position.index, snapshot.bytes);
+                self.snapshots.events.push(SnapshotEvent::Received { index, bytes, took });
+                let configuration = Some(configuration);
+                self.snapshots.received = Some(Received { snapshot, machine, configuration });
+            }
+            Err(error) => {
+                if let (SnapshotError::Damaged { .. }, Some(to)) = (&error, from) {
+                    let (from, message) = (self.node.me(), SnapshotMessage::Damaged);
+                    let envelope = SnapshotEnvelope { from, to, snapshot, message };
+                    self.snapshots.messages.push(envelope);
+                }
+                self.snapshots.receiver.pause();
+                let reason = error.to_string();
+                self.snapshots.events.push(SnapshotEvent::NotReceived { reason });
+            }
+        }
+    }
+
+    /// Tells the node of a snapshot that was received, once the log has room to begin anew.
+    pub(super) fn offer_received(&mut self) {
+        let room = self.log.has_room_to_reset();
+        let Some(received) = self.snapshots.received.as_mut().filter(|_| room) else { return };
+        let Some(configuration) = received.configuration.take() else { return };
+        let reception = self.node.on_snapshot_received(received.snapshot, configuration);
+        if reception == Reception::NotNeeded
+            && let Some(Received { snapshot, machine, .. }) = self.snapshots.received.take()
+        {
+            self.snapshots.jobs.push_back(Work::Drop(machine));
+            self.discard(snapshot);
+        }
+    }
+
+    /// Removes a received snapshot, unless it is one that this server stands on.
+    fn discard(&mut self, snapshot: SnapshotId) {
+        if !self.node.needed_snapshots().contains(&snapshot) {
+            self.snapshots.jobs.push_back(Work::Discard(snapshot));
+        }
+    }
+
+    /// The log goes on behind the received snapshot, durably: its state machine takes the place of
+    /// the present one.
+    pub(super) fn install(&mut self, snapshot: SnapshotId) {
+        let received = self.snapshots.received.take_if(|it| it.snapshot == snapshot);
+        assert!(received.is_some(), "what is installed was received, and is kept until then");
+        let Some(Received { machine, .. }) = received else { return };
+        if let Some(old) = self.machine.replace(machine) {
+            self.snapshots.jobs.push_back(Work::Drop(old));
+        }
+        self.node.on_snapshot_installed();
+        // Whether they are part of the snapshot cannot be told from outside, nor what they
+        // answered.
+        let index = snapshot.position.index;
+        let passed = self.proposed.partition_point(|(at, _)| *at <= index);
+        let unknown = self.proposed.drain(..passed).map(|(_, token)| Completion::Unknown(token));
+        self.completions.extend(unknown);
+        self.prune();
+    }
+
+    /// Lets messages about snapshots leave, as far as the pace and the network allow.
+    pub(super) fn send_snapshots(&mut self, transport: &mut dyn Transport) {
+        let (node, snapshots) = (&self.node, &mut self.snapshots);
+        snapshots.messages.retain(|envelope| transport.send_snapshot(envelope) == Carried::NotNow);
+        // What could not leave for long is said again anyway.
+        let excess = snapshots.messages.len().saturating_sub(MESSAGES_MAX);
+        snapshots.messages.drain(..excess);
+        if snapshots.sender.is_idle() {
+            return;
+        }
+        snapshots.sender.retain(|to, snapshot| node.offer_to(to) == Some(snapshot));
+        let ended = snapshots.sender.send(node.me(), |envelope| transport.send_snapshot(envelope));
+        for SendingStatus { to, snapshot, .. } in ended {
+            let (index, bytes) = (snapshot.position.index, snapshot.bytes);
+            snapshots.events.push(SnapshotEvent::Sent { to: to.id, index, bytes });
+        }
+        while let Some(read) = snapshots.sender.take_read() {
+            let super::sender::ToRead { to, snapshot, offset, bytes } = read;
+            snapshots.jobs.push_back(Work::ReadChunk { to, snapshot, offset, bytes });
+        }
+    }
+
+    /// Takes what has happened to snapshots, for people.
+    pub fn take_snapshot_events(&mut self) -> Vec<SnapshotEvent> {
+        std::mem::take(&mut self.snapshots.events)
+    }
+
+    /// What is being sent, and how far that has come.
+    pub fn sending(&self) -> Vec<SendingStatus> {
+        self.snapshots.sender.status()
+    }
+
+    /// What is being received, from whom, and how much of it is here.
+    pub fn receiving(&self) -> Option<(Member, SnapshotId, u64)> {
+        self.snapshots.receiver.progress()
+    }
+}
+
+/// Messages that wait for the way to be free.
+const MESSAGES_MAX: usize = 16;
+
+/// Between two looks at how much room the disk has.
+const LOOK_EVERY_TICKS: u32 = 10;
