@@ -51,8 +51,8 @@ impl Node {
 
     /// Whether it is for this server to campaign: it votes, or may be the only one that holds the
     /// configuration in which it does not. That one's voters then need it to lead until they hold
-    /// it too, although it counts nowhere itself (databendlabs/openraft#2091). One without its state
-    /// could lead nobody anywhere.
+    /// it too, although it counts nowhere itself (databendlabs/openraft#2091). One without its
+    /// state could lead nobody anywhere.
     pub(super) fn may_campaign(&self) -> bool {
         let has_state = !self.snapshots.machine_is_lost() && !self.snapshots.is_installing();
         let is_committed = self.membership.index() <= self.commit;

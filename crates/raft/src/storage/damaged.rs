@@ -1,7 +1,8 @@
 //! Damaged entries of the log on the disk: what is still known of them, putting them back, and
 //! reading old segments again so that damage is found while others still have what it took.
 
-use super::log_store::{LogError, LogStore, kind_of};
+use super::entry::kind_of;
+use super::log_store::{LogError, LogStore};
 use crate::node::{Entry, Fetch, Index, LostEntry, Position, Term};
 
 /// What a fetch found.

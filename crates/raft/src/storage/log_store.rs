@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 
 use wal::Disk;
 
+use super::entry::{from_position, from_wal, to_position, to_wal};
 use super::hard_state::{decode_hard_state, encode_hard_state};
 use super::snapshot_store::SnapshotOptions;
 use crate::node::{
@@ -548,45 +549,6 @@ const BATCH_MARGIN_BYTES: u64 = 1024;
 
 /// Entries read at once while the whole log is gone through.
 const PORTION_BYTES: u64 = 4 << 20;
-
-fn to_wal(entry: Entry) -> wal::Entry {
-    let tag = match entry.kind {
-        EntryKind::Empty => 0,
-        EntryKind::Command => 1,
-        EntryKind::Configuration => 2,
-    };
-    let Payload { bytes: payload, checksum } = entry.payload;
-    wal::Entry { index: entry.index.0, term: entry.term.0, tag, payload, checksum }
-}
-
-/// What an entry with this tag is for; `None` if no server writes such a tag.
-#[must_use]
-pub fn entry_kind(tag: u8) -> Option<EntryKind> {
-    match tag {
-        0 => Some(EntryKind::Empty),
-        1 => Some(EntryKind::Command),
-        2 => Some(EntryKind::Configuration),
-        _ => None,
-    }
-}
-
-pub(super) fn kind_of(tag: u8, index: Index) -> Result<EntryKind, LogError> {
-    entry_kind(tag).ok_or_else(|| LogError::Meaning(format!("entry {index} has kind {tag}")))
-}
-
-fn from_wal(entry: wal::Entry) -> Result<Entry, LogError> {
-    let kind = kind_of(entry.tag, Index(entry.index))?;
-    let payload = Payload { bytes: entry.payload, checksum: entry.checksum };
-    Ok(Entry { index: Index(entry.index), term: Term(entry.term), kind, payload })
-}
-
-fn to_position(position: Position) -> wal::Position {
-    wal::Position::new(position.index.0, position.term.0)
-}
-
-fn from_position(position: wal::Position) -> Position {
-    Position { index: Index(position.index), term: Term(position.term) }
-}
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@
 //! [`Survey`] looks at all of it without touching anything.
 
 mod damaged;
+mod entry;
 mod hard_state;
 mod home;
 mod identity;
@@ -26,10 +27,11 @@ mod snapshot_store;
 mod survey;
 
 pub use damaged::ReadBack;
+pub use entry::entry_kind;
 pub use hard_state::decode_hard_state;
 pub use home::{Home, HomeError};
 pub use identity::{Identity, IdentityError, Stage};
-pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail, entry_kind};
+pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail};
 pub use lost_history::{lost_history, note_lost_history};
 pub use recovery::{FoundSnapshots, Recovered};
 pub use snapshot_file::{SnapshotError, StopFlag};

@@ -154,22 +154,7 @@ pub(super) fn fmt_event(
             ms(*silent_ticks),
             Names(asked)
         ),
-        node::Event::VoteAnswered { candidate, term, ballot, refusal } => {
-            let word = if *ballot == Ballot::Vote { "vote  " } else { "would " };
-            match refusal {
-                None => write!(f, "{word}      term {term}   {candidate}, count on me"),
-                Some(refusal) => write!(
-                    f,
-                    "{word}      term {term}   {candidate}, do not count on me: {}",
-                    Refusal(*refusal)
-                ),
-            }
-        }
-        node::Event::VoteReceived { voter, term, ballot, granted } => {
-            let word = if *ballot == Ballot::Vote { "answer" } else { "hint  " };
-            let said = if *granted { "count on me" } else { "do not count on me" };
-            write!(f, "{word}      term {term}   {voter}: {said}")
-        }
+        node::Event::VoteAnswered { .. } | node::Event::VoteReceived { .. } => fmt_vote(f, event),
         node::Event::BecameLeader { term, votes, voters } => write!(
             f,
             "LEADER      term {term}   {} of {voters} votes ({})",
@@ -203,6 +188,29 @@ pub(super) fn fmt_event(
         node::Event::Ignored { from, reason } => {
             write!(f, "ignored     a message from {from}: {reason}")
         }
+    }
+}
+
+/// What servers say of each other's campaigns.
+fn fmt_vote(f: &mut fmt::Formatter<'_>, event: &node::Event) -> fmt::Result {
+    match event {
+        node::Event::VoteAnswered { candidate, term, ballot, refusal } => {
+            let word = if *ballot == Ballot::Vote { "vote  " } else { "would " };
+            match refusal {
+                None => write!(f, "{word}      term {term}   {candidate}, count on me"),
+                Some(refusal) => write!(
+                    f,
+                    "{word}      term {term}   {candidate}, do not count on me: {}",
+                    Refusal(*refusal)
+                ),
+            }
+        }
+        node::Event::VoteReceived { voter, term, ballot, granted } => {
+            let word = if *ballot == Ballot::Vote { "answer" } else { "hint  " };
+            let said = if *granted { "count on me" } else { "do not count on me" };
+            write!(f, "{word}      term {term}   {voter}: {said}")
+        }
+        _ => Ok(()),
     }
 }
 
