@@ -128,7 +128,7 @@ pub struct LogStore {
     /// The segment that was read again last.
     pub(super) scrubbed: u64,
     /// A new start of the log was staged and not yet committed.
-    compacted: bool,
+    pub(super) compacted: bool,
 }
 
 /// Counts down to the next attempt at something that failed, longer after every failure.
@@ -257,39 +257,11 @@ impl LogStore {
         Ok((store, opened))
     }
 
-    /// The position before the first entry.
-    pub(super) fn start(&self) -> Position {
-        from_position(self.wal.log_start())
-    }
-
-    /// Whether the log holds that very entry, or starts behind it.
-    pub(super) fn holds(&self, position: Position) -> bool {
-        self.wal.term(position.index.0) == Some(position.term.0)
-    }
-
-    fn hard_state(&self) -> Result<HardState, LogError> {
+    pub(super) fn hard_state(&self) -> Result<HardState, LogError> {
         match self.wal.metadata() {
             Some(metadata) => decode_hard_state(metadata.as_bytes()),
             None => Err(LogError::Meaning("it holds no term and no vote".into())),
         }
-    }
-
-    /// Empties the log, durably; it goes on after `position`, which a snapshot stands for.
-    pub(super) fn reset(&mut self, position: Position) -> Result<(), LogError> {
-        let hard_state = self.hard_state()?;
-        // The snapshot may have come with a term whose record did not reach the disk in time.
-        let promise = match hard_state.term < position.term {
-            true => HardState { term: position.term, vote: None },
-            false => hard_state,
-        };
-        self.wal.stage(wal::Append::<[wal::Entry; 0]> {
-            metadata: Some(encode_hard_state(promise)?),
-            reset: Some(to_position(position)),
-            truncate_after: None,
-            entries: [],
-        })?;
-        self.wal.commit()?;
-        self.make_successor()
     }
 
     /// What the node starts from: everything behind `after`, which a snapshot stands for.
@@ -409,26 +381,6 @@ impl LogStore {
         !self.staged.is_empty() || self.compacted || self.broken.is_some()
     }
 
-    /// Lets go of the entries up to `index`. Their segments go after the next
-    /// [`complete`](Self::complete). On a disk too full to note that, they stay until next time.
-    ///
-    /// # Errors
-    /// An earlier write failed.
-    pub fn compact(&mut self, index: Index) -> Result<(), LogError> {
-        match self.wal.drop_prefix(index.0) {
-            Err(wal::WalError::NoSpace { .. } | wal::WalError::Job(_)) => Ok(()),
-            result => {
-                self.compacted = result.is_ok();
-                Ok(result?)
-            }
-        }
-    }
-
-    /// Whether the log can be emptied now: that takes a fresh segment.
-    pub(crate) fn has_room_to_reset(&self) -> bool {
-        self.wal.has_fresh_segment()
-    }
-
     /// Entries of the log, for people.
     ///
     /// # Errors
@@ -510,7 +462,7 @@ impl LogStore {
     }
 
     /// Has the next segment made ready, where one is wanted, and takes it over when it is.
-    fn make_successor(&mut self) -> Result<(), LogError> {
+    pub(super) fn make_successor(&mut self) -> Result<(), LogError> {
         match self.helper.as_ref().map(mpsc::Receiver::try_recv) {
             Some(Ok(done)) => {
                 self.helper = None;

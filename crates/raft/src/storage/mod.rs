@@ -14,6 +14,7 @@
 //!
 //! [`Survey`] looks at all of it without touching anything.
 
+mod compaction;
 mod damaged;
 mod entry;
 mod hard_state;
