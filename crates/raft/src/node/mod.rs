@@ -10,7 +10,9 @@
 //! Read `types`, `message` and `role` first, then `election`, `replication` and `read`, which are
 //! the three parts of the protocol; `durability` and `progress` hold the two bookkeepings that
 //! they lean on. `configuration`, `change` and `reconfiguration` are who belongs to the cluster and
-//! how that changes, `transfer` is how a leader hands over. `recovery` is what makes elections quick where the old leader is known to be gone.
+//! how that changes, `transfer` is how a leader hands over. `snapshot` is what happens where logs
+//! do not go back far enough, and `repair` where they are damaged. `recovery` is what makes
+//! elections quick where the old leader is known to be gone.
 //!
 //! Architecture invariant: nothing here touches a thread, a clock, a file, a socket, a global
 //! source of chance, or the order of a hash map.

@@ -1,5 +1,5 @@
-//! The beginning of the log: what a snapshot stands for goes, or all of it where a snapshot takes its
-//! place.
+//! The beginning of the log: what a snapshot stands for goes, or all of it where a snapshot takes
+//! its place.
 
 use super::entry::{from_position, to_position};
 use super::hard_state::encode_hard_state;

@@ -11,7 +11,7 @@ use super::hard_state::{decode_hard_state, encode_hard_state};
 use super::snapshot_store::SnapshotOptions;
 use crate::node::{
     Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Index, MachineState,
-    Payload, Position, Term, Ticket,
+    Payload, Term, Ticket,
 };
 
 /// How the log is kept.
