@@ -124,7 +124,7 @@ impl Core {
         message: Message,
     ) -> Result<(), ServeError> {
         let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
-        let admits = matches!(message, Message::Append { .. });
+        let admits = matches!(message, Message::Append { .. } | Message::SnapshotOffer { .. });
         let cluster = from.cluster.filter(|_| admits).map(ClusterId);
         let charter = cluster.and_then(|cluster| before.founding.admitted_to(cluster));
         let Some(charter) = charter else { return Ok(()) };

@@ -226,7 +226,7 @@ impl Links {
         let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
         let SnapshotEnvelope { snapshot, message, .. } = envelope;
         let encoded = up.outbox.append(|out| peer::encode_snapshot(out, to, *snapshot, message));
-        link.dirty.set(encoded.is_ok() || link.dirty.get());
+        up.dirty.set(encoded.is_ok() || up.dirty.get());
         Carried::Taken
     }
 

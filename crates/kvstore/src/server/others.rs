@@ -231,7 +231,7 @@ impl Core {
                 self.inbox.push(Input::Message(envelope));
             }
             (PeerMessage::Snapshot { to, snapshot, message }, Phase::Running(_))
-                if to == me && cluster == ours =>
+                if to == me && peer.cluster == ours =>
             {
                 let envelope = SnapshotEnvelope { from, to: self.me, snapshot, message };
                 self.inbox.push(Input::Snapshot(envelope));
