@@ -54,6 +54,8 @@ struct Server {
     running: Option<(Home, Replica<List>)>,
     /// Long work that was not done yet.
     jobs: Vec<Job<List>>,
+    /// The members, as its events tell them.
+    told: Configuration,
 }
 
 struct World {
@@ -150,6 +152,7 @@ impl World {
         replica.measure_with(Box::new(move || {
             passed.fetch_add(write_ticks.load(Ordering::Relaxed), Ordering::Relaxed)
         }));
+        self.servers[n].told = replica.node().configuration().clone();
         self.servers[n].running = Some((home, replica));
     }
 
@@ -314,6 +317,9 @@ impl World {
         self.flight.extend(outbox.said);
         self.check_machine(n);
         events.iter().for_each(|event| self.on_event(n, event));
+        if result.is_ok() {
+            self.check_told(n, &events);
+        }
         snapshot_events.iter().for_each(|event| self.on_snapshot_event(event));
         self.note_configuration(n);
         for completion in completions {

@@ -122,6 +122,16 @@ impl Node {
         self.membership.append(index, configuration);
     }
 
+    /// Says which members are in force when they are others than before: a snapshot, or the repair
+    /// of a lost entry, brought them.
+    pub(super) fn note_members_unless(&mut self, before: &Configuration) {
+        let configuration = self.membership.current();
+        if configuration != before {
+            let (index, configuration) = (self.membership.index(), configuration.clone());
+            self.events.push(Event::MembersChanged { index, configuration });
+        }
+    }
+
     /// Says so when what was committed from `first` on lists this server no more.
     pub(super) fn note_removal(&mut self, first: Index) {
         let (index, configuration) = (self.membership.index(), self.membership.current());

@@ -368,11 +368,13 @@ impl Node {
     /// Lost entries that the append of `ticket` puts back in their places.
     pub(super) fn take_repairs(&mut self, ticket: Ticket) -> Vec<Entry> {
         let entries = self.repair.take_found(ticket);
+        let members_before = self.membership.current().clone();
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Configuration) {
             if let Ok(configuration) = Configuration::decode(&entry.payload.bytes) {
                 self.membership.insert(entry.index, configuration);
             }
         }
+        self.note_members_unless(&members_before);
         entries
     }
 

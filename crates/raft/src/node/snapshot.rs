@@ -503,6 +503,7 @@ impl Node {
         assert!(asked.is_some(), "a state machine is exchanged only when the node asks for it");
         let Some(Installing { snapshot, configuration, .. }) = asked else { return };
         let position = snapshot.position;
+        let (members_before, news_from) = (self.configuration().clone(), self.commit.next());
         if self.log.holds(position) {
             self.membership.rebase(position.index, configuration);
             self.snapshots.newest = Some(snapshot);
@@ -525,6 +526,8 @@ impl Node {
         self.fetched.clear();
         self.fetching.retain(|_, purpose| *purpose != FetchPurpose::Apply);
         self.events.push(Event::SnapshotInstalled { index: position.index });
+        self.note_members_unless(&members_before);
+        self.note_removal(news_from);
         if let Role::Follower(follower) = &mut self.role {
             follower.verified = follower.verified.max(position.index);
             if let Some(leader) = follower.leader {

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use raft::node::{
-    Change, ChangeOutcome, Configuration, EntryKind, Incarnation, Index, Intent, Member, Message,
-    RoleName, TransferOutcome, Voter,
+    Change, ChangeOutcome, Configuration, EntryKind, Event, Incarnation, Index, Intent, Member,
+    Message, RoleName, TransferOutcome, Voter,
 };
 use raft::replica::{Completion, Token};
 
@@ -194,6 +194,17 @@ impl World {
         let ended = self.churn.asked.remove(token).map(|(_, asked)| asked);
         assert_eq!(ended, Some(asked), "a change and a transfer end once");
         true
+    }
+
+    /// Whoever follows the events knows the members: links between servers rest on that.
+    pub(super) fn check_told(&mut self, n: usize, events: &[Event]) {
+        let Server { running: Some((_, replica)), told, .. } = &mut self.servers[n] else { return };
+        for event in events {
+            if let Event::MembersChanged { configuration, .. } = event {
+                *told = configuration.clone();
+            }
+        }
+        assert_eq!(told, replica.node().configuration(), "server {n} changed members in silence");
     }
 
     /// What a leader has committed is final, its configuration too.
