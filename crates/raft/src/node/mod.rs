@@ -24,6 +24,7 @@ mod config;
 mod configuration;
 mod durability;
 mod election;
+mod install;
 mod invariants;
 mod log;
 mod membership;
@@ -58,11 +59,12 @@ pub use actions::{
 pub use change::{Change, ChangeError};
 pub use config::Config;
 pub use configuration::{Configuration, ConfigurationError, Intent, Learner, Lists, Voter};
+pub use install::Reception;
 pub use message::{Cause, Envelope, Message};
 pub use propose::ProposeError;
 pub use quorum::{Outcome, Quorum, majority};
 pub use restore::{DurableState, RestoreError};
-pub use snapshot::{MachineState, Reception};
+pub use snapshot::MachineState;
 pub use status::{FollowerStatus, RoleName, Status};
 pub use transfer::TransferError;
 pub use types::{

@@ -1,22 +1,15 @@
 //! Snapshots and compaction (dissertation 5): when the state machine is written down, what of the
-//! log may go then, who is offered a snapshot because it lacks what went, and how a received one
-//! takes the place of state machine and log.
-//!
-//! Why taking in a snapshot is safe, whoever sent it: it stands for a *committed* prefix of the
-//! log, and every leader from then on holds the entry at its position (leader completeness). So it
-//! may replace whatever this server has not committed. If the own log holds that very entry, all up
-//! to it is the same (log matching) and the entries behind it stay. If it does not, nothing in it
-//! beyond the commit index can ever be committed, and all of it goes, also what lies *behind* the
-//! position: it follows an entry that lost (hashicorp/raft#697).
+//! log may go then, and who is offered a snapshot because it lacks what went. How a received one is
+//! taken in is told in `install`.
 
+use super::Node;
 use super::actions::{Event, SnapshotOffer, SnapshotPoint};
 use super::config::Config;
-use super::configuration::Configuration;
+use super::install::Installing;
 use super::message::Message;
 use super::role::Role;
 use super::sizes::Sizes;
-use super::types::{Index, Member, Position, SnapshotId, Ticket};
-use super::{FetchPurpose, Node};
+use super::types::{Index, Member, Position, SnapshotId};
 
 /// A follower that was silent for so many heartbeats keeps nobody's log from being compacted.
 const SILENT_HEARTBEATS_MAX: u32 = 600;
@@ -30,15 +23,6 @@ pub enum MachineState {
     /// for log and promises are whole, but it applies nothing, does not campaign, and asks its
     /// leader for a snapshot.
     Lost,
-}
-
-/// What becomes of a snapshot that was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reception {
-    /// It takes the place of state machine and log; see [`Actions::install`](super::Actions).
-    Installing,
-    /// It is not needed (any more), and may be removed.
-    NotNeeded,
 }
 
 /// What a node knows of its snapshots.
@@ -63,61 +47,14 @@ pub(super) struct Snapshots {
     /// The next one is due when so much was applied.
     due_at_bytes: u64,
     /// One is wanted now, due or not.
-    wanted: bool,
-    installing: Option<Installing>,
+    pub(super) wanted: bool,
+    /// The one that is being taken in.
+    pub(super) installing: Option<Installing>,
     /// Ticks since a snapshot was last asked for.
-    asked_ticks: u32,
+    pub(super) asked_ticks: u32,
     // What the next drain will give.
     compact: Option<Index>,
-    offered: Option<SnapshotOffer>,
-}
-
-/// A received snapshot on its way into the log. Its ticket is that of the append that makes the
-/// log begin behind it.
-#[derive(Clone, Debug)]
-struct Installing {
-    snapshot: SnapshotId,
-    configuration: Configuration,
-    step: Step,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Step {
-    /// The log is still to be told.
-    Queued,
-    /// The append with this ticket tells it.
-    Writing(Ticket),
-    /// It is durable. The owner is to exchange the state machine.
-    Durable,
-    /// The owner was asked to.
-    Asked,
-}
-
-impl PartialEq for Installing {
-    fn eq(&self, other: &Self) -> bool {
-        self.essence() == other.essence()
-    }
-}
-
-impl Eq for Installing {}
-
-impl std::hash::Hash for Installing {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.essence().hash(state);
-    }
-}
-
-impl Installing {
-    /// Everything that decides what comes next. Tickets are names.
-    fn essence(&self) -> impl std::hash::Hash + Eq + '_ {
-        let step = match self.step {
-            Step::Queued => 0,
-            Step::Writing(_) => 1,
-            Step::Durable => 2,
-            Step::Asked => 3,
-        };
-        (self.snapshot, &self.configuration, step)
-    }
+    pub(super) offered: Option<SnapshotOffer>,
 }
 
 impl Snapshots {
@@ -132,7 +69,7 @@ impl Snapshots {
             machine,
             writing: None,
             sizes: Sizes::new(match config.tail_bytes {
-                0 => config.snapshot_every_bytes / 16,
+                0 => config.pinned_bytes_max.min(config.snapshot_every_bytes) / 16,
                 tail => tail.min(config.snapshot_every_bytes) / 8,
             }),
             begun_bytes: 0,
@@ -185,6 +122,17 @@ impl Snapshots {
         let bytes = config.snapshot_every_bytes.max(growth);
         self.due_at_bytes = self.sizes.total_bytes().saturating_add(bytes);
         self.wanted = false;
+    }
+
+    /// A received one is in force: what was counted and begun before concerns another log.
+    pub(super) fn on_installed(&mut self, snapshot: SnapshotId, config: &Config) {
+        self.newest = Some(snapshot);
+        self.damaged = None;
+        self.machine = MachineState::Whole;
+        self.writing = None;
+        self.sizes.clear();
+        self.begun_bytes = self.sizes.total_bytes();
+        self.next_due(config);
     }
 }
 
@@ -277,7 +225,10 @@ impl Node {
         };
         let pinned = self.pinned().unwrap_or(snapshot);
         // A follower that is too slow to ever catch up must not fill the disk.
-        let limit = sizes.index_before(sizes.total_bytes(), self.config.pinned_bytes_max);
+        let limit = match self.config.pinned_bytes_max {
+            0 => Some(snapshot),
+            pinned => sizes.index_before(sizes.total_bytes(), pinned),
+        };
         // What is damaged and what nobody else has is of no use to anybody.
         let damaged = self.repair.snapshot_wanted().unwrap_or(start);
         let to = tail.min(pinned).max(limit.unwrap_or(start)).max(damaged).min(snapshot);
@@ -299,19 +250,6 @@ impl Node {
         if let Some(index) = self.repair.last_up_to(self.newest_snapshot()) {
             self.compact_to(index);
         }
-    }
-
-    /// Whether only a snapshot of another server helps this one: its state machine is lost, or
-    /// what it would apply next is, everywhere.
-    fn needs_snapshot(&self) -> bool {
-        let is_stuck = |wanted: Index| self.applied < wanted;
-        self.snapshots.machine_is_lost() || self.repair.snapshot_wanted().is_some_and(is_stuck)
-    }
-
-    /// Where the log begins that it goes on with.
-    fn snapshot_needed_at(&self) -> Index {
-        let start = self.log.start().index;
-        self.repair.snapshot_wanted().map_or(start, |wanted| wanted.max(start))
     }
 
     /// The lowest index that a follower still needs the log from.
@@ -367,7 +305,7 @@ impl Node {
             needed.extend(leader.progress.values().filter_map(|other| other.offer()));
         }
         if let Some(installing) = &self.snapshots.installing {
-            needed.push(installing.snapshot);
+            needed.push(installing.snapshot());
         }
         needed
     }
@@ -386,155 +324,6 @@ impl Node {
             Some(snapshot) => self.send(from, Message::SnapshotOffer { snapshot }),
             None => self.snapshots.wanted = true,
         }
-    }
-
-    // ------------------------------------------------------------------ the follower's side
-
-    /// The leader has a snapshot for this server.
-    pub(super) fn on_snapshot_offer(&mut self, from: Member, snapshot: SnapshotId) {
-        self.follow(Some(from));
-        if self.snapshots.is_installing() {
-            return;
-        }
-        let position = snapshot.position;
-        if !self.needs_snapshot() {
-            if position.index <= self.commit {
-                // The leader holds the same up to there.
-                return self.accept(from, self.commit, self.commit);
-            }
-            if self.log.holds(position) {
-                // So all up to it is the same, and committed, since there is a snapshot of it.
-                return self.accept(from, position.index, position.index);
-            }
-        }
-        self.snapshots.offered = Some(SnapshotOffer { from, snapshot });
-    }
-
-    /// A server that cannot go on without a snapshot asks its leader for one, once a heartbeat.
-    pub(super) fn tick_snapshots(&mut self) {
-        if !self.needs_snapshot() || self.snapshots.is_installing() {
-            if self.repair.snapshot_wanted().is_some() {
-                // What is damaged was applied before: an own one does.
-                self.snapshots.wanted = true;
-            }
-            return;
-        }
-        self.snapshots.asked_ticks += 1;
-        if self.snapshots.asked_ticks < self.config.heartbeat_ticks {
-            return;
-        }
-        let Role::Follower(follower) = &self.role else { return };
-        let Some(leader) = follower.leader else { return };
-        self.snapshots.asked_ticks = 0;
-        let after = self.snapshot_needed_at();
-        self.send(leader, Message::SnapshotRequest { after });
-    }
-
-    /// A snapshot was received whole, and is durable under its name. The state machine that it
-    /// holds is ready to take the place of the present one.
-    pub fn on_snapshot_received(
-        &mut self,
-        snapshot: SnapshotId,
-        configuration: Configuration,
-    ) -> Reception {
-        let position = snapshot.position;
-        let needed = self.needs_snapshot() && position.index >= self.snapshot_needed_at();
-        let holds = self.log.holds(position);
-        let is_ahead = position.index > self.commit && !holds;
-        // One that contradicts what is committed here came from no correct server.
-        let reaches = is_ahead || needed && holds;
-        // A leader holds everything that is committed, also what it does not know to be.
-        let leads = matches!(self.role, Role::Leader(_));
-        if self.snapshots.is_installing() || leads || !reaches {
-            return Reception::NotNeeded;
-        }
-        if !matches!(self.role, Role::Follower(_)) {
-            self.follow(None);
-        }
-        let step = Step::Queued;
-        self.snapshots.installing = Some(Installing { snapshot, configuration, step });
-        self.assert_invariants();
-        Reception::Installing
-    }
-
-    /// The position that the log is to be reset to, once nothing of the old log is still to be
-    /// written. `None` inside: the log goes on behind the snapshot, and stays.
-    pub(super) fn install_to_write(&self) -> Option<Option<Position>> {
-        let installing = self.snapshots.installing.as_ref()?;
-        let position = installing.snapshot.position;
-        let reset = (!self.log.holds(position)).then_some(position);
-        (installing.step == Step::Queued).then_some(reset)
-    }
-
-    /// The append that carries the reset was handed out.
-    pub(super) fn on_install_handed_out(&mut self, ticket: Ticket) {
-        if let Some(installing) = &mut self.snapshots.installing {
-            installing.step = Step::Writing(ticket);
-        }
-    }
-
-    /// An append is durable; it may be the one that an install waits for.
-    pub(super) fn on_install_durable(&mut self, ticket: Ticket) {
-        if let Some(installing) = &mut self.snapshots.installing
-            && installing.step == Step::Writing(ticket)
-        {
-            installing.step = Step::Durable;
-        }
-    }
-
-    /// The snapshot whose state machine the owner is to put in the place of the present one. Not
-    /// before the present one has applied what it was given.
-    pub(super) fn take_install(&mut self) -> Option<SnapshotId> {
-        let idle = self.applying == self.applied;
-        let installing = self.snapshots.installing.as_mut()?;
-        if installing.step != Step::Durable || !idle {
-            return None;
-        }
-        installing.step = Step::Asked;
-        Some(installing.snapshot)
-    }
-
-    /// The owner has exchanged the state machine for the one of the snapshot that
-    /// [`Actions::install`](super::Actions) named: snapshot, log, applied and committed move in
-    /// this one step, and the leader is told.
-    pub fn on_snapshot_installed(&mut self) {
-        let installing = self.snapshots.installing.take();
-        let asked = installing.filter(|installing| installing.step == Step::Asked);
-        assert!(asked.is_some(), "a state machine is exchanged only when the node asks for it");
-        let Some(Installing { snapshot, configuration, .. }) = asked else { return };
-        let position = snapshot.position;
-        let (members_before, news_from) = (self.configuration().clone(), self.commit.next());
-        if self.log.holds(position) {
-            self.membership.rebase(position.index, configuration);
-            self.snapshots.newest = Some(snapshot);
-            self.let_go_of_damage();
-        } else {
-            self.repair.drop_through(self.log.last().index);
-            self.log.reset(position);
-            self.membership.reset(position.index, configuration);
-            self.durability.on_reset(position.index);
-        }
-        self.snapshots.newest = Some(snapshot);
-        self.snapshots.damaged = None;
-        self.snapshots.machine = MachineState::Whole;
-        self.snapshots.writing = None;
-        self.snapshots.sizes.clear();
-        self.snapshots.begun_bytes = self.snapshots.sizes.total_bytes();
-        self.snapshots.next_due(&self.config);
-        self.commit = self.commit.max(position.index);
-        (self.applying, self.applied) = (position.index, position.index);
-        self.fetched.clear();
-        self.fetching.retain(|_, purpose| *purpose != FetchPurpose::Apply);
-        self.events.push(Event::SnapshotInstalled { index: position.index });
-        self.note_members_unless(&members_before);
-        self.note_removal(news_from);
-        if let Role::Follower(follower) = &mut self.role {
-            follower.verified = follower.verified.max(position.index);
-            if let Some(leader) = follower.leader {
-                self.send_when_durable(leader, Message::AppendAccepted { matched: position.index });
-            }
-        }
-        self.assert_invariants();
     }
 
     pub(super) fn take_compaction(&mut self) -> Option<Index> {
