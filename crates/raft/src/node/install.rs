@@ -219,7 +219,10 @@ impl Node {
         self.fetching.retain(|_, purpose| *purpose != FetchPurpose::Apply);
         self.events.push(Event::SnapshotInstalled { index: position.index });
         self.note_members_unless(&members_before);
-        self.note_removal(news_from);
+        if members_before.lists(self.config.me) {
+            // One that joins may get a snapshot from before it was listed.
+            self.note_removal(news_from);
+        }
         if let Role::Follower(follower) = &mut self.role {
             follower.verified = follower.verified.max(position.index);
             if let Some(leader) = follower.leader {
