@@ -228,7 +228,8 @@ impl<M: StateMachine> Replica<M> {
         for _ in 0..DRAINS_MAX {
             self.propose_queued();
             let actions = self.node.drain();
-            if actions.is_empty() && !self.log.is_pending() && self.queued.is_empty() {
+            let waits = self.queued.is_empty() || self.waits_for_disk();
+            if actions.is_empty() && !self.log.is_pending() && waits {
                 return Ok(Work::Done);
             }
             self.carry_out(actions, transport)?;
@@ -301,8 +302,17 @@ impl<M: StateMachine> Replica<M> {
         self.node.set_room(room);
     }
 
+    /// Whether what is queued does not fit behind the write that is under way. It may fit
+    /// afterwards, so it is not refused.
+    fn waits_for_disk(&self) -> bool {
+        let fits = |(_, command): &(Token, Payload)| {
+            command.bytes.len() as u64 + Entry::OVERHEAD_BYTES <= self.node.room()
+        };
+        self.log.is_flushing() && !self.queued.front().is_none_or(fits)
+    }
+
     fn propose_queued(&mut self) {
-        if self.queued.is_empty() {
+        if self.queued.is_empty() || self.waits_for_disk() {
             return;
         }
         // As much as the disk takes at once; the rest follows when that is written. One command
@@ -365,6 +375,12 @@ impl<M: StateMachine> Replica<M> {
         while let Some(first) = self.reads.first_entry().filter(|first| *first.key() <= applied) {
             self.completions.extend(first.remove().into_iter().map(Completion::ReadReady));
         }
+    }
+
+    /// Runs the write that waits for it, where the disk is
+    /// [the owner's to run](crate::storage::Flushes::ByOwner).
+    pub fn run_flush(&mut self) {
+        self.log.run_flush();
     }
 
     /// Takes what has completed.

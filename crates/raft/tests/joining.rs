@@ -12,7 +12,7 @@ use raft::node::{
     Boot, Config, Configuration, DurableState, Incarnation, Index, Member, Node, NodeId, Position,
     Term, Voter,
 };
-use raft::storage::{Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
+use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
 use wal::sim_disk::{Fault, SimDisk};
 
 use nothing::Nothing;
@@ -31,7 +31,7 @@ fn options() -> LogOptions {
     let mut wal = wal::Options::with_segment_bytes(16 << 10);
     wal.log_id = Some(wal::LogId(7));
     let (successors, snapshots) = (Successors::Inline, SnapshotOptions::default());
-    LogOptions { wal, recent_bytes_max: 1000, successors, snapshots }
+    LogOptions { wal, recent_bytes_max: 1000, successors, snapshots, flushes: Flushes::Inline }
 }
 
 fn open(disk: &SimDisk, drawn: u64) -> Result<Home, HomeError> {

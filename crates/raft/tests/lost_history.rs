@@ -9,7 +9,7 @@ mod nothing;
 use raft::founding::Charter;
 use raft::node::{Configuration, Incarnation, Member, NodeId, Voter};
 use raft::storage::{
-    Home, HomeError, LogOptions, SnapshotOptions, Successors, Survey, note_lost_history,
+    Flushes, Home, HomeError, LogOptions, SnapshotOptions, Successors, Survey, note_lost_history,
 };
 use wal::sim_disk::SimDisk;
 
@@ -29,7 +29,7 @@ fn options() -> LogOptions {
     let mut wal = wal::Options::with_segment_bytes(16 << 10);
     wal.log_id = Some(wal::LogId(7));
     let (successors, snapshots) = (Successors::Inline, SnapshotOptions::default());
-    LogOptions { wal, recent_bytes_max: 1000, successors, snapshots }
+    LogOptions { wal, recent_bytes_max: 1000, successors, snapshots, flushes: Flushes::Inline }
 }
 
 /// Starts the server up to where it would vote.

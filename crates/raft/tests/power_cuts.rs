@@ -34,7 +34,7 @@ use raft::node::{
     Term, Voter,
 };
 use raft::replica::{Completion, Job, Replica, Token, Work};
-use raft::storage::{Home, LogOptions, Successors};
+use raft::storage::{Flushes, Home, LogOptions, Successors};
 use wal::sim_disk::{Fault, SimDisk};
 
 use churn::Churn;
@@ -95,8 +95,9 @@ impl World {
         wal.log_id = Some(wal::LogId(7));
         wal.cache_bytes = 500;
         let mix = Mix::draw(&mut chance);
+        let flushes = if mix.late > 0 { Flushes::ByOwner } else { Flushes::Inline };
         let (successors, snapshots) = (Successors::Inline, mix.snapshots.options);
-        let options = LogOptions { wal, recent_bytes_max: 500, successors, snapshots };
+        let options = LogOptions { wal, recent_bytes_max: 500, successors, snapshots, flushes };
         let mut world = Self {
             mix,
             chance,
@@ -192,7 +193,17 @@ impl World {
                 }
             }
         }
+        if !self.chance.percent(self.mix.late) {
+            self.run_flush(n);
+        }
         self.advance(n);
+    }
+
+    /// The disk completes the write that is under way, if it has a thread of its own.
+    fn run_flush(&mut self, n: usize) {
+        if let Some((_, replica)) = &mut self.servers[n].running {
+            replica.run_flush();
+        }
     }
 
     fn tick(&mut self, n: usize) {
@@ -409,11 +420,17 @@ impl World {
                     replica.tick();
                 }
                 self.advance(n);
+                self.run_flush(n);
+                self.advance(n);
             }
             for said in std::mem::take(&mut self.flight) {
                 self.arrive(said);
             }
-            (0..self.servers.len()).for_each(|n| self.work(n));
+            for n in 0..self.servers.len() {
+                self.work(n);
+                self.run_flush(n);
+                self.advance(n);
+            }
             if self.is_settled() {
                 break;
             }

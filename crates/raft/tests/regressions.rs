@@ -14,7 +14,7 @@ use raft::node::{
     Member, Message, Node, NodeId, Payload, Position, ProposeError, ReadId, RoleName, Term, Voter,
 };
 use raft::replica::{Carried, Completion, Replica, SnapshotEnvelope, Token, Transport, Work};
-use raft::storage::{Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
+use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
 use raft::{StateMachine, Undecodable};
 use wal::sim_disk::SimDisk;
 
@@ -98,7 +98,7 @@ fn options() -> LogOptions {
     let mut wal = wal::Options::with_segment_bytes(SEGMENT_BYTES);
     wal.log_id = Some(wal::LogId(7));
     let (successors, snapshots) = (Successors::Inline, SnapshotOptions::default());
-    LogOptions { wal, recent_bytes_max: 1 << 20, successors, snapshots }
+    LogOptions { wal, recent_bytes_max: 1 << 20, successors, snapshots, flushes: Flushes::Inline }
 }
 
 /// Server s1 of a cluster of `count`, founded if it is not yet.

@@ -159,6 +159,7 @@ impl Node {
         self.tick_disk();
         self.tick_repair();
         self.tick_snapshots();
+        let (term, me) = (self.hard_state.term, self.config.me);
         match &mut self.role {
             Role::Follower(follower) => {
                 follower.reads.tick(READ_QUESTION_HEARTBEATS * self.config.heartbeat_ticks);
@@ -166,6 +167,9 @@ impl Node {
                     self.start_pre_vote();
                 }
             }
+            // Nobody was asked yet, so nobody is waited for. To start over would put the next vote
+            // behind this one, and so on for ever.
+            Role::Candidate(_) if !self.durability.is_vote_durable(term, me) => {}
             Role::PreCandidate(campaign) | Role::Candidate(campaign) => {
                 if campaign.timer.tick() {
                     self.start_pre_vote();

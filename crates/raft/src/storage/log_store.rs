@@ -7,7 +7,9 @@ use std::sync::{Arc, mpsc};
 use wal::Disk;
 
 use super::entry::{from_position, from_wal, to_position, to_wal};
+use super::flusher::{Flusher, Flushes};
 use super::hard_state::{decode_hard_state, encode_hard_state};
+use super::room::Patience;
 use super::snapshot_store::SnapshotOptions;
 use crate::node::{
     Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Index, MachineState,
@@ -25,6 +27,8 @@ pub struct LogOptions {
     pub successors: Successors,
     /// How snapshots are written and sent.
     pub snapshots: SnapshotOptions,
+    /// Where the disk is waited for.
+    pub flushes: Flushes,
 }
 
 /// What is known of the log before it is opened.
@@ -115,42 +119,27 @@ pub struct TornTail {
 #[derive(Debug)]
 pub struct LogStore {
     pub(super) wal: wal::Wal,
-    options: wal::Options,
-    successors: Successors,
+    pub(super) options: wal::Options,
+    pub(super) successors: Successors,
     /// A helper thread that makes the next segment.
-    helper: Option<mpsc::Receiver<wal::JobDone>>,
+    pub(super) helper: Option<mpsc::Receiver<wal::JobDone>>,
     /// How often to try again to make the next segment, after that has failed.
-    patience: Patience,
+    pub(super) patience: Patience,
     /// What ends the server the next time that it is asked for something.
-    broken: Option<LogError>,
+    pub(super) broken: Option<LogError>,
     /// Appends that were staged and not yet committed.
     staged: Vec<Ticket>,
+    /// Takes writes to the disk elsewhere; `None` where they are waited for in place.
+    flusher: Option<Flusher>,
+    /// What the flusher is writing.
+    flushing: Vec<Ticket>,
+    /// What was submitted while it was writing, and what its entries count for.
+    queue: VecDeque<Append>,
+    pub(super) queued_bytes: u64,
     /// The segment that was read again last.
     pub(super) scrubbed: u64,
     /// A new start of the log was staged and not yet committed.
     pub(super) compacted: bool,
-}
-
-/// Counts down to the next attempt at something that failed, longer after every failure.
-#[derive(Debug, Default)]
-struct Patience {
-    left: u32,
-    pause: u32,
-}
-
-impl Patience {
-    /// No longer than some seconds of an idle server.
-    const PAUSE_MAX: u32 = 256;
-
-    fn is_over(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
-        self.left == 0
-    }
-
-    fn fail(&mut self) {
-        self.pause = (self.pause * 2).clamp(1, Self::PAUSE_MAX);
-        self.left = self.pause;
-    }
 }
 
 impl LogStore {
@@ -241,6 +230,10 @@ impl LogStore {
             patience: Patience::default(),
             broken: None,
             staged: Vec::new(),
+            flusher: Flusher::start(&options.flushes),
+            flushing: Vec::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
             scrubbed: 0,
             compacted: false,
         };
@@ -322,6 +315,15 @@ impl LogStore {
     /// # Errors
     /// There is no room, or an earlier write failed; nothing of it was written.
     pub fn submit(&mut self, append: Append) -> Result<(), LogError> {
+        if self.is_flushing() {
+            self.queued_bytes += append.entries.iter().map(Entry::bytes).sum::<u64>();
+            self.queue.push_back(append);
+            return Ok(());
+        }
+        self.stage(append)
+    }
+
+    fn stage(&mut self, append: Append) -> Result<(), LogError> {
         let Append { ticket, hard_state, reset, truncate_after, entries, repairs } = append;
         self.staged.push(ticket);
         if !repairs.is_empty() {
@@ -359,7 +361,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// Writes and syncs everything submitted, as one batch; returns its tickets in order.
+    /// Writes and syncs everything submitted, as one batch; returns its tickets in order. Where the
+    /// disk is waited for elsewhere, begins to write what it can and returns what is done by now.
     ///
     /// # Errors
     /// The write or the sync failed. Nothing is retried: what the disk holds is unknown, and the
@@ -368,17 +371,69 @@ impl LogStore {
         if let Some(broken) = self.broken.take() {
             return Err(broken);
         }
+        if self.flusher.is_some() {
+            return self.complete_elsewhere();
+        }
         self.wal.commit()?;
         self.compacted = false;
         self.make_successor()?;
         Ok(std::mem::take(&mut self.staged))
     }
 
-    /// Whether [`complete`](Self::complete) has something to do: to write what was submitted, or
-    /// to say that the log is broken.
+    fn complete_elsewhere(&mut self) -> Result<Vec<Ticket>, LogError> {
+        let Some(flusher) = &mut self.flusher else { return Ok(Vec::new()) };
+        let mut complete = Vec::new();
+        if flusher.is_done() {
+            // Its thread is gone, and nobody knows what it has written.
+            let done = flusher.take_done().ok_or(wal::WalError::Stopped)?;
+            complete = self.take_back(done)?;
+        }
+        if !self.is_flushing() && (!self.staged.is_empty() || self.compacted) {
+            self.compacted = false;
+            match (self.wal.begin_commit()?, &mut self.flusher) {
+                (Some(flush), Some(flusher)) => {
+                    self.flushing = std::mem::take(&mut self.staged);
+                    flusher.run(flush);
+                }
+                // There is nothing to write: only places in the order.
+                _ => complete.append(&mut self.staged),
+            }
+        }
+        Ok(complete)
+    }
+
+    /// A write has come back; what was submitted meanwhile is the next. All of it fits into one
+    /// batch, since the room that was given ends where a batch does.
+    fn take_back(&mut self, done: wal::FlushDone) -> Result<Vec<Ticket>, LogError> {
+        self.wal.finish_commit(done)?;
+        self.make_successor()?;
+        let complete = std::mem::take(&mut self.flushing);
+        self.queued_bytes = 0;
+        for append in std::mem::take(&mut self.queue) {
+            self.stage(append)?;
+        }
+        Ok(complete)
+    }
+
+    /// Whether a write is on its way to the disk, elsewhere.
+    #[must_use]
+    pub fn is_flushing(&self) -> bool {
+        self.flusher.as_ref().is_some_and(Flusher::is_out)
+    }
+
+    /// Runs the write that waits for its owner to do so; see [`Flushes::ByOwner`].
+    pub fn run_flush(&mut self) {
+        self.flusher.iter_mut().for_each(Flusher::run_waiting);
+    }
+
+    /// Whether [`complete`](Self::complete) has something to do: to write what was submitted, to
+    /// take back what was written, or to say that the log is broken.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        !self.staged.is_empty() || self.compacted || self.broken.is_some()
+        match &self.flusher {
+            Some(flusher) if flusher.is_out() => flusher.is_done() || self.broken.is_some(),
+            _ => !self.staged.is_empty() || self.compacted || self.broken.is_some(),
+        }
     }
 
     /// Entries of the log, for people.
@@ -399,50 +454,17 @@ impl LogStore {
         Ok(entries)
     }
 
-    /// Bytes of entries, as [`Entry::bytes`] counts them, that may be submitted before the next
-    /// [`complete`](Self::complete) and be sure to find their place. A reserve stays out of it: a
-    /// full disk must not keep a server from being elected, since then it could not even be read
-    /// from.
-    ///
-    /// Only what is made already counts, so that nothing which is submitted within it can fail for
-    /// want of a segment: of space, of open files. Where little is left, the next segment is
-    /// waited for; if it cannot be made, the room shrinks, and it is tried again now and then.
-    pub fn room(&mut self) -> u64 {
-        let reserve = ELECTION_RESERVE_BYTES.min(self.options.segment_bytes / 8);
-        let reserve = reserve + BATCH_MARGIN_BYTES;
-        let wanted = reserve + self.options.record_bytes_max + Entry::OVERHEAD_BYTES;
-        let wanted = wanted.min(self.options.batch_bytes_max);
-        if self.broken.is_none() && self.wal.ready_room() < wanted {
-            self.broken = self.await_successor(wanted).err();
-        }
-        self.wal.ready_room().saturating_sub(reserve)
-    }
-
-    /// Waits for the next segment, or makes it here. What can be tried again is no error.
-    fn await_successor(&mut self, wanted: u64) -> Result<(), LogError> {
-        if let Some(helper) = self.helper.take()
-            && let Ok(done) = helper.recv()
-        {
-            self.take_over(done)?;
-        }
-        // A disk that is full is cheap to ask, so that it is noticed at once when it is cleared.
-        let is_possible = self.wal.ready_room() < wanted && self.wal.room() >= wanted;
-        if !is_possible || !self.patience.is_over() {
-            return Ok(());
-        }
-        match self.wal.prepare(wanted) {
-            Ok(()) => self.patience = Patience::default(),
-            Err(error @ wal::AppendError::Poisoned(_)) => return Err(error.into()),
-            Err(_) => self.patience.fail(),
-        }
-        Ok(())
-    }
-
     /// Closes the log, so that the next start can tell that nothing was lost.
     ///
     /// # Errors
     /// The disk failed; what was complete before is still durable.
     pub fn close(mut self) -> Result<(), LogError> {
+        if self.is_flushing()
+            && let Some(flusher) = &mut self.flusher
+        {
+            let done = flusher.wait().ok_or(wal::WalError::Stopped)?;
+            self.take_back(done)?;
+        }
         if let Some(helper) = self.helper.take()
             && let Ok(done) = helper.recv()
         {
@@ -451,114 +473,10 @@ impl LogStore {
         self.wal.close()?;
         Ok(())
     }
-
-    /// Takes over what a job made. One that failed (no more open files, say) left the log unharmed
-    /// and is offered again; until one succeeds the room shrinks.
-    fn take_over(&mut self, done: wal::JobDone) -> Result<(), LogError> {
-        match self.wal.finish_job(done) {
-            Err(wal::WalError::Job(_)) => Ok(()),
-            result => Ok(result?),
-        }
-    }
-
-    /// Has the next segment made ready, where one is wanted, and takes it over when it is.
-    pub(super) fn make_successor(&mut self) -> Result<(), LogError> {
-        match self.helper.as_ref().map(mpsc::Receiver::try_recv) {
-            Some(Ok(done)) => {
-                self.helper = None;
-                self.take_over(done)?;
-            }
-            // The helper ended without a result; the next commit offers the job again.
-            Some(Err(mpsc::TryRecvError::Disconnected)) => self.helper = None,
-            Some(Err(mpsc::TryRecvError::Empty)) | None => {}
-        }
-        if self.helper.is_some() {
-            return Ok(());
-        }
-        let Some(job) = self.wal.take_job() else { return Ok(()) };
-        match self.successors {
-            Successors::Inline => self.take_over(job.run())?,
-            Successors::Thread => {
-                let (sender, receiver) = mpsc::sync_channel(1);
-                let helper = std::thread::Builder::new().name("log-segment".into());
-                let spawned = helper.spawn(move || {
-                    // A log that is gone by then needs no successor.
-                    let _ = sender.send(job.run());
-                });
-                // Without a thread the job is lost, and offered again.
-                self.helper = spawned.ok().map(|_| receiver);
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Kept free of commands, for the empty entries of new leaders: some two thousand elections.
-const ELECTION_RESERVE_BYTES: u64 = 1 << 20;
-
 /// What a batch takes beside its entries, at most.
-const BATCH_MARGIN_BYTES: u64 = 1024;
+pub(super) const BATCH_MARGIN_BYTES: u64 = 1024;
 
 /// Entries read at once while the whole log is gone through.
 const PORTION_BYTES: u64 = 4 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wal::sim_disk::{Fault, OperationKind, SimDisk};
-
-    fn append(index: u64, bytes: usize) -> Append {
-        let payload = Payload::new(vec![b'x'; bytes]);
-        let (index, term) = (Index(index), Term(1));
-        Append {
-            ticket: Ticket(index.0),
-            hard_state: None,
-            reset: None,
-            truncate_after: None,
-            entries: vec![Entry { index, term, kind: EntryKind::Command, payload }],
-            repairs: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn without_open_files_for_the_next_segment_the_room_shrinks_and_comes_back() {
-        const TOO_MANY_OPEN_FILES: Fault = Fault::Error(24);
-        let medium = SimDisk::new();
-        let options = LogOptions {
-            wal: wal::Options::with_segment_bytes(64 * 1024),
-            recent_bytes_max: 1 << 20,
-            successors: Successors::Inline,
-            snapshots: SnapshotOptions::default(),
-        };
-        LogStore::found(medium.disk(), &options, &Configuration::default()).unwrap();
-        for after in 0..10_000 {
-            medium.inject(after, Some(OperationKind::Create), TOO_MANY_OPEN_FILES);
-        }
-        let (mut store, _) = LogStore::open(medium.disk(), &options, Basis::Nothing).unwrap();
-        let mut index = 1;
-        let bytes = 1000 + Entry::OVERHEAD_BYTES;
-        while store.room() >= bytes {
-            index += 1;
-            store.submit(append(index, 1000)).unwrap();
-            assert_eq!(store.complete().unwrap(), [Ticket(index)]);
-        }
-        assert!(index > 20, "what was made already was used: {index}");
-        for term in 2..20 {
-            let hard_state = Some(HardState { term: Term(term), vote: None });
-            let ticket = Ticket(term);
-            let vote = Append { ticket, hard_state, entries: Vec::new(), ..append(1, 0) };
-            store.submit(vote).unwrap();
-            assert_eq!(store.complete().unwrap(), [ticket], "votes are recorded all the same");
-        }
-        assert!(store.room() < bytes);
-        medium.clear_faults();
-        let attempts = (0..=Patience::PAUSE_MAX).take_while(|_| store.room() < bytes).count();
-        assert!(store.room() >= bytes, "still none after {attempts} attempts");
-        store.submit(append(index + 1, 1000)).unwrap();
-        store.complete().unwrap();
-        drop(store);
-        let (mut store, _) = LogStore::open(medium.disk(), &options, Basis::Nothing).unwrap();
-        let state = store.durable_state(0, Index(0)).unwrap();
-        assert_eq!(state.last.index, Index(index + 1));
-    }
-}

@@ -17,18 +17,21 @@
 mod compaction;
 mod damaged;
 mod entry;
+mod flusher;
 mod hard_state;
 mod home;
 mod identity;
 mod log_store;
 mod lost_history;
 mod recovery;
+mod room;
 mod snapshot_file;
 mod snapshot_store;
 mod survey;
 
 pub use damaged::ReadBack;
 pub use entry::entry_kind;
+pub use flusher::{Flushes, Waker};
 pub use hard_state::decode_hard_state;
 pub use home::{Home, HomeError};
 pub use identity::{Identity, IdentityError, Stage};

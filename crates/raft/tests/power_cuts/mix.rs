@@ -34,6 +34,9 @@ pub(super) struct Mix {
     pub(super) rumours: usize,
     /// Disks that take an election timeout or longer for a write.
     pub(super) stalls: usize,
+    /// Disks on a thread of their own, and how rarely they complete a write; 0 for disks on the
+    /// replica's own thread, which complete each at once.
+    pub(super) late: usize,
     /// Changes of the membership, transfers, and disks that are lost for good.
     pub(super) churn: usize,
     pub(super) losses: usize,
@@ -100,6 +103,7 @@ impl Mix {
             cuts: [0, 10, 30, 100][chance.below(4)],
             rumours: [0, 10, 50][chance.below(3)],
             stalls: [0, 0, 10, 50][chance.below(4)],
+            late: [0, 0, 10, 50, 90][chance.below(5)],
             churn,
             losses: [0, 2, 10, 30][chance.below(4)],
             repeats: [0, 5, 20][chance.below(3)],
@@ -121,6 +125,7 @@ impl Mix {
             cuts: 0,
             rumours: 0,
             stalls: 0,
+            late: 0,
             churn: 0,
             rot: 0,
             losses: 0,
