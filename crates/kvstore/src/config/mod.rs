@@ -18,6 +18,7 @@
 //!
 //! [wal]
 //! segment = "64MiB"
+//! disk = "inline"
 //!
 //! [limits]
 //! key = "4KiB"
@@ -125,6 +126,17 @@ pub enum Fsync {
 pub struct WalConfig {
     /// The size of one segment file.
     pub segment_bytes: u64,
+    /// Where the disk is waited for.
+    pub disk: Disk,
+}
+
+/// Where a server waits for its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// On the thread that does everything else, which is the quickest where a sync is short.
+    Inline,
+    /// On a thread of its own, so that a slow disk does not keep heartbeats from leaving.
+    Thread,
 }
 
 /// What a server refuses at its door. A file can make these stricter than the defaults, which are
@@ -284,7 +296,7 @@ impl Default for RaftConfig {
 
 impl Default for WalConfig {
     fn default() -> WalConfig {
-        WalConfig { segment_bytes: 64 * units::MEBIBYTE }
+        WalConfig { segment_bytes: 64 * units::MEBIBYTE, disk: Disk::Inline }
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::units::{self, GIBIBYTE, KIBIBYTE, Size};
 use super::{
-    Config, ConfigError, DataTemplate, ELECTION_HEARTBEATS_MIN, Fsync, Limits, Place, RaftConfig,
-    SERVERS_MAX, ServerEntry, Source, WalConfig,
+    Config, ConfigError, DataTemplate, Disk, ELECTION_HEARTBEATS_MIN, Fsync, Limits, Place,
+    RaftConfig, SERVERS_MAX, ServerEntry, Source, WalConfig,
 };
 use crate::wire::handshake::{CLUSTER_NAME_BYTES_MAX, NODE_ID_BYTES_MAX};
 use std::collections::BTreeMap;
@@ -64,13 +64,9 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         None => defaults.raft,
         Some(raft) => raft_config(&raft, defaults.raft)?,
     };
-    let wal = match root.table("wal", &["segment"])? {
+    let wal = match root.table("wal", &["segment", "disk"])? {
         None => defaults.wal,
-        Some(wal) => WalConfig {
-            segment_bytes: wal
-                .size("segment", SEGMENT_BYTES)?
-                .unwrap_or(defaults.wal.segment_bytes),
-        },
+        Some(wal) => wal_config(&wal, defaults.wal)?,
     };
     let limits = match root.table("limits", &["key", "value", "request", "connections"])? {
         None => defaults.limits,
@@ -194,6 +190,21 @@ fn raft_config(raft: &Table<'_>, defaults: RaftConfig) -> Result<RaftConfig, Con
         }
     };
     Ok(RaftConfig { heartbeat, election, fsync })
+}
+
+fn wal_config(wal: &Table<'_>, defaults: WalConfig) -> Result<WalConfig, ConfigError> {
+    let segment_bytes = wal.size("segment", SEGMENT_BYTES)?.unwrap_or(defaults.segment_bytes);
+    let disk = match wal.text("disk")? {
+        None => defaults.disk,
+        Some("inline") => Disk::Inline,
+        Some("thread") => Disk::Thread,
+        Some(other) => {
+            let problem = format!("disk cannot be \"{other}\"");
+            let remedy = "write \"inline\", or \"thread\" where the disk is sometimes slow";
+            return Err(wal.error("disk", problem, remedy));
+        }
+    };
+    Ok(WalConfig { segment_bytes, disk })
 }
 
 /// Limits can only be made stricter: what one server accepts, all must be able to carry.

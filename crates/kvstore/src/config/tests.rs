@@ -48,6 +48,7 @@ election = "1s..2s"
 fsync = "unsafe-never"
 [wal]
 segment = 1048576
+disk = "thread"
 [limits]
 key = "1KiB"
 value = "64 KiB"
@@ -60,7 +61,7 @@ connections = 10_000
     assert_eq!(config.raft.heartbeat, Duration::from_millis(100));
     assert_eq!(config.raft.election, Duration::from_secs(1)..=Duration::from_secs(2));
     assert_eq!(config.raft.fsync, Fsync::UnsafeNever);
-    assert_eq!(config.wal.segment_bytes, 1 << 20);
+    assert_eq!(config.wal, WalConfig { segment_bytes: 1 << 20, disk: Disk::Thread });
     let command =
         CommandLimits { key_bytes_max: 1024, value_bytes_max: 65536, command_bytes_max: 100_000 };
     assert_eq!(config.limits, Limits { command, connections_max: 10_000 });
@@ -134,6 +135,11 @@ fn timing_that_cannot_work_is_refused() {
             "[raft]\nfsync = \"never\"",
             "kv.toml:10: fsync cannot be \"never\"; \
              write \"always\", or \"unsafe-never\" where losing data is no loss",
+        ),
+        (
+            "[wal]\ndisk = \"beside\"",
+            "kv.toml:10: disk cannot be \"beside\"; \
+             write \"inline\", or \"thread\" where the disk is sometimes slow",
         ),
     ]);
 }

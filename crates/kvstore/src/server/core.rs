@@ -116,7 +116,7 @@ pub(super) struct Core {
     /// When requests were last looked through for those that take too long.
     pub(super) looked_through: Instant,
     story: Story,
-    wake: Rc<Notify>,
+    wake: Arc<Notify>,
     /// What the last unfinished step of the founding was, so that it is told once.
     told: Option<Step>,
 }
@@ -126,7 +126,7 @@ impl Core {
         mut settings: Settings,
         home: Home,
         story: Story,
-        wake: Rc<Notify>,
+        wake: Arc<Notify>,
         failures: Failures,
     ) -> Self {
         let identity = home.identity().clone();

@@ -35,7 +35,7 @@ use std::time::Duration;
 use raft::founding::Seat;
 use raft::node::{Config as NodeConfig, Incarnation, InvalidNodeId, NodeId, RestoreError};
 use raft::replica::Fatal;
-use raft::storage::{Home, HomeError, LogOptions, SnapshotOptions, Successors};
+use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Successors, Waker};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
@@ -44,7 +44,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 pub use event::{Event, Field};
 
 use self::core::{Core, Settings, SharedCore};
-use crate::config::{Config, ConfigError, Fsync, Source};
+use crate::config::{Config, ConfigError, Disk, Fsync, Source};
 use crate::wire::handshake::Timing;
 
 /// How a server is started.
@@ -190,15 +190,15 @@ async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let connections_max = clients_max(options.config.limits.connections_max);
-    let settings = settings(&options)?;
+    let wake = Arc::new(Notify::new());
+    let settings = settings(&options, &wake)?;
     let listener = listen(&settings.address, options.exposure).await?;
     let home = open_home(&settings)?;
     let (failures, mut failed) = Failures::new();
-    let wake = Rc::new(Notify::new());
     for text in &settings.warnings {
         story(&Event::Warning { text: text.clone() });
     }
-    let core = Core::new(settings, home, story, Rc::clone(&wake), failures.clone());
+    let core = Core::new(settings, home, story, Arc::clone(&wake), failures.clone());
     let core = Rc::new(RefCell::new(core));
     if core.borrow().is_founded() {
         core.borrow_mut().found()?;
@@ -332,7 +332,7 @@ impl Failures {
     }
 }
 
-fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
+fn settings(options: &ServeOptions, wake: &Arc<Notify>) -> Result<Settings, ServeError> {
     let config = &options.config;
     let id = NodeId::new(&options.id)?;
     let seat = |server: &crate::config::ServerEntry| -> Result<Seat, InvalidNodeId> {
@@ -394,9 +394,21 @@ fn settings(options: &ServeOptions) -> Result<Settings, ServeError> {
             recent_bytes_max: 16 << 20,
             successors: Successors::Thread,
             snapshots: SnapshotOptions::default(),
+            flushes: flushes(config.wal.disk, wake),
         },
         warnings,
     })
+}
+
+/// Where the log waits for its disk; from a thread of its own it wakes the loop.
+fn flushes(disk: Disk, wake: &Arc<Notify>) -> Flushes {
+    match disk {
+        Disk::Inline => Flushes::Inline,
+        Disk::Thread => {
+            let wake = Arc::clone(wake);
+            Flushes::Thread(Waker::new(move || wake.notify_one()))
+        }
+    }
 }
 
 /// Settings of a log that can hold every command that this server lets in.
