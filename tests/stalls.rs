@@ -109,8 +109,8 @@ fn stopped_leader() {
     cluster.wait_until_level(LIMIT);
 }
 
-/// With the disk on the server's own thread heartbeats stop, and the others elect a leader. With the
-/// disk on another they do not, and only the leader itself can know that it is of no use.
+/// With the disk on the server's own thread heartbeats stop, and the others elect a leader. With
+/// the disk on another they do not, and only the leader itself can know that it is of no use.
 fn hung_disk(disk: &str) {
     let extra = format!("[wal]\ndisk = \"{disk}\"\n");
     let mut cluster = Cluster::with(KVCTL, &Settings { servers: 3, extra });
