@@ -129,13 +129,13 @@ impl<'a> Call<'a> {
                 Next::Return(end) => return end,
                 Next::Again => None,
                 Next::AskAnother => Some(reached.index),
-                Next::Pause => {
+                Next::Pause | Next::PauseHere => {
                     if self.remaining() < pause + ATTEMPT_MIN.min(self.timeout / 4) {
                         return End::Deadline;
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
-                    Some(reached.index)
+                    matches!(next, Next::Pause).then_some(reached.index)
                 }
             };
         }

@@ -83,6 +83,8 @@ pub(super) enum Next {
     AskAnother,
     /// The same after a pause.
     Pause,
+    /// Try again after a pause, with the same server.
+    PauseHere,
 }
 
 impl Next {
@@ -194,9 +196,13 @@ impl Call<'_> {
                 attempts.refusal = Some(refused);
                 Next::Pause
             }
-            ErrorCode::Overloaded | ErrorCode::Busy | ErrorCode::NotAnnounced => {
+            ErrorCode::Overloaded => {
                 attempts.refusal = Some(refused);
                 Next::Pause
+            }
+            ErrorCode::Busy | ErrorCode::NotAnnounced => {
+                attempts.refusal = Some(refused);
+                Next::PauseHere
             }
             ErrorCode::Timeout => Next::Return(match self.ask {
                 Ask::Write(..) | Ask::Admin(_) => End::Failed(refused),

@@ -165,12 +165,4 @@ impl Core {
             RoleName::PreCandidate | RoleName::Candidate => false,
         }
     }
-
-    /// Why this server serves nobody yet.
-    pub(super) fn not_ready(&self) -> String {
-        if self.settings.join.is_none() && self.doors.is_empty() {
-            return "the cluster is not founded yet: not all of its servers were started".into();
-        }
-        format!("{} waits to be taken into the cluster", self.me.id)
-    }
 }

@@ -139,6 +139,26 @@ impl Core {
     fn is_seeking(&self) -> bool {
         matches!(self.phase, Phase::Founding(_))
     }
+
+    /// Why this server serves nobody, if it is none of the cluster's. Whoever asks it must not wait
+    /// for it to hear of a leader: other servers know one.
+    pub(super) fn takes_no_part(&self) -> Option<String> {
+        let id = self.me.id;
+        match &self.phase {
+            Phase::Founding(before) => match before.founding.step() {
+                Step::Seek | Step::Join(_) => {
+                    Some(format!("{id} waits to be taken into the cluster"))
+                }
+                _ => None,
+            },
+            Phase::Running(running) => {
+                let is_alone = running.driver.replica().node().leader().is_none();
+                let is_gone = is_alone && self.knows_members() && !self.is_member(self.me);
+                is_gone.then(|| format!("{id} is no member of the cluster any more"))
+            }
+            Phase::Stopped => None,
+        }
+    }
 }
 
 /// Announces this server at the addresses that it was told, if it is to join a cluster. To servers

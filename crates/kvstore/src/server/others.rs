@@ -89,7 +89,7 @@ impl Core {
 
     /// Whether the log says who belongs to the cluster. Not before there is a log, not while it is
     /// empty, and not while a configuration in it is damaged.
-    fn knows_members(&self) -> bool {
+    pub(super) fn knows_members(&self) -> bool {
         match &self.phase {
             Phase::Running(running) => {
                 let node = running.driver.replica().node();

@@ -179,6 +179,11 @@ impl Core {
             let refusal = ErrorReply::nothing_happened(ErrorCode::ShuttingDown, text);
             return self.finish(key, &refusal);
         }
+        if let Some(text) = self.takes_no_part() {
+            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, text);
+            let server = Some(self.server_state());
+            return self.finish(key, &ErrorReply { server, ..refusal });
+        }
         let Phase::Running(running) = &self.phase else {
             return self.hold(key);
         };
@@ -244,7 +249,10 @@ impl Core {
                 Phase::Running(_) => ErrorReply::no_leader(self.server_state(), self.leader_hint()),
                 _ => ErrorReply {
                     server: Some(self.server_state()),
-                    ..ErrorReply::nothing_happened(ErrorCode::NotReady, self.not_ready())
+                    ..ErrorReply::nothing_happened(
+                        ErrorCode::NotReady,
+                        "the cluster is not founded yet: not all of its servers were started",
+                    )
                 },
             };
             self.finish(key, &refusal);
