@@ -47,6 +47,19 @@ pub fn measure(cluster: &mut Cluster) -> Gap {
     gap
 }
 
+/// The same while something else is done to a running cluster.
+///
+/// # Panics
+/// If writes do not go on.
+pub fn measure_during(cluster: &mut Cluster, disturb: impl FnOnce(&mut Cluster)) -> Gap {
+    let addresses: Vec<_> = cluster.servers().iter().map(|server| server.address()).collect();
+    let writers = Writers::start(&addresses);
+    let begun = writers.wait_for(WRITES);
+    disturb(cluster);
+    writers.wait_for(begun + WRITES);
+    writers.stop()
+}
+
 /// The same while nobody dies.
 ///
 /// # Panics

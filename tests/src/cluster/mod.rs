@@ -117,6 +117,24 @@ impl Cluster {
         self.server_mut(id).start(&program, &config);
     }
 
+    /// Starts one more server, beyond those of the configuration, that waits to be taken in by
+    /// those that run. Returns its id.
+    ///
+    /// # Panics
+    /// If the cluster has no server at all.
+    pub fn start_joining(&mut self) -> String {
+        let last = self.servers.last().expect("a cluster has a server").address();
+        let address = SocketAddrV4::new(*last.ip(), last.port() + 1);
+        let id = format!("s{}", self.servers.len() + 1);
+        let running = self.servers.iter().filter(|server| server.is_running());
+        let join = running.map(Server::address).collect();
+        let data = self.directory.path().join(&id);
+        let mut server = Server::new(id.clone(), address, data).joining(join);
+        server.start(&self.program, &self.config);
+        self.servers.push(server);
+        id
+    }
+
     /// Starts every server that does not run.
     pub fn start_all(&mut self) {
         for server in &mut self.servers {
@@ -144,6 +162,12 @@ impl Cluster {
     pub fn kvctl_with_input(&self, arguments: &[&str], input: &[u8]) -> Run {
         let mut command = clean_command(&self.program);
         command.env("KVCTL_CONFIG", &self.config).current_dir(self.directory.path());
+        if self.servers.iter().any(Server::has_joined) {
+            // The configuration does not know where the cluster is by now.
+            let running = self.servers.iter().filter(|server| server.is_running());
+            let addresses: Vec<String> = running.map(|it| it.address().to_string()).collect();
+            command.env("KVCTL_ENDPOINTS", addresses.join(","));
+        }
         run(command, arguments, input)
     }
 
@@ -171,7 +195,7 @@ impl Cluster {
             let term = &status["term"];
             let members = status["members"].as_array()?;
             let together = members.iter().filter(|member| member["term"] == *term).count();
-            (together * 2 > self.servers.len()).then(|| leader.to_owned())
+            (together * 2 > members.len()).then(|| leader.to_owned())
         })
     }
 

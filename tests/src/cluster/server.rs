@@ -20,6 +20,8 @@ pub struct Server {
     id: String,
     address: SocketAddrV4,
     data: PathBuf,
+    /// Where it asks to be taken in; none for a server of the configuration file.
+    join: Vec<SocketAddrV4>,
     process: Option<Child>,
     /// The story of each run, the latest last.
     stories: Vec<Story>,
@@ -28,7 +30,27 @@ pub struct Server {
 impl Server {
     /// A server that was never started.
     pub(super) fn new(id: String, address: SocketAddrV4, data: PathBuf) -> Server {
-        Server { id, address, data, process: None, stories: Vec::new() }
+        Server { id, address, data, join: Vec::new(), process: None, stories: Vec::new() }
+    }
+
+    /// A server that no configuration file lists.
+    pub(super) fn joining(mut self, join: Vec<SocketAddrV4>) -> Server {
+        self.join = join;
+        self
+    }
+
+    /// Whether it came later than the configuration file.
+    pub(super) fn has_joined(&self) -> bool {
+        !self.join.is_empty()
+    }
+
+    /// Loses its disk.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn wipe(&self) {
+        assert!(self.process.is_none(), "{} runs", self.id);
+        std::fs::remove_dir_all(&self.data).expect("a directory can be removed");
     }
 
     /// Its id.
@@ -88,7 +110,14 @@ impl Server {
     pub(super) fn start(&mut self, program: &str, config: &Path) {
         assert!(self.process.is_none(), "{} runs already", self.id);
         let mut command = clean_command(program);
-        command.args(["serve", "--id", &self.id, "--config"]).arg(config);
+        command.args(["serve", "--id", &self.id]);
+        if self.join.is_empty() {
+            command.arg("--config").arg(config);
+        } else {
+            let join: Vec<String> = self.join.iter().map(ToString::to_string).collect();
+            command.args(["--join", &join.join(","), "--addr", &self.address.to_string()]);
+            command.arg("--data").arg(&self.data);
+        }
         // Should the test's own process die, its servers go with it.
         command.arg("--exit-with").arg(std::process::id().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -1,0 +1,187 @@
+//! Servers that no cluster lists: they wait, say what to type, and are let in only by name. Disks
+//! that were lost or turned back are never let in as what they were.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use verify::cluster::{Cluster, eventually};
+
+const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the member list says of a server, life by life.
+fn parts(cluster: &Cluster, id: &str) -> Vec<String> {
+    let list = cluster.kvctl(&["member", "list", "-o", "json"]).expect_code(0).json();
+    let members = list["members"].as_array().expect("a list of members").clone();
+    let lives = members.iter().filter(|member| member["id"] == id);
+    lives.map(|member| member["kind"].as_str().expect("a kind").to_owned()).collect()
+}
+
+fn wait_for_parts(cluster: &Cluster, id: &str, expected: &[&str]) {
+    eventually(&format!("{id} to be {expected:?}"), LIMIT, || {
+        (parts(cluster, id) == expected).then_some(())
+    });
+}
+
+fn story(event: &Value) -> &str {
+    event["story"].as_str().expect("a story")
+}
+
+#[test]
+fn a_new_server_waits_says_what_to_type_and_votes_once_it_was_named() {
+    let mut cluster = Cluster::started(KVCTL, 1);
+    cluster.kvctl(&["set", "ana", "4"]).expect_code(0);
+    let run = cluster.kvctl(&["member", "add", "s2", "127.0.0.1:1", "--timeout", "500ms"]);
+    let told = run.expect_code(6).stderr;
+    assert!(told.contains("s2 is not waiting to be taken in"), "{told}");
+    assert!(told.contains("kvctl serve --id s2 --join"), "{told}");
+
+    let id = cluster.start_joining();
+    let event = cluster.server(&id).story().wait_for_event("joining", LIMIT);
+    let address = cluster.server(&id).address().to_string();
+    assert!(story(&event).ends_with(&format!("kvctl member add s2 {address}")), "{event}");
+    wait_for_parts(&cluster, &id, &["joining"]);
+    let run = cluster.kvctl_at(cluster.server(&id).address(), &["get", "ana", "--timeout", "1s"]);
+    assert_eq!(run.code, Some(7), "it serves nobody: {}", run.stderr);
+
+    let run = cluster.kvctl(&["member", "add", &id, &address, "--timeout", "20s"]).expect_code(0);
+    assert_eq!(run.stdout, "s2 votes\n");
+    assert_eq!(parts(&cluster, &id), ["voter"]);
+    cluster.wait_until_level(LIMIT);
+    let run = cluster.kvctl_at(cluster.server(&id).address(), &["get", "ana"]).expect_code(0);
+    assert_eq!(run.stdout, "4\n");
+
+    // The line that joined it starts it again, and it is who it was.
+    cluster.server_mut(&id).kill();
+    cluster.start(&id);
+    cluster.server(&id).story().wait_for_event("recovered", LIMIT);
+    cluster.wait_until_level(LIMIT);
+    assert_eq!(parts(&cluster, &id), ["voter"]);
+}
+
+#[test]
+fn a_learner_does_not_vote_until_it_is_promoted() {
+    let mut cluster = Cluster::started(KVCTL, 1);
+    let id = cluster.start_joining();
+    let address = cluster.server(&id).address().to_string();
+    let add = ["member", "add", &id, &address, "--learner", "--timeout", "20s"];
+    cluster.kvctl(&add).expect_code(0);
+    cluster.wait_until_level(LIMIT);
+    assert_eq!(parts(&cluster, &id), ["learner"]);
+    let to_it = cluster.kvctl(&["leader", "transfer", &id]).expect_code(6);
+    assert!(to_it.stderr.contains("does not vote"), "{}", to_it.stderr);
+
+    // The one voter needs nobody.
+    cluster.server(&id).pause();
+    cluster.kvctl(&["set", "alone", "1"]).expect_code(0);
+    cluster.server(&id).resume();
+    cluster.kvctl(&["member", "promote", &id, "--timeout", "20s"]).expect_code(0);
+    assert_eq!(parts(&cluster, &id), ["voter"]);
+}
+
+#[test]
+fn a_server_that_lost_its_disk_is_refused_and_then_replaced_by_itself() {
+    let mut cluster = Cluster::started(KVCTL, 3);
+    cluster.kvctl(&["set", "ana", "4"]).expect_code(0);
+    let wiped = cluster.follower();
+    cluster.server_mut(&wiped).stop();
+    cluster.server(&wiped).wipe();
+    cluster.start(&wiped);
+    let event = cluster.server(&wiped).story().wait_for_event("joining", LIMIT);
+    assert_eq!(event["place"], "other-disk");
+    assert!(story(&event).ends_with(&format!("kvctl member replace {wiped}")), "{event}");
+    wait_for_parts(&cluster, &wiped, &["voter", "joining"]);
+
+    // Whatever happens, it does not vote for what it forgot.
+    let told = cluster.server(&wiped).story().lines().join("\n");
+    assert!(!told.contains("\"vote\"") && !told.contains("recovered"), "{told}");
+
+    cluster.kvctl(&["member", "replace", &wiped, "--timeout", "20s"]).expect_code(0);
+    assert_eq!(parts(&cluster, &wiped), ["voter"]);
+    cluster.wait_until_level(LIMIT);
+    let leader = cluster.leader();
+    let other = cluster.servers().iter().map(|it| it.id().to_owned());
+    let other = { other }.find(|id| *id != leader && *id != wiped).expect("a third server");
+    cluster.server_mut(&other).kill();
+    cluster.kvctl(&["set", "ana", "5", "--timeout", "20s"]).expect_code(0);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target)
+        } else {
+            fs::copy(&path, &target).map(|_| ()).unwrap()
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_was_turned_back_takes_no_part() {
+    let mut cluster = Cluster::started(KVCTL, 3);
+    let turned = cluster.follower();
+    cluster.server_mut(&turned).stop();
+    let (data, old) = (cluster.server(&turned).data().to_owned(), cluster.directory().join("old"));
+    copy(&data, &old);
+    cluster.start(&turned);
+    cluster.server(&turned).story().wait_for_event("recovered", LIMIT);
+    cluster.wait_until_level(LIMIT);
+    cluster.server_mut(&turned).stop();
+    // Twice: opening counts a start, and the copy must stay behind.
+    cluster.start(&turned);
+    cluster.server(&turned).story().wait_for_event("recovered", LIMIT);
+    cluster.wait_until_level(LIMIT);
+    cluster.server_mut(&turned).stop();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&old, &data).unwrap();
+
+    cluster.start(&turned);
+    let refused = cluster.server(&turned).story().wait_for_event("refused", LIMIT);
+    assert!(story(&refused).contains("was rolled back"), "{refused}");
+    cluster.kvctl(&["set", "without", "it"]).expect_code(0);
+    let told = cluster.server(&turned).story().lines().join("\n");
+    assert!(!told.contains("\"LEADER"), "{told}");
+}
+
+#[test]
+fn a_server_that_was_away_while_it_was_removed_is_told() {
+    let mut cluster = Cluster::started(KVCTL, 4);
+    let removed = cluster.follower();
+    cluster.server_mut(&removed).stop();
+    cluster.kvctl(&["member", "remove", &removed, "--yes", "--timeout", "20s"]).expect_code(0);
+    cluster.start(&removed);
+    let told = cluster.server(&removed).story().wait_for("a word on the removal", LIMIT, |event| {
+        event["event"] == "warning" && story(event).contains("is no member of the cluster since")
+    });
+    assert!(story(&told).contains(&format!("kvctl member add {removed}")), "{told}");
+    cluster.kvctl(&["set", "in", "peace"]).expect_code(0);
+}
+
+#[test]
+fn a_member_of_one_cluster_never_becomes_a_member_of_another() {
+    let mut one = Cluster::started(KVCTL, 1);
+    let mut other = Cluster::started(KVCTL, 1);
+    let id = one.start_joining();
+    let address = one.server(&id).address();
+    let add = ["member", "add", &id, &address.to_string(), "--timeout", "20s"];
+    one.kvctl(&add).expect_code(0);
+    one.server_mut(&id).stop();
+
+    let directory = one.server(&id).data().to_owned();
+    let stranger = other.start_joining();
+    assert_eq!(stranger, id, "both clusters count alike");
+    other.server_mut(&id).kill();
+    let data = other.server(&id).data().to_owned();
+    fs::remove_dir_all(&data).ok();
+    copy(&directory, &data);
+    other.start(&id);
+    other.server(&id).story().wait_for_event("recovered", LIMIT);
+    let run = other.kvctl(&["member", "add", &id, &address.to_string(), "--timeout", "2s"]);
+    assert_eq!(run.code, Some(6), "{}", run.stderr);
+    assert!(run.stderr.contains("is not waiting to be taken in"), "{}", run.stderr);
+}
