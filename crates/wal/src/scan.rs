@@ -293,6 +293,10 @@ impl Scanner<'_> {
             }
             return Err(Broken::at(Damage::Splice));
         }
+        // The header says this alone: its directory may stand in a sector that never arrived.
+        if header.before == Before::Synced {
+            self.state.proof = self.state.proof.max(offset);
+        }
         let directory = read_directory(self.source, self.window, offset, &header)?;
         self.directory.clear();
         self.directory.extend_from_slice(directory);
@@ -300,9 +304,6 @@ impl Scanner<'_> {
         if self.apply(&header, offset).is_none() {
             self.state.tally.boundary = before;
             return Err(Broken::at(Damage::Malformed));
-        }
-        if header.before == Before::Synced {
-            self.state.proof = self.state.proof.max(offset);
         }
         if self.depth == Depth::Payloads {
             self.verify(&header, offset, before.last.index);

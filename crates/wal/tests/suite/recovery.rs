@@ -73,6 +73,48 @@ fn bytes_of_a_torn_first_batch_of_a_segment_never_come_back() {
 }
 
 #[test]
+fn a_torn_directory_does_not_take_along_what_its_header_proves() {
+    let file = "0000000000000001.wal";
+    let base = SimDisk::new();
+    let options = options(16 * 1024);
+    let mut wal = log_with(&base, &options, 3);
+    base.record_operations();
+    wal.stage(entries(4..=6)).unwrap();
+    wal.commit().unwrap();
+    let acknowledged = base.operations()[0].clone();
+    base.inject(0, Some(OperationKind::SyncData), Fault::PowerOff);
+    // A directory of more than two sectors.
+    wal.stage(entries(7..=83)).unwrap();
+    assert!(wal.commit().is_err());
+    drop(wal);
+    let torn_at = acknowledged.offset + acknowledged.bytes;
+    let contents = base.contents(file).unwrap();
+    let needle = b"payload of 5";
+    let payload = contents.windows(needle.len()).position(|window| window == needle).unwrap();
+    let end = torn_at as usize - 1;
+    let sectors = base.pending().len();
+    assert!(sectors > 4);
+    for lost_sector in 1..sectors {
+        for (flipped, lost) in [(payload, vec![Position::new(5, 1)]), (end, Vec::new())] {
+            let medium = base.fork();
+            let mut number = 0;
+            medium.crash_with(|_| {
+                number += 1;
+                if number == lost_sector + 1 { Fate::Lose } else { Fate::Keep }
+            });
+            medium.corrupt(file, |contents| contents[flipped] ^= 1);
+            let story = format!("sector {lost_sector} did not arrive, byte {flipped} rotted");
+            let opened = Wal::open(medium.disk(), options.clone(), Check::default());
+            let (wal, recovery) = opened.unwrap();
+            let Ending::Torn(torn) = recovery.ending else { panic!("{story}: not torn") };
+            assert_eq!((torn.offset, torn.after), (torn_at, Position::new(6, 1)), "{story}");
+            assert_eq!(recovery.lost, lost, "{story}");
+            assert_eq!(wal.last(), Position::new(6, 1), "{story}");
+        }
+    }
+}
+
+#[test]
 fn a_seal_is_not_believed_if_nothing_says_that_its_segment_was_synced() {
     let medium = SimDisk::new();
     let mut options = options(4096);
