@@ -36,7 +36,7 @@ use raft::founding::Seat;
 use raft::node::{Config as NodeConfig, Incarnation, InvalidNodeId, NodeId, RestoreError};
 use raft::replica::Fatal;
 use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Successors, Waker};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -192,7 +192,7 @@ async fn run(
     let connections_max = clients_max(options.config.limits.connections_max);
     let wake = Arc::new(Notify::new());
     let settings = settings(&options, &wake)?;
-    let listener = listen(&settings.address, options.exposure).await?;
+    let socket = bind(&settings.address, options.exposure).await?;
     let home = open_home(&settings)?;
     let (failures, mut failed) = Failures::new();
     for text in &settings.warnings {
@@ -200,13 +200,16 @@ async fn run(
     }
     let core = Core::new(settings, home, story, Arc::clone(&wake), failures.clone());
     let core = Rc::new(RefCell::new(core));
+    // While a log is being opened, dials are refused: whoever asks whether this server's last
+    // process is gone is not kept waiting for its answer.
     if core.borrow().is_founded() {
         core.borrow_mut().found()?;
-        core.borrow().tell_listening();
-    } else {
-        core.borrow().tell_listening();
-        core.borrow_mut().found()?;
     }
+    let refused =
+        |source| ServeError::Listen { address: core.borrow().settings.address.clone(), source };
+    let listener = socket.listen(BACKLOG).map_err(refused)?;
+    core.borrow().tell_listening();
+    core.borrow_mut().found()?;
     tokio::task::spawn_local(links::follow_members(Rc::clone(&core)));
     tokio::task::spawn_local(joining::run(Rc::clone(&core)));
     let accepting =
@@ -431,14 +434,33 @@ fn log_options(config: &Config) -> Result<wal::Options, ServeError> {
 /// A batch of the log takes less than this beside its records.
 const LOG_BATCH_MARGIN_BYTES: u64 = 4096;
 
-async fn listen(address: &str, exposure: Exposure) -> Result<TcpListener, ServeError> {
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Takes the address, so that nobody else can; nobody is let in before the socket listens.
+async fn bind(address: &str, exposure: Exposure) -> Result<TcpSocket, ServeError> {
     let failed = |source| ServeError::Listen { address: address.to_string(), source };
     let resolved: Vec<SocketAddr> =
         tokio::net::lookup_host(address).await.map_err(failed)?.collect();
     if exposure == Exposure::LoopbackOnly && resolved.iter().any(|it| !it.ip().is_loopback()) {
         return Err(ServeError::Exposed { address: address.to_string() });
     }
-    TcpListener::bind(resolved.as_slice()).await.map_err(failed)
+    let mut result = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+    for address in resolved {
+        result = bind_to(address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result.map_err(failed)
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What the last process left in the kernel keeps nobody from starting again.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn open_home(settings: &Settings) -> Result<Home, ServeError> {

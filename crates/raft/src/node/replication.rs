@@ -205,17 +205,33 @@ impl Node {
             self.send(from, Message::AppendRejected { previous: previous.index, hint });
             return;
         }
-        let verified = entries.last().map_or(previous.index, |last| last.index);
-        // The empty entry of a new leader is in reserve: without it nothing could even be read.
-        let commands = entries.iter().filter(|entry| entry.kind == EntryKind::Command);
-        if commands.map(Entry::bytes).sum::<u64>() > self.room {
+        let sent = entries.len();
+        let entries = self.within_room(entries);
+        if entries.is_empty() && sent > 0 {
             let reason = "there is no room on the disk for its entries";
             self.events.push(Event::Ignored { from, reason });
             return;
         }
+        let verified = entries.last().map_or(previous.index, |last| last.index);
         if self.take_entries(from, entries) {
             self.accept(from, verified, commit);
         }
+    }
+
+    /// As many of the entries as the disk has room for now. The others come again: what follows
+    /// them is rejected until they do. The empty entry of a new leader is in reserve, since
+    /// without it nothing could even be read, and what the log holds already takes no room.
+    fn within_room(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        let mut room = self.room;
+        let lacks_room = |entry: &Entry| {
+            let is_free = entry.kind != EntryKind::Command || self.log.holds(entry.position());
+            let left = if is_free { Some(room) } else { room.checked_sub(entry.bytes()) };
+            room = left.unwrap_or(room);
+            left.is_none()
+        };
+        let fitting = entries.iter().position(lacks_room).unwrap_or(entries.len());
+        entries.truncate(fitting);
+        entries
     }
 
     /// Adds what is new of entries whose predecessor this log holds. False when they cannot be
