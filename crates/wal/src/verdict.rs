@@ -45,8 +45,9 @@ pub(crate) struct Wipe {
 enum Unlinked {
     /// Nothing but zeros from here on.
     DirtyUpTo(u64),
-    /// The medium refused to read some of it; the rest is zeros from `dirty_end` on.
-    Unreadable { failure: Failure, dirty_end: u64 },
+    /// The medium refused to read some of it; the rest is zeros from `dirty_end` on. A segment in
+    /// use has something else than zeros where its link stands, if that can be read.
+    Unreadable { failure: Failure, dirty_end: u64, is_link_readable: bool },
 }
 
 /// What a directory amounts to, and what is to be done about it.
@@ -99,8 +100,8 @@ pub(crate) fn reach_verdict(
             Ok(verdict) => verdict,
             Err(Trouble::Fatal(error)) => return Err(error),
             Err(Trouble::BrokenLink { sequence, error }) => {
-                surveyor.search_behind(sequence)?;
-                if surveyor.proof > (sequence, SEGMENT_HEADER_BYTES) {
+                let is_all_told = surveyor.search_behind(sequence)?;
+                if !is_all_told || surveyor.proof > (sequence, SEGMENT_HEADER_BYTES) {
                     return Err(error);
                 }
                 surveyor.cut_at((sequence, SEGMENT_HEADER_BYTES));
@@ -167,6 +168,8 @@ impl Surveyor<'_> {
         let Some((last, scanned)) = last_scan(&verdict.parts) else { return Ok(()) };
         let after = scanned.tally.boundary.last;
         let is_sealed = scanned.seal_offset.is_some();
+        // What is broken there may have been the seal, and then what follows was in use.
+        let is_broken = matches!(scanned.stop, Stop::Broken(_));
         let last = last.sequence;
         let mut next = last.saturating_add(1);
         let behind: Vec<(Source, Option<Damage>)> = self
@@ -186,7 +189,7 @@ impl Surveyor<'_> {
             let sequence = source.sequence;
             let is_successor = is_sealed && sequence == next && verdict.successor.is_none();
             if let Some(problem) = problem {
-                if is_successor {
+                if is_successor || !self.holds_nothing(&source, problem, is_broken)? {
                     return Err(corrupt(&source, 0, problem, unknown_loss(after)));
                 }
                 verdict.remove.push(sequence);
@@ -196,7 +199,9 @@ impl Surveyor<'_> {
             let to = match self.search_unlinked(&source) {
                 Unlinked::DirtyUpTo(to) => to,
                 // A spare was never written to. One that cannot be read is made again.
-                Unlinked::Unreadable { dirty_end, .. } if !is_successor && dirty_end <= from => {
+                Unlinked::Unreadable { dirty_end, is_link_readable, .. }
+                    if !is_successor && dirty_end <= from && (is_link_readable || !is_broken) =>
+                {
                     verdict.remove.push(sequence);
                     continue;
                 }
@@ -239,6 +244,7 @@ impl Surveyor<'_> {
         // ones before it.
         let room = source.capacity.saturating_sub(SEGMENT_HEADER_BYTES);
         let bytes = source.view(self.window, SEGMENT_HEADER_BYTES, BATCH_HEADER_BYTES);
+        let is_link_readable = bytes.is_ok();
         let header = bytes
             .ok()
             .and_then(|bytes| BatchHeader::decode(bytes, &source.seed, SEGMENT_HEADER_BYTES, room));
@@ -247,24 +253,52 @@ impl Surveyor<'_> {
         }
         let dirty_end = found.dirty_end;
         match (found.proof, found.unreadable) {
-            (None, Some(failure)) => Unlinked::Unreadable { failure, dirty_end },
+            (None, Some(failure)) => Unlinked::Unreadable { failure, dirty_end, is_link_readable },
             _ => Unlinked::DirtyUpTo(dirty_end),
         }
     }
 
-    /// Notes everything that segments behind one say about what was durable.
-    fn search_behind(&mut self, sequence: u64) -> Result<(), OpenError> {
-        let behind = self
-            .heads
-            .iter()
-            .filter(|head| head.source.sequence > sequence && head.problem.is_none());
-        let behind: Vec<Source> = behind.map(|head| head.source.clone()).collect();
-        for source in behind {
-            if let Unlinked::Unreadable { failure, .. } = self.search_unlinked(&source) {
+    /// Whether a segment that is unusable as a whole is an empty one, which is all that may be
+    /// given up. No crash makes a segment unusable: it was whole before the log relied on it.
+    ///
+    /// If the link is not there or cannot be read, it is taken for zeros only if the segment before
+    /// ends as one that is still being written does, and not at a broken place.
+    fn holds_nothing(
+        &mut self,
+        source: &Source,
+        problem: Damage,
+        is_broken_before: bool,
+    ) -> Result<bool, OpenError> {
+        let link_end = SEGMENT_HEADER_BYTES.saturating_add(BATCH_HEADER_BYTES);
+        let is_cut = problem == Damage::Length && source.capacity < link_end;
+        match self.search_unlinked(source) {
+            Unlinked::DirtyUpTo(to) => {
+                Ok(to <= SEGMENT_HEADER_BYTES && !(is_cut && is_broken_before))
+            }
+            Unlinked::Unreadable { dirty_end, .. } if dirty_end > SEGMENT_HEADER_BYTES => Ok(false),
+            Unlinked::Unreadable { is_link_readable: false, failure, .. } if is_broken_before => {
+                Err(OpenError::Io(failure))
+            }
+            Unlinked::Unreadable { .. } => Ok(true),
+        }
+    }
+
+    /// Notes everything that segments behind one say about what was durable. False if one of them
+    /// is unusable and was in use, so that what it said is not known.
+    fn search_behind(&mut self, sequence: u64) -> Result<bool, OpenError> {
+        let behind = self.heads.iter().filter(|head| head.source.sequence > sequence);
+        let behind: Vec<(Source, Option<Damage>)> =
+            behind.map(|head| (head.source.clone(), head.problem)).collect();
+        for (source, problem) in behind {
+            if let Some(problem) = problem {
+                if !self.holds_nothing(&source, problem, true)? {
+                    return Ok(false);
+                }
+            } else if let Unlinked::Unreadable { failure, .. } = self.search_unlinked(&source) {
                 return Err(OpenError::Io(failure));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Goes through all broken places in order, up to the first that is not damage: the place

@@ -2,8 +2,8 @@
 
 use wal::sim_disk::{OperationKind, SimDisk};
 use wal::{
-    Append, Check, Damage, Ending, Entry, LostPayload, OpenError, Position, ReadError, RepairError,
-    Wal,
+    Append, Check, Damage, Ending, Entry, Inspector, LostPayload, OpenError, Position, ReadError,
+    RepairError, Wal,
 };
 
 use crate::counts::tell;
@@ -153,6 +153,54 @@ fn a_segment_that_is_cut_short_anywhere_is_named() {
             }
         }
     }
+}
+
+/// Every file of a disk with its contents.
+fn contents(medium: &SimDisk) -> Vec<(String, Vec<u8>)> {
+    let files = medium.files().into_iter();
+    files.map(|file| (file.clone(), medium.contents(&file).unwrap())).collect()
+}
+
+#[test]
+fn a_segment_in_use_is_not_taken_for_a_spare_when_its_header_and_the_seal_before_rot() {
+    let sample = Sample::new();
+    let files = sample.medium.files();
+    let [.., sealed, active] = &files[..] else { panic!("{files:?}") };
+    let end = used(&sample.medium.contents(sealed).unwrap());
+    for in_seal in (end - 130..end).step_by(3) {
+        for in_header in (0..64).step_by(5) {
+            let medium = sample.medium.fork();
+            medium.corrupt(sealed, |contents| contents[in_seal] ^= 1);
+            medium.corrupt(active, |contents| contents[in_header] ^= 1);
+            let before = contents(&medium);
+            let story = format!("byte {in_seal} of {sealed} and byte {in_header} of {active}");
+            let opened = sample.open(&medium, Check::default()).map(|(_, recovery)| recovery);
+            assert!(
+                matches!(opened, Err(OpenError::Corrupt { .. } | OpenError::Unsupported { .. })),
+                "{story}: {opened:?}"
+            );
+            let mended = Inspector::open(medium.disk()).unwrap().mend();
+            assert!(mended.is_err(), "{story}: {mended:?}");
+            assert!(contents(&medium) == before, "{story}: something was written or removed");
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_no_spare_behind_a_broken_end() {
+    let sample = Sample::new();
+    let files = sample.medium.files();
+    let [.., sealed, active] = &files[..] else { panic!("{files:?}") };
+    let end = used(&sample.medium.contents(sealed).unwrap());
+    let medium = sample.medium.fork();
+    medium.corrupt(sealed, |contents| contents[end - 60] ^= 1);
+    (0..SEGMENT_BYTES / 512).for_each(|sector| {
+        medium.spoil_sector(active, sector);
+    });
+    let before = contents(&medium);
+    let opened = sample.open(&medium, Check::default()).map(|(_, recovery)| recovery);
+    assert!(matches!(opened, Err(OpenError::Io(_))), "{opened:?}");
+    assert!(contents(&medium) == before);
 }
 
 #[test]

@@ -222,7 +222,14 @@ fn an_unused_segment_that_cannot_be_read_is_made_again() {
                 medium.corrupt("0000000000000001.wal", |bytes| bytes[1000] = 1);
             }
             medium.spoil_sector("0000000000000002.wal", sector);
-            let (mut wal, _) = Wal::open(medium.disk(), options, Check::default()).unwrap();
+            let opened = Wal::open(medium.disk(), options, Check::default());
+            if is_torn && sector == 0 {
+                // What is torn may have been a seal, and the link behind it cannot be read.
+                assert!(matches!(opened, Err(OpenError::Io(_))));
+                assert_eq!(medium.files().len(), 2, "nothing is removed");
+                continue;
+            }
+            let (mut wal, _) = opened.unwrap();
             assert_eq!(medium.files(), ["0000000000000001.wal"], "sector {sector}");
             let job = wal.take_job().unwrap();
             wal.finish_job(job.run()).unwrap();
