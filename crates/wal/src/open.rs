@@ -94,9 +94,10 @@ pub(crate) fn examine(
     check: Check,
     window: &mut Window,
 ) -> Result<Option<Examined>, OpenError> {
-    let Some(verdict) = reach_verdict(disk, check, window)? else { return Ok(None) };
+    let Some(mut verdict) = reach_verdict(disk, check, window)? else { return Ok(None) };
     let segments = build_segments(&verdict.parts);
     check_coverage(&segments, &verdict)?;
+    forget_dead(&mut verdict, &segments);
     let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
     Ok(Some(Examined { verdict, segments, runs }))
 }
@@ -131,6 +132,16 @@ fn build_segments(parts: &[Part]) -> Segments {
         segments.push(segment);
     }
     segments
+}
+
+/// Leaves of the lost entries those that still count in the segment where they stand: one that a
+/// later segment has cut, or that was dropped, is missed by nobody.
+fn forget_dead(verdict: &mut Verdict, segments: &Segments) {
+    let start = verdict.parts.last().map_or(0, |part| part.boundary().start.index);
+    verdict.lost.retain(|(sequence, lost)| {
+        let holder = segments.find(lost.index).map(|segment| segment.sequence);
+        holder == Some(*sequence) && lost.index > start
+    });
 }
 
 /// Every entry that the log claims to hold must have a segment that holds it.
@@ -231,7 +242,8 @@ fn build(
             is_closed,
         },
     };
-    let lost = lost_entries(&verdict, &segments, active.tally.boundary.start);
+    let lost: BTreeMap<u64, Position> =
+        verdict.lost.iter().map(|(_, lost)| (lost.index, *lost)).collect();
     let mended = verdict.mends.iter().map(|mend| (mend.source.sequence, mend.offset)).collect();
     let recovery = Recovery {
         ending: match verdict.torn {
@@ -249,19 +261,6 @@ fn build(
     wal.lost = lost;
     wal.spare = spare;
     Ok((wal, recovery))
-}
-
-/// The entries whose payloads are gone and that still count in the segment where they stand.
-fn lost_entries(
-    verdict: &Verdict,
-    segments: &Segments,
-    start: Position,
-) -> BTreeMap<u64, Position> {
-    let counts = |(sequence, lost): &&(u64, Position)| {
-        let holder = segments.find(lost.index).map(|segment| segment.sequence);
-        holder == Some(*sequence) && lost.index > start.index
-    };
-    verdict.lost.iter().filter(counts).map(|(_, lost)| (lost.index, *lost)).collect()
 }
 
 fn unused(source: Source) -> Spare {

@@ -2,11 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use wal::sim_disk::OperationKind;
-use wal::{Damage, Finding, Health, Inspector, Item, OpenError, Payload, Record, Role, Wal};
+use wal::sim_disk::{OperationKind, SimDisk};
+use wal::{
+    Append, Damage, Finding, Health, Inspector, Item, OpenError, Payload, Record, Role, Wal,
+};
 
 use crate::harness::options;
-use crate::sample::Sample;
+use crate::sample::{Sample, append, entry};
 
 /// The indexes of all entries in a dump, and whether their payloads are whole.
 fn entries_in(items: &[Item]) -> Vec<(u64, bool)> {
@@ -118,6 +120,36 @@ fn a_dump_hands_over_what_was_written_and_stops_when_it_is_told_to() {
 }
 
 #[test]
+fn a_payload_that_a_later_segment_has_cut_is_missed_by_nobody() {
+    let medium = SimDisk::new();
+    let options = options(4096);
+    let mut wal = Wal::create(medium.disk(), options.clone()).unwrap();
+    while wal.segment_count() < 2 {
+        wal.stage(append(vec![entry(wal.last().index + 1, 1, 200)])).unwrap();
+        wal.commit().unwrap();
+    }
+    let cut = Append { truncate_after: Some(4), ..append(vec![entry(5, 2, 200)]) };
+    wal.stage(cut).unwrap();
+    wal.commit().unwrap();
+    drop(wal);
+    let rot = |index: u64| {
+        medium.corrupt("0000000000000001.wal", |contents| {
+            let needle = format!("entry {index} of term 1 ");
+            let found = contents.windows(needle.len()).position(|it| it == needle.as_bytes());
+            contents[found.unwrap()] ^= 1;
+        });
+    };
+    let verify = || Inspector::open(medium.disk()).unwrap().verify(None).unwrap();
+    rot(6);
+    assert!(matches!(verify(), Health::Clean));
+    rot(3);
+    let Health::Damaged(findings) = verify() else { panic!("the other one still counts") };
+    let [Finding::LostPayload { position, .. }] = &findings[..] else { panic!("{findings:?}") };
+    let (_, recovery) = Wal::open(medium.disk(), options, Default::default()).unwrap();
+    assert_eq!(recovery.lost, [*position], "opening says the same");
+}
+
+#[test]
 fn a_summary_knows_terms_metadata_and_the_role_of_every_file() {
     let sample = Sample::new();
     let (mut wal, _) = sample.open(&sample.medium, Default::default()).unwrap();
@@ -141,7 +173,7 @@ fn inspection_writes_nothing_and_needs_the_log_for_itself() {
     sample.medium.corrupt(&sample.last_file(), |contents| {
         contents[sample.last_batch as usize] ^= 1;
     });
-    let writes = |medium: &wal::sim_disk::SimDisk| {
+    let writes = |medium: &SimDisk| {
         let kinds = [
             OperationKind::Write,
             OperationKind::SyncAll,
