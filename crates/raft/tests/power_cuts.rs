@@ -44,6 +44,10 @@ use network::{Outbox, Said};
 use rot::Rot;
 use snapshots::SnapshotCounts;
 
+/// Long work that a server may have in hand. Each receiver of a snapshot has one part read for it,
+/// and what is written goes piece by piece, so there is never much.
+const JOBS_MAX: usize = 200;
+
 #[derive(Default)]
 struct Server {
     /// How many directories it has lost.
@@ -319,6 +323,7 @@ impl World {
             }
         };
         jobs.extend(std::iter::from_fn(|| replica.take_job()));
+        assert!(jobs.len() < JOBS_MAX, "server {n} hands out work faster than it is done");
         let completions = replica.take_completions();
         let (events, snapshot_events) = (replica.take_events(), replica.take_snapshot_events());
         if replica.status().damaged == 0 {

@@ -50,6 +50,19 @@ enum Chunk {
     Ready(Payload),
 }
 
+impl Chunk {
+    /// Takes what was read. What is being read stays so: it must not be read once more.
+    fn take_ready(&mut self) -> Option<Payload> {
+        match std::mem::replace(self, Chunk::None) {
+            Chunk::Ready(content) => Some(content),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
 /// A part of a snapshot that is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ToRead {
@@ -174,9 +187,7 @@ impl Sender {
             let Some(sending) = self.sendings.get_mut(to).filter(|_| self.budget_bytes > 0) else {
                 break;
             };
-            let Chunk::Ready(content) = std::mem::replace(&mut sending.chunk, Chunk::None) else {
-                continue;
-            };
+            let Some(content) = sending.chunk.take_ready() else { continue };
             let bytes = content.bytes.len() as u64;
             let (snapshot, offset) = (sending.snapshot, sending.next);
             let message = SnapshotMessage::Chunk { offset, content: content.clone() };
@@ -203,5 +214,43 @@ impl Sender {
             sent_bytes: sending.next,
         };
         self.sendings.iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Incarnation, Index, NodeId, Position, Term};
+
+    #[test]
+    fn a_part_that_is_being_read_is_not_read_again_and_leaves_once() {
+        let pace = Pace { chunk_bytes_max: 10, bytes_per_heartbeat: 100, ticks_per_heartbeat: 1 };
+        let mut sender = Sender::new(pace);
+        let member = |n: u64| Member {
+            id: NodeId::new(&format!("s{n}")).unwrap(),
+            incarnation: Incarnation(n),
+        };
+        let (me, to) = (member(1), member(2));
+        let position = Position { index: Index(5), term: Term(1) };
+        let snapshot = SnapshotId { position, bytes: 15, hash: [7; 16] };
+        assert!(sender.on_want(to, snapshot, 0, 15));
+        sender.tick();
+        let part = ToRead { to, snapshot, offset: 0, bytes: 10 };
+        assert_eq!(sender.take_read(), Some(part));
+        // Turns go by while the disk reads.
+        for _ in 0..3 {
+            sender.send(me, |_| panic!("nothing was read yet"));
+            assert_eq!(sender.take_read(), None);
+        }
+        sender.on_read(to, snapshot, 0, vec![1; 10]);
+        let mut left = 0;
+        for _ in 0..3 {
+            sender.send(me, |_| {
+                left += 1;
+                Carried::Taken
+            });
+        }
+        assert_eq!(left, 1);
+        assert_eq!(sender.take_read(), Some(ToRead { offset: 10, bytes: 5, ..part }));
     }
 }
