@@ -387,16 +387,38 @@ impl Node {
         if !self.repair.on_written(ticket) {
             return;
         }
+        self.end_repair_if_whole();
+        self.claim_what_is_proven();
+    }
+
+    /// With nothing lost any more, the search for it is over.
+    fn end_repair_if_whole(&mut self) {
         if !self.repair.is_damaged() {
             self.tell_repaired();
             self.repair = Repair::default();
         }
+    }
+
+    /// The log was compacted, and was whole up to `whole_to` before. Damage that went with it
+    /// casts doubt on what stands behind it no more.
+    pub(super) fn on_damage_compacted(&mut self, whole_to: Index) {
+        if self.repair.whole_to() > whole_to {
+            self.end_repair_if_whole();
+            self.claim_what_is_proven();
+        }
+    }
+
+    /// What a loss stood in the way of counts now, and nobody waits for the next append to learn
+    /// it.
+    fn claim_what_is_proven(&mut self) {
         if let Role::Follower(follower) = &self.role
             && let Some(leader) = follower.leader
             && follower.verified > Index(0)
+            && !self.snapshots.is_installing()
         {
             self.acknowledge(leader, follower.verified);
         }
+        self.advance_commit();
     }
 
     fn tell_repaired(&mut self) {

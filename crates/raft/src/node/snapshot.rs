@@ -177,7 +177,9 @@ impl Node {
             self.snapshots.damaged = None;
             self.snapshots.begun_bytes = bytes;
             self.snapshots.next_due(&self.config);
+            let whole_to = self.repair.whole_to();
             self.compact(bytes);
+            self.on_damage_compacted(whole_to);
             self.assert_invariants();
         }
     }
