@@ -50,7 +50,7 @@ impl Node {
         }
         let holds = |voter: &&Voter| {
             let matched = leader.progress.get(&voter.member).map(Progress::matched);
-            let own = (voter.member == self.config.me).then(|| self.durability.durable());
+            let own = (voter.member == self.config.me).then(|| self.proven());
             matched.or(own).is_some_and(|matched| matched >= self.commit)
         };
         let configuration = self.membership.current();
