@@ -81,7 +81,9 @@ impl World {
         let everybody_is_here = configurations.len() == self.servers.len();
         let lost = self.member(n);
         let survives = |it: &Configuration| {
-            self.has_history(it.voters(), Some(lost)) && self.has_history(it.outgoing(), Some(lost))
+            [it.voters(), it.outgoing(), &voters_to_be(it)]
+                .iter()
+                .all(|voters| self.has_history(voters, Some(lost)))
         };
         if !everybody_is_here || !configurations.iter().all(survives) {
             return;
@@ -271,4 +273,12 @@ impl World {
             assert_eq!(known, finished, "server {n} lost the members at {index}");
         }
     }
+}
+
+/// Who votes once every learner that is meant to has been promoted: its leader may do that at any
+/// moment, having heard that it has caught up.
+fn voters_to_be(configuration: &Configuration) -> Vec<Voter> {
+    let promoted = configuration.learners().iter().filter(|it| it.intent != Intent::Stay);
+    let promoted = promoted.map(|it| Voter { member: it.member, address: it.address.clone() });
+    configuration.voters().iter().cloned().chain(promoted).collect()
 }
