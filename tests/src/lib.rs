@@ -12,4 +12,5 @@ pub mod gap;
 pub mod load;
 pub mod model;
 pub mod register;
+pub mod sim;
 pub mod tidy;

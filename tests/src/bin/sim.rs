@@ -1,0 +1,63 @@
+//! Runs simulated clusters, one for each seed, and prints what they met.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use verify::sim::{Watch, report::Report, run};
+
+/// Simulates clusters of production servers with everything that goes wrong around them. A run
+/// follows from its seed alone; one that fails tells how to repeat it.
+#[derive(Parser)]
+#[command(name = "sim", version)]
+struct Arguments {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds; one if only --seed is given, else as many as fit into --minutes.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Stop after so many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// How to print.
+    #[arg(short, long, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let Arguments { seed, seeds, minutes, output } = Arguments::parse();
+    let begun = Instant::now();
+    let time_is_up =
+        || minutes.is_some_and(|minutes| begun.elapsed() >= Duration::from_secs(60 * minutes));
+    let count = seeds.unwrap_or(if minutes.is_some() { u64::MAX } else { 1 });
+    let mut report = Report::begin();
+    // What a run says when it breaks is told with its story, once.
+    std::panic::set_hook(Box::new(|_| {}));
+    for seed in seed..seed.saturating_add(count) {
+        if time_is_up() {
+            break;
+        }
+        match run(seed, Watch::Nothing) {
+            Ok(outcome) => report.add(&outcome),
+            Err(_) => {
+                report.add_failure();
+                if let Err(failure) = run(seed, Watch::Story) {
+                    eprintln!("{failure}");
+                }
+                eprintln!("repeat it: cargo run --release -p verify --bin sim -- --seed {seed}");
+            }
+        }
+    }
+    match output {
+        Output::Text => println!("{report}"),
+        Output::Json => println!("{}", report.to_json()),
+    }
+    if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

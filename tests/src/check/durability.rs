@@ -1,0 +1,77 @@
+//! Acknowledged is durable: when a client is told that a command was applied, the disks of a quorum
+//! hold its entry, or a snapshot that stands for it, even if all of them lost power at that very
+//! moment and everything that was not synced with it.
+
+use std::ops::ControlFlow;
+
+use raft::node::Index;
+use wal::sim_disk::{Fate, SimDisk};
+use wal::{Inspector, Item, Payload, Record};
+
+use super::Broken;
+
+/// How often it was checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Durability {
+    /// How often it was checked.
+    pub checked: u64,
+}
+
+/// Whether a power cut would leave the entry at `index`, whose payload has this checksum, on
+/// `disk`, or a snapshot that stands for it.
+fn holds(disk: &SimDisk, index: Index, checksum: u32) -> bool {
+    let copy = disk.fork();
+    copy.crash_with(|_| Fate::Lose);
+    if copy.files().iter().any(|file| stands_for(file, index)) {
+        return true;
+    }
+    let Ok(log) = copy.disk().subdirectory("log") else { return false };
+    let Ok(inspector) = Inspector::open(log) else { return false };
+    let mut found = false;
+    let dumped = inspector.dump(|item| {
+        match item {
+            Item::Record(Record::Entry { position, checksum: its, payload, .. })
+                if position.index == index.0 =>
+            {
+                found = its == checksum && matches!(payload, Payload::Whole(_));
+            }
+            Item::Record(Record::Truncate(keep)) if keep.index < index.0 => found = false,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    dumped.is_ok() && found
+}
+
+/// Whether a file is a finished snapshot at this index or above; its name begins with the index.
+fn stands_for(file: &str, index: Index) -> bool {
+    let Some(name) = file.strip_prefix("snapshots/") else { return false };
+    let is_whole = !name.ends_with(".part") && !name.ends_with(".writing");
+    let at = name.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    is_whole && at.is_some_and(|at| at >= index.0)
+}
+
+impl Durability {
+    /// A client is being told that `index` was applied. `halves` are the disks of all who vote, of
+    /// each half where there are two.
+    ///
+    /// # Errors
+    /// Too few of them hold it.
+    pub fn on_acknowledged(
+        &mut self,
+        index: Index,
+        checksum: u32,
+        halves: &[Vec<&SimDisk>],
+    ) -> Result<(), Broken> {
+        self.checked += 1;
+        for voters in halves.iter().filter(|voters| !voters.is_empty()) {
+            let holders = voters.iter().filter(|disk| holds(disk, index, checksum)).count();
+            if 2 * holders <= voters.len() {
+                let voters = voters.len();
+                let what = format!("{index} was acknowledged, and {holders} of {voters} hold it");
+                return Err(Broken::new("acknowledged is durable", what));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! All invariants together, and what each of them is shown.
+
+use kvstore::store::Reply;
+use raft::node::{Envelope, Index, Member, Node, Term};
+use wal::sim_disk::SimDisk;
+
+use crate::check::Broken;
+use crate::check::agreement::Agreement;
+use crate::check::durability::Durability;
+use crate::check::elections::Elections;
+use crate::check::progress::Progress;
+
+use super::server::Process;
+use super::world::vote_in;
+
+/// A state is hashed at every so many entries: it takes time in proportion to its size.
+const HASH_EVERY: u64 = 64;
+
+#[derive(Default)]
+pub(super) struct Checks {
+    elections: Elections,
+    pub(super) agreement: Agreement,
+    progress: Progress,
+    durability: Durability,
+}
+
+impl Checks {
+    pub(super) fn on_started(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
+        self.progress.on_started(member, node)
+    }
+
+    pub(super) fn on_leader(&mut self, term: Term, member: Member) -> Result<(), Broken> {
+        self.elections.on_leader(term, member)
+    }
+
+    /// A server's turn is over.
+    pub(super) fn on_turn(&mut self, member: Member, process: &Process) -> Result<(), Broken> {
+        self.progress.on_seen(member, process.node())?;
+        let Some(machine) = process.driver.replica().machine() else { return Ok(()) };
+        let news = machine.take_news();
+        for applied in &news {
+            self.agreement.on_applied(applied.index, &applied.command, applied.reply)?;
+        }
+        let at = Index(machine.store.applied());
+        match news.is_empty() {
+            false if at.0.is_multiple_of(HASH_EVERY) => {
+                self.agreement.on_state(at, machine.store.hash())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A message leaves a server.
+    pub(super) fn on_spoken(&mut self, envelope: &Envelope) -> Result<(), Broken> {
+        self.progress.on_spoken(envelope.from, envelope.term);
+        match vote_in(envelope) {
+            Some((term, to)) => self.progress.on_vote(envelope.from, term, to),
+            None => Ok(()),
+        }
+    }
+
+    /// A client is told that its command was applied.
+    pub(super) fn on_acknowledged(
+        &mut self,
+        index: Index,
+        reply: Reply,
+        disks: Option<&[Vec<&SimDisk>]>,
+    ) -> Result<(), Broken> {
+        let checksum = self.agreement.on_acknowledged(index, reply)?;
+        match disks {
+            Some(halves) => self.durability.on_acknowledged(index, checksum, halves),
+            None => Ok(()),
+        }
+    }
+
+    /// How often each was checked.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("election_safety", self.elections.checked),
+            ("state_machine_safety", self.agreement.checked),
+            ("monotonic_progress", self.progress.checked),
+            ("acknowledged_is_durable", self.durability.checked),
+        ]
+    }
+}

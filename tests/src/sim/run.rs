@@ -1,0 +1,174 @@
+//! One run, from its seed to its verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::check::Broken;
+
+use super::agenda::{Moment, SECOND};
+use super::plan::FaultKind;
+use super::world::World;
+
+/// Without faults, a cluster comes to rest within so long.
+const REST_MAX: u64 = 120 * SECOND;
+
+/// Whether a run tells its story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// It does, at some cost.
+    Story,
+    /// It only counts.
+    Nothing,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Inputs handed to replicas, and completions of their disks.
+    pub events: u64,
+    /// How long the world lasted, in microseconds of its own time.
+    pub simulated_micros: u64,
+    /// How often each fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often each invariant was checked.
+    pub checks: BTreeMap<&'static str, u64>,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Requests of which nobody knows what became of them.
+    pub unknown: u64,
+    /// Requests of which it is known that nothing happened.
+    pub refused: u64,
+    /// In this number every event of the run counts.
+    pub trace_hash: u64,
+}
+
+/// A run that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed that it follows from.
+    pub seed: u64,
+    /// What did not hold.
+    pub broken: Broken,
+    /// What happened last, if the run was watched.
+    pub story: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { seed, broken, story } = self;
+        write!(formatter, "{story}seed {seed}: {broken}")
+    }
+}
+
+/// Runs the world of one seed.
+///
+/// # Errors
+/// An invariant did not hold, or the cluster did not come to rest.
+pub fn run(seed: u64, watch: Watch) -> Result<Outcome, Failure> {
+    let mut world = World::new(seed, watch == Watch::Story);
+    let result = catch_unwind(AssertUnwindSafe(|| world.live()));
+    let broken = match result {
+        Ok(Ok(())) => return Ok(world.outcome()),
+        Ok(Err(broken)) => broken,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_string()));
+            Broken::new("no panic", text.unwrap_or_default())
+        }
+    };
+    Err(Failure { seed, broken, story: world.trace.to_string() })
+}
+
+impl World {
+    fn live(&mut self) -> Result<(), Broken> {
+        let end = Moment(self.plan.length);
+        while self.now() < end {
+            self.step()?;
+        }
+        self.calm_down();
+        self.come_to_rest()?;
+        self.check_equal_states()?;
+        let commands = self.checks.agreement.commands();
+        self.history.judge(commands).map_err(|what| Broken::new("linearizability", what))
+    }
+
+    /// Every request ends, there is a leader, and everybody has applied all that there is.
+    fn come_to_rest(&mut self) -> Result<(), Broken> {
+        self.clients.iter_mut().for_each(|client| client.is_done = true);
+        let limit = self.now() + REST_MAX;
+        while !self.is_at_rest() {
+            if self.now() > limit {
+                return Err(Broken::new("liveness", self.describe()));
+            }
+            for _ in 0..100 {
+                self.step()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let Some(leader) = &self.servers[leader].process else { return false };
+        let all = leader.node().commit();
+        let has_all = |server: &super::server::Server| {
+            server.process.as_ref().is_some_and(|process| process.node().applied() == all)
+        };
+        self.clients.iter().all(super::client::Client::is_idle)
+            && leader.node().applied() == leader.driver.replica().status().last
+            && self.servers.iter().all(has_all)
+    }
+
+    fn describe(&self) -> String {
+        let states = self.servers.iter().map(|server| match &server.process {
+            None => format!("\n  s{} is down", server.number + 1),
+            Some(process) => format!("\n  {:?}", process.driver.replica().status()),
+        });
+        let waiting = self.clients.iter().filter(|client| !client.is_idle()).count();
+        let states: String = states.collect();
+        format!("no rest within {} s; {waiting} clients wait{states}", REST_MAX / SECOND)
+    }
+
+    fn check_equal_states(&mut self) -> Result<(), Broken> {
+        for server in &self.servers {
+            let process = server.process.as_ref();
+            if let Some(machine) = process.and_then(|it| it.driver.replica().machine()) {
+                let at = raft::node::Index(machine.store.applied());
+                self.checks.agreement.on_state(at, machine.store.hash())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&self) -> Outcome {
+        let tally = self.history.tally();
+        let fault = |kind: &FaultKind| (kind.name(), self.fired.get(kind).copied().unwrap_or(0));
+        let mut faults: BTreeMap<_, _> = FaultKind::ALL.iter().map(fault).collect();
+        faults.insert("message", self.frames_hit);
+        Outcome {
+            events: self.trace.events(),
+            simulated_micros: self.now().0,
+            faults,
+            checks: self.checks.counts().into_iter().collect(),
+            answered: tally.answered,
+            unknown: tally.unknown,
+            refused: tally.refused,
+            trace_hash: self.trace.hash(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_story_that_repeats() {
+        for seed in 1..=3 {
+            let first = run(seed, Watch::Nothing).unwrap_or_else(|failure| panic!("{failure}"));
+            let second = run(seed, Watch::Story).unwrap_or_else(|failure| panic!("{failure}"));
+            assert_eq!(first, second, "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What servers do for clients in the simulated world: they take requests, hand them to their
+//! replica, and answer what completes.
+
+use kvstore::store::Reply;
+use raft::driver::Input;
+use raft::node::{Index, Payload, ReadId, Voter};
+use raft::replica::{Completion, Token};
+
+use crate::check::Broken;
+
+use super::agenda::MILLISECOND;
+use super::client::{Answer, Door, Next, Sent, key_bytes, value_of};
+use super::dice::Chance;
+use super::history::Ask;
+use super::network;
+use super::server::{Asked, Server, number_of};
+use super::world::{Happening, World};
+
+impl World {
+    fn doors(&self) -> Vec<Door> {
+        let door = |server: &Server| {
+            let process = server.process.as_ref()?;
+            Some(Door { server: server.number, commit: process.node().commit().0 })
+        };
+        self.servers.iter().filter_map(door).collect()
+    }
+
+    pub(super) fn on_client(&mut self, client: usize) {
+        let now = self.now();
+        if self.clients[client].is_idle() {
+            if self.clients[client].is_done {
+                return;
+            }
+            let (key, ask) = self.choose();
+            let place = self.history.begin(client, key, ask, now);
+            self.clients[client].begin(place, key, ask, now);
+        }
+        let doors = self.doors();
+        let next = self.clients[client].attempt(&doors, now, &mut self.dice.clients);
+        self.follow(client, next);
+    }
+
+    fn choose(&mut self) -> (u64, Ask) {
+        let dice = &mut self.dice.clients;
+        let key = dice.below(self.plan.keys);
+        self.values += 1;
+        let value = self.values;
+        let recent = self.recent.get(&key).copied().unwrap_or(0);
+        let ask = match dice.below(10) {
+            0..=3 => Ask::Get,
+            4..=6 => Ask::Set(value),
+            7 => Ask::SetIf(recent, value),
+            8 => Ask::SetIfAbsent(value),
+            _ => Ask::Delete,
+        };
+        if matches!(ask, Ask::Set(_) | Ask::SetIf(..)) {
+            self.recent.insert(key, value);
+        }
+        (key, ask)
+    }
+
+    pub(super) fn follow(&mut self, client: usize, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::Later(at) => self.agenda.plan(at, Happening::Client(client)),
+            Next::Send { place, to, attempt, what, patience } => {
+                if let Sent::Write(command) = &what {
+                    self.history.note_command(place, command);
+                }
+                let asked = Asked { client, attempt };
+                let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+                self.plan_in(micros, Happening::Request { server: to, asked, what });
+                self.agenda.plan(patience, Happening::Silence { client, attempt });
+            }
+            Next::Ended { place, told, again } => {
+                let now = self.now();
+                self.history.end(place, told, now);
+                self.trace.tell(now, || format!("client {client}: {place} ended, {told:?}"));
+                let pause = self.dice.clients.below(20 * MILLISECOND);
+                self.agenda.plan(again + pause, Happening::Client(client));
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, asked: Asked, answer: Answer) {
+        let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+        self.plan_in(micros, Happening::Answered { asked, answer });
+    }
+
+    pub(super) fn on_request(
+        &mut self,
+        server: usize,
+        asked: Asked,
+        what: Sent,
+    ) -> Result<(), Broken> {
+        let Some(process) = &mut self.servers[server].process else {
+            self.answer(asked, Answer::NothingHappened { leader: None });
+            return Ok(());
+        };
+        let leader = process.node().leader().map(number_of);
+        match what {
+            Sent::Write(_) if !process.leads() => {
+                let leader = leader.filter(|leader| *leader != server);
+                self.answer(asked, Answer::NothingHappened { leader });
+                return Ok(());
+            }
+            Sent::Write(command) => {
+                let token = Token(process.next_name());
+                process.writes.insert(token, asked);
+                process.inbox.push(Input::Propose(token, Payload::new(command)));
+            }
+            Sent::Read(key) => {
+                let id = ReadId(process.next_name());
+                process.reads.insert(id, (asked, key));
+                process.inbox.push(Input::Read(id));
+            }
+        }
+        self.trace.count_event();
+        self.wake(server);
+        Ok(())
+    }
+
+    pub(super) fn complete(
+        &mut self,
+        server: usize,
+        completion: Completion<Reply>,
+    ) -> Result<(), Broken> {
+        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+        let nothing = Answer::NothingHappened { leader: None };
+        match completion {
+            Completion::Applied(token, index, reply) => {
+                let asked = process.writes.remove(&token);
+                self.check_acknowledged(server, index, reply)?;
+                if let Some(asked) = asked {
+                    self.answer(asked, Answer::Applied(reply));
+                }
+            }
+            Completion::Refused(token, _) => {
+                if let Some(asked) = process.writes.remove(&token) {
+                    self.answer(asked, nothing);
+                }
+            }
+            Completion::Unknown(token) => {
+                if let Some(asked) = process.writes.remove(&token) {
+                    self.answer(asked, Answer::Unknown);
+                }
+            }
+            Completion::ReadReady(id) => {
+                let Some((asked, key)) = process.reads.remove(&id) else { return Ok(()) };
+                let machine = process.driver.replica().machine();
+                let store = &machine.expect("a read is confirmed where there is a state").store;
+                let value = store.get(&key_bytes(key)).map(|found| value_of(found.value));
+                let applied = process.node().applied();
+                if let Some(place) = self.clients[asked.client].place(asked.attempt) {
+                    self.history.note_read(place, applied);
+                }
+                self.answer(asked, Answer::Read(value));
+            }
+            Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
+                if let Some((asked, _)) = process.reads.remove(&id) {
+                    self.answer(asked, nothing);
+                }
+            }
+            Completion::Changed(..)
+            | Completion::Transferred(..)
+            | Completion::TransferRefused(..) => {}
+        }
+        Ok(())
+    }
+
+    /// The disks of those who vote, as whoever answers sees them.
+    fn check_acknowledged(
+        &mut self,
+        server: usize,
+        index: Index,
+        reply: Reply,
+    ) -> Result<(), Broken> {
+        let looks_at_disks = self.dice.nodes.permille(20);
+        let Some(process) = &self.servers[server].process else { return Ok(()) };
+        let configuration = process.node().configuration();
+        let disks = |voters: &[Voter]| {
+            voters.iter().map(|it| &self.servers[number_of(it.member.id)].disk).collect()
+        };
+        let halves = [disks(configuration.voters()), disks(configuration.outgoing())];
+        self.checks.on_acknowledged(index, reply, looks_at_disks.then_some(&halves[..]))
+    }
+}
