@@ -62,6 +62,8 @@ pub(crate) struct InFlight {
     pub(crate) durable: Position,
     /// The last index that is in segments once it is written.
     last: u64,
+    /// The oldest segment that it writes to, if only a seal.
+    pub(crate) first_sequence: u64,
 }
 
 impl Flush {
@@ -168,6 +170,7 @@ impl Wal {
         let mut work = std::mem::take(&mut self.work);
         work.clear();
         let fsync = self.options.fsync;
+        let first_sequence = self.active.sequence;
         let needs_fresh = self.staged.reset.is_some() && self.active.unlinked.is_none();
         if needs_fresh || self.staged.bytes_max(last) > self.active.left() {
             self.rotate(&mut work);
@@ -189,7 +192,8 @@ impl Wal {
             self.plan_sync_of_all(&mut work);
         }
         let (ticket, durable) = (self.ticket, self.last);
-        self.in_flight = Some(InFlight { staged, offset, count, ticket, durable, last });
+        self.in_flight =
+            Some(InFlight { staged, offset, count, ticket, durable, last, first_sequence });
         Some(Flush { work, _lock: Arc::clone(&self.lock) })
     }
 

@@ -123,10 +123,9 @@ impl Segments {
         self.list.iter().find(|segment| segment.sequence == sequence)
     }
 
-    /// The oldest segment above `after` that nothing is written to any more.
-    pub(crate) fn next_full(&self, after: u64) -> Option<&Segment> {
-        let newest = self.list.back().map_or(0, |newest| newest.sequence);
-        let is_next = |segment: &&Segment| segment.sequence > after && segment.sequence < newest;
+    /// The oldest segment above `after` and below `before`.
+    pub(crate) fn next_between(&self, after: u64, before: u64) -> Option<&Segment> {
+        let is_next = |segment: &&Segment| segment.sequence > after && segment.sequence < before;
         self.list.iter().find(is_next)
     }
 

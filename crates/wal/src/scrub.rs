@@ -60,9 +60,17 @@ impl Scrub {
 
 impl Wal {
     /// The oldest full segment with a number above `after`, to be read again; `None` if there is
-    /// no other. Begin with zero.
+    /// no other, and when the log is poisoned. Begin with zero.
+    ///
+    /// A segment whose seal a flush is about to write is not full yet: what is missing there would
+    /// look like damage.
     pub fn scrub(&self, after: u64) -> Option<Scrub> {
-        let segment = self.segments.next_full(after)?;
+        if self.poison.is_some() {
+            return None;
+        }
+        let written_to = self.in_flight.as_ref().map(|in_flight| in_flight.first_sequence);
+        let before = written_to.unwrap_or(self.active.sequence);
+        let segment = self.segments.next_between(after, before)?;
         let source = Source {
             sequence: segment.sequence,
             file: Arc::clone(&segment.file),

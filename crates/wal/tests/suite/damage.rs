@@ -422,6 +422,30 @@ fn a_scrub_finds_rot_in_a_running_log_and_repair_heals_it() {
 }
 
 #[test]
+fn a_scrub_leaves_a_segment_alone_whose_seal_is_on_its_way() {
+    let medium = SimDisk::new();
+    let mut wal = Wal::create(medium.disk(), options(4096)).unwrap();
+    let successor = wal.take_job().unwrap().run();
+    wal.finish_job(successor).unwrap();
+    let mut index = 0;
+    let flush = loop {
+        index += 1;
+        let entries = vec![Entry::new(index, 1, 0, vec![b'x'; 400])];
+        wal.stage(Append { entries, ..Append::default() }).unwrap();
+        let flush = wal.begin_commit().unwrap().unwrap();
+        if wal.segment_count() > 1 {
+            break flush;
+        }
+        wal.finish_commit(flush.run()).unwrap();
+    };
+    assert!(wal.scrub(0).is_none(), "the first segment is not sealed yet");
+    wal.finish_commit(flush.run()).unwrap();
+    let scrub = wal.scrub(0).unwrap();
+    assert_eq!(scrub.sequence(), 1);
+    assert_eq!(wal.finish_scrub(scrub.run()).unwrap(), [], "it is whole");
+}
+
+#[test]
 fn a_scrub_reports_a_rotten_structure_and_forgets_what_was_dropped_meanwhile() {
     let sample = Sample::new();
     let (mut wal, _) = sample.open(&sample.medium, Check::default()).unwrap();
