@@ -14,6 +14,8 @@
 //! [raft]
 //! heartbeat = "50ms"
 //! election = "500ms..1s"
+//! snapshot_every = "64MiB"
+//! snapshot_rate = "20MiB"
 //! fsync = "always"
 //!
 //! [wal]
@@ -108,6 +110,10 @@ pub struct RaftConfig {
     pub heartbeat: Duration,
     /// Each election timeout is drawn from this range.
     pub election: RangeInclusive<Duration>,
+    /// A snapshot is written when the log has grown by so many bytes since the last one.
+    pub snapshot_every_bytes: u64,
+    /// How many bytes of snapshots are sent in a second, to all servers together.
+    pub snapshot_rate_bytes: u64,
     /// Whether acknowledged means durable.
     pub fsync: Fsync,
 }
@@ -289,6 +295,8 @@ impl Default for RaftConfig {
         RaftConfig {
             heartbeat: Duration::from_millis(50),
             election: Duration::from_millis(500)..=Duration::from_secs(1),
+            snapshot_every_bytes: 64 * units::MEBIBYTE,
+            snapshot_rate_bytes: 20 * units::MEBIBYTE,
             fsync: Fsync::Always,
         }
     }

@@ -18,6 +18,12 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 /// The shortest and the longest pause between heartbeats that make sense.
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+/// What stands in the table of the replication.
+const RAFT_KEYS: [&str; 5] = ["heartbeat", "election", "snapshot_every", "snapshot_rate", "fsync"];
+/// By how much the log may grow between two snapshots. A smaller one would be written all the time.
+const SNAPSHOT_EVERY_BYTES: RangeInclusive<u64> = 64 * KIBIBYTE..=1024 * GIBIBYTE;
+/// How much of snapshots may be sent in a second. With less a large one would never arrive.
+const SNAPSHOT_RATE_BYTES: RangeInclusive<u64> = 64 * KIBIBYTE..=1024 * GIBIBYTE;
 /// The sizes that a segment can have.
 const SEGMENT_BYTES: RangeInclusive<u64> = 64 * KIBIBYTE..=GIBIBYTE;
 /// The most connections that a server can be allowed.
@@ -60,7 +66,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         None => defaults.data,
         Some(node) => data(&node)?.unwrap_or(defaults.data),
     };
-    let raft = match root.table("raft", &["heartbeat", "election", "fsync"])? {
+    let raft = match root.table("raft", &RAFT_KEYS)? {
         None => defaults.raft,
         Some(raft) => raft_config(&raft, defaults.raft)?,
     };
@@ -189,7 +195,15 @@ fn raft_config(raft: &Table<'_>, defaults: RaftConfig) -> Result<RaftConfig, Con
             return Err(raft.error("fsync", problem, remedy));
         }
     };
-    Ok(RaftConfig { heartbeat, election, fsync })
+    let every = raft.size("snapshot_every", SNAPSHOT_EVERY_BYTES)?;
+    let rate = raft.size("snapshot_rate", SNAPSHOT_RATE_BYTES)?;
+    Ok(RaftConfig {
+        heartbeat,
+        election,
+        snapshot_every_bytes: every.unwrap_or(defaults.snapshot_every_bytes),
+        snapshot_rate_bytes: rate.unwrap_or(defaults.snapshot_rate_bytes),
+        fsync,
+    })
 }
 
 fn wal_config(wal: &Table<'_>, defaults: WalConfig) -> Result<WalConfig, ConfigError> {

@@ -45,6 +45,8 @@ data = "/var/lib/kv-{id}"
 [raft]
 heartbeat = "100ms"
 election = "1s..2s"
+snapshot_every = "8MiB"
+snapshot_rate = "100MiB"
 fsync = "unsafe-never"
 [wal]
 segment = 1048576
@@ -60,6 +62,8 @@ connections = 10_000
     assert_eq!(config.data.directory("s1"), Path::new("/var/lib/kv-s1"));
     assert_eq!(config.raft.heartbeat, Duration::from_millis(100));
     assert_eq!(config.raft.election, Duration::from_secs(1)..=Duration::from_secs(2));
+    assert_eq!(config.raft.snapshot_every_bytes, 8 << 20);
+    assert_eq!(config.raft.snapshot_rate_bytes, 100 << 20);
     assert_eq!(config.raft.fsync, Fsync::UnsafeNever);
     assert_eq!(config.wal, WalConfig { segment_bytes: 1 << 20, disk: Disk::Thread });
     let command =
@@ -130,6 +134,15 @@ fn timing_that_cannot_work_is_refused() {
             "[raft]\nelection = \"1s\"",
             "kv.toml:10: \"election\" in raft cannot be \"1s\"; \
              write the shortest and the longest, such as \"500ms..1s\"",
+        ),
+        (
+            "[raft]\nsnapshot_every = \"1KiB\"",
+            "kv.toml:10: \"snapshot_every\" in raft cannot be 1KiB; \
+             it must be from 64KiB to 1024GiB",
+        ),
+        (
+            "[raft]\nsnapshots_every = \"1MiB\"",
+            "kv.toml:10: unknown key \"snapshots_every\" in raft; did you mean \"snapshot_every\"?",
         ),
         (
             "[raft]\nfsync = \"never\"",

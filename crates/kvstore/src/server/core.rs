@@ -53,6 +53,8 @@ pub(super) struct Settings {
     pub(super) timing: Timing,
     /// The shortest and the longest election timeout.
     pub(super) election_ticks: (u32, u32),
+    /// A snapshot is written when the log has grown by so much.
+    pub(super) snapshot_every_bytes: u64,
     pub(super) limits: CommandLimits,
     pub(super) log: LogOptions,
     /// Oddities that every status repeats.
@@ -290,6 +292,8 @@ impl Core {
         }
         let mut config = NodeConfig::new(self.me, self.boot);
         (config.election_ticks_min, config.election_ticks_max) = self.settings.election_ticks;
+        config.snapshot_every_bytes = self.settings.snapshot_every_bytes;
+        config.tail_bytes = config.tail_bytes.min(config.snapshot_every_bytes / 4);
         // What one message, and one follower's share of a batch, may bring must fit the log.
         let wal = &self.settings.log.wal;
         config.command_bytes_max = wal.record_bytes_max;

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use super::ServeError;
 use super::core::{Core, Phase, SharedCore};
 use super::event::Event;
-use super::links::{self, ConnectError, Shaken, Up};
+use super::links::{self, ConnectError, Purpose, Shaken, Up};
 use super::listener;
 
 /// Servers that want to be taken in, as many as are remembered.
@@ -191,11 +191,12 @@ async fn announce(core: SharedCore, address: String) {
 
 /// Holds one connection for as long as it lasts; returns why there was none, if somebody said so.
 async fn announce_once(core: &SharedCore, address: &str) -> Option<String> {
-    let Shaken { outbox, welcome, mut input } = match links::connect(core, None, address).await {
-        Ok(connected) => connected,
-        Err(ConnectError::Refused(why)) => return Some(why),
-        Err(ConnectError::NobodyListens | ConnectError::Unreachable) => return None,
-    };
+    let Shaken { outbox, welcome, mut input } =
+        match links::connect(core, None, address, Purpose::Raft).await {
+            Ok(connected) => connected,
+            Err(ConnectError::Refused(why)) => return Some(why),
+            Err(ConnectError::NobodyListens | ConnectError::Unreachable) => return None,
+        };
     let id = NodeId::new(&welcome.node).ok()?;
     let member = Member { id, incarnation: Incarnation(welcome.incarnation) };
     let up = Up::new(outbox, member, Boot(welcome.boot), welcome.cluster_id);

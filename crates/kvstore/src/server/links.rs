@@ -20,6 +20,7 @@ use super::core::SharedCore;
 use super::event::Event;
 use super::listener;
 use super::outbox::Outbox;
+use super::snapshot_link::{self, SnapshotLink};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::wire::handshake::{Answer, Hello, Role, VersionRange, Welcome};
 use crate::wire::peer::{self, Addressee};
@@ -28,7 +29,7 @@ use crate::wire::peer::{self, Addressee};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two attempts to connect.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// The same while a leader is suspected to be gone: a process that is about to die may still have
 /// a dial accepted, and the next one tells.
@@ -42,9 +43,6 @@ const UNNEEDED_MAX: Duration = Duration::from_secs(5);
 
 /// Messages for one server that wait for its socket, in bytes; more are lost.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
-
-/// With more than that queued no part of a snapshot is added.
-const SNAPSHOT_QUEUED_BYTES_MAX: usize = 1 << 20;
 
 /// All links.
 #[derive(Debug, Default)]
@@ -68,6 +66,31 @@ pub(super) struct Link {
     complaint: RefCell<String>,
     /// It is not needed any more.
     ended: Cell<bool>,
+    /// The way for snapshots beside this one.
+    pub(super) snapshots: SnapshotLink,
+}
+
+impl Link {
+    pub(super) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.get()
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Raft's messages, and what servers stand for.
+    Raft,
+    /// Snapshots.
+    Snapshots,
 }
 
 /// The connection over which a leader's appends came was closed by its other side. Its process may
@@ -144,7 +167,12 @@ impl Up {
         }
     }
 
-    fn flush(&self) {
+    /// Something was queued, and is to leave with the next flush.
+    pub(super) fn note_queued(&self, is_queued: bool) {
+        self.dirty.set(is_queued || self.dirty.get());
+    }
+
+    pub(super) fn flush(&self) {
         if self.dirty.replace(false) {
             self.outbox.flush();
         }
@@ -180,6 +208,7 @@ impl Links {
         if let Some(link) = self.links.remove(&id) {
             link.ended.set(true);
             link.reconnect.notify_one();
+            link.snapshots.end();
         }
     }
 
@@ -192,6 +221,7 @@ impl Links {
             suspicion: Cell::new(None),
             complaint: RefCell::default(),
             ended: Cell::new(false),
+            snapshots: SnapshotLink::default(),
         });
         self.links.insert(id, Rc::clone(&link));
         link
@@ -210,24 +240,15 @@ impl Links {
         // below it.
         let encoded =
             up.outbox.append(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
-        up.dirty.set(encoded.is_ok() || up.dirty.get());
+        up.note_queued(encoded.is_ok());
     }
 
-    /// Queues a message about a snapshot, unless the link is down or has much to carry.
+    /// Queues a message about a snapshot on the connection that is for them.
     pub(super) fn send_snapshot(&self, envelope: &SnapshotEnvelope) -> Carried {
-        let Some(link) = self.links.get(&envelope.to.id) else { return Carried::NotNow };
-        let up = link.up.borrow();
-        let Some(up) = up.as_ref().filter(|up| up.member == envelope.to) else {
-            return Carried::NotNow;
-        };
-        if up.outbox.queued_bytes() > SNAPSHOT_QUEUED_BYTES_MAX {
-            return Carried::NotNow;
+        match self.links.get(&envelope.to.id) {
+            Some(link) => link.snapshots.send(envelope),
+            None => Carried::NotNow,
         }
-        let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
-        let SnapshotEnvelope { snapshot, message, .. } = envelope;
-        let encoded = up.outbox.append(|out| peer::encode_snapshot(out, to, *snapshot, message));
-        up.dirty.set(encoded.is_ok() || up.dirty.get());
-        Carried::Taken
     }
 
     /// Sends what is queued.
@@ -236,6 +257,7 @@ impl Links {
             if let Some(up) = link.up.borrow().as_ref() {
                 up.flush();
             }
+            link.snapshots.flush();
         }
     }
 
@@ -272,6 +294,7 @@ pub(super) async fn follow_members(core: SharedCore) {
         let peers = core.borrow().peers();
         let new = core.borrow_mut().links.follow(&peers);
         for link in new {
+            tokio::task::spawn_local(snapshot_link::run(Rc::clone(&core), Rc::clone(&link)));
             tokio::task::spawn_local(run(Rc::clone(&core), link));
         }
         let passing = {
@@ -290,7 +313,7 @@ async fn run(core: SharedCore, link: Rc<Link>) {
     while !link.ended.get() {
         // Only a dial that began after the suspicion says anything about it.
         let suspicion = link.suspicion.take();
-        let result = connect(&core, Some(link.id), &link.address).await;
+        let result = connect(&core, Some(link.id), &link.address, Purpose::Raft).await;
         let verdict = suspicion.map(|it| it.judge(&result));
         match (verdict, suspicion) {
             (Some(Verdict::Gone), Some(it)) => core.borrow_mut().on_leader_gone(it.leader, it.term),
@@ -369,6 +392,7 @@ pub(super) async fn connect(
     core: &SharedCore,
     id: Option<NodeId>,
     address: &str,
+    purpose: Purpose,
 ) -> Result<Shaken, ConnectError> {
     let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
     let socket =
@@ -379,8 +403,12 @@ pub(super) async fn connect(
     let patience = core.borrow().settings.timing.election_max_ms;
     rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
-    let hello =
-        Hello { versions: VersionRange::OURS, role: Role::Peer(core.borrow().hello_to(id)) };
+    let hello = core.borrow().hello_to(id);
+    let role = match purpose {
+        Purpose::Raft => Role::Peer(hello),
+        Purpose::Snapshots => Role::Snapshots(hello),
+    };
+    let hello = Hello { versions: VersionRange::OURS, role };
     outbox
         .append(|out| frame::encode(out, 0, &hello, HANDSHAKE_FRAME_BYTES_MAX))
         .map_err(io::Error::other)?;

@@ -131,6 +131,10 @@ async fn greet(core: SharedCore, socket: TcpStream, full: bool) -> io::Result<()
                     core.borrow_mut().joiners.lose(&up);
                     result
                 }
+                Accepted::Snapshots { from, boot, cluster } => {
+                    let up = Up::new(Rc::new(outbox), from, boot, cluster);
+                    read_snapshots(&core, &up, &mut input).await
+                }
             }
         }
     }
@@ -144,6 +148,12 @@ enum Accepted {
         from: Member,
         boot: Boot,
         /// The cluster that it says it belongs to.
+        cluster: Option<[u8; 16]>,
+    },
+    /// The same, on a connection that carries nothing but snapshots.
+    Snapshots {
+        from: Member,
+        boot: Boot,
         cluster: Option<[u8; 16]>,
     },
 }
@@ -175,6 +185,11 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
             let from = check_peer(core, &peer)?;
             let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
             Ok((version, Accepted::Peer { from, boot, cluster }))
+        }
+        Role::Snapshots(peer) => {
+            let from = check_peer(core, &peer)?;
+            let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
+            Ok((version, Accepted::Snapshots { from, boot, cluster }))
         }
     }
 }
@@ -249,6 +264,44 @@ async fn read_peer(core: &SharedCore, peer: &Rc<Up>, input: &mut BytesMut) -> io
         core.borrow().suspect(Suspicion { leader, boot, term, since });
     }
     result.map(|_| ())
+}
+
+/// Reads what another server says about snapshots until either side has had enough. That such a
+/// connection ends says nothing about the process on its other side.
+pub(super) async fn read_snapshots(
+    core: &SharedCore,
+    peer: &Rc<Up>,
+    input: &mut BytesMut,
+) -> io::Result<()> {
+    loop {
+        let mut taken = false;
+        while let Some(frame) =
+            frame::decode(input, PEER_FRAME_BYTES_MAX).map_err(io::Error::other)?
+        {
+            match peer::decode(&frame).map_err(io::Error::other)? {
+                PeerMessage::Snapshot { to, snapshot, message } => {
+                    core.borrow_mut().on_snapshot_message(peer, to, snapshot, message);
+                }
+                PeerMessage::Raft { .. } | PeerMessage::Standing(_) => {
+                    let text = "only snapshots are spoken of on this connection";
+                    return Err(io::Error::other(text));
+                }
+            }
+            taken = true;
+        }
+        if taken {
+            core.borrow().wake();
+        }
+        if peer.outbox.is_closed() {
+            return Ok(());
+        }
+        if peer.outbox.ready(Reading::Wanted).await? {
+            make_room(input);
+            if peer.outbox.try_read(input)? == Some(0) {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Why no more messages are read.

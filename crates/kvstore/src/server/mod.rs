@@ -21,6 +21,7 @@ mod others;
 mod outbox;
 mod requests;
 mod scrub;
+mod snapshot_link;
 mod snapshots;
 
 use std::cell::RefCell;
@@ -44,7 +45,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 pub use event::{Event, Field};
 
 use self::core::{Core, Settings, SharedCore};
-use crate::config::{Config, ConfigError, Disk, Fsync, Source};
+use crate::config::{Config, ConfigError, Disk, Fsync, RaftConfig, Source};
 use crate::wire::handshake::Timing;
 
 /// How a server is started.
@@ -391,16 +392,24 @@ fn settings(options: &ServeOptions, wake: &Arc<Notify>) -> Result<Settings, Serv
             election_max_ms: ms(election_max),
         },
         election_ticks: (ticks(election_min), ticks(election_max)),
+        snapshot_every_bytes: raft.snapshot_every_bytes,
         limits: config.limits.command,
         log: LogOptions {
             wal,
             recent_bytes_max: 16 << 20,
             successors: Successors::Thread,
-            snapshots: SnapshotOptions::default(),
+            snapshots: snapshot_options(raft),
             flushes: flushes(config.wal.disk, wake),
         },
         warnings,
     })
+}
+
+/// How snapshots are written and sent, at the pace that is asked for.
+fn snapshot_options(raft: &RaftConfig) -> SnapshotOptions {
+    let bytes = u128::from(raft.snapshot_rate_bytes) * raft.heartbeat.as_nanos() / 1_000_000_000;
+    let bytes_per_heartbeat = u64::try_from(bytes).unwrap_or(u64::MAX).max(1);
+    SnapshotOptions { bytes_per_heartbeat, ..SnapshotOptions::default() }
 }
 
 /// Where the log waits for its disk; from a thread of its own it wakes the loop.

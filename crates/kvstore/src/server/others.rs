@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use raft::driver::Input;
 use raft::founding::{Founded, Seat, Standing};
-use raft::node::{Boot, Configuration, Envelope, Member, NodeId, Term};
-use raft::replica::SnapshotEnvelope;
+use raft::node::{Boot, Configuration, Envelope, Member, NodeId, SnapshotId, Term};
+use raft::replica::{SnapshotEnvelope, SnapshotMessage};
 use tokio::time::Instant;
 
 use super::ServeError;
@@ -230,15 +230,24 @@ impl Core {
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));
             }
-            (PeerMessage::Snapshot { to, snapshot, message }, Phase::Running(_))
-                if to == me && peer.cluster == ours =>
-            {
-                let envelope = SnapshotEnvelope { from, to: self.me, snapshot, message };
-                self.inbox.push(Input::Snapshot(envelope));
-            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Something is said about a snapshot, to this start of this server or to an earlier one.
+    pub(super) fn on_snapshot_message(
+        &mut self,
+        peer: &Up,
+        to: Addressee,
+        snapshot: SnapshotId,
+        message: SnapshotMessage,
+    ) {
+        let is_ours = to == self.addressee() && peer.cluster == self.cluster_id();
+        if is_ours && matches!(self.phase, Phase::Running(_)) {
+            let envelope = SnapshotEnvelope { from: peer.member, to: self.me, snapshot, message };
+            self.inbox.push(Input::Snapshot(envelope));
+        }
     }
 
     /// The other side closed a connection over which it had sent appends. Unless its term is over,

@@ -60,8 +60,10 @@ pub struct Hello {
 pub enum Role {
     /// A client, with what it knows of the cluster.
     Client(ClusterClaim),
-    /// Another server.
+    /// Another server, for Raft's messages.
     Peer(PeerHello),
+    /// Another server, for snapshots, which must not hold up Raft's messages.
+    Snapshots(PeerHello),
 }
 
 /// What a client knows of the cluster that it wants to talk to.
@@ -232,7 +234,7 @@ impl Message for Hello {
         match &role {
             Role::Client(ClusterClaim::Name(name)) => check_cluster_name("Hello", name)?,
             Role::Client(ClusterClaim::Any | ClusterClaim::Id(_)) => {}
-            Role::Peer(peer) => {
+            Role::Peer(peer) | Role::Snapshots(peer) => {
                 check_cluster_name("Hello", &peer.cluster)?;
                 check_node_id("Hello", &peer.node)?;
                 check_node_id("Hello", &peer.to)?;

@@ -66,7 +66,8 @@ fn handshakes() -> Vec<(&'static str, BytesMut)> {
     let refused = Refused::new(RefusedReason::Cluster, "this is cluster demo");
     vec![
         ("hello-client", encoded(0, &Hello { versions, role: client })),
-        ("hello-peer", encoded(0, &Hello { versions, role: Role::Peer(peer) })),
+        ("hello-peer", encoded(0, &Hello { versions, role: Role::Peer(peer.clone()) })),
+        ("hello-snapshots", encoded(0, &Hello { versions, role: Role::Snapshots(peer) })),
         ("welcome", encoded(0, &welcome)),
         ("refused", encoded(0, &refused)),
     ]

@@ -1,0 +1,121 @@
+//! The second way to another server, for snapshots alone: what is large must not hold up what is
+//! urgent. It is connected when there is something to send, and hung up when there has been nothing
+//! for a while. Each server has one of its own to every other, used only to send; losing it says
+//! nothing about the process on its other side, and costs what was on its way.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use raft::node::{Boot, Incarnation, Member};
+use raft::replica::{Carried, SnapshotEnvelope};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::core::SharedCore;
+use super::links::{Link, Purpose, RETRY_AFTER, Shaken, Up, connect};
+use super::listener;
+use crate::wire::peer::{self, Addressee};
+
+/// With more than that queued no further part of a snapshot is added.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
+
+/// How long the connection is kept with nothing to carry.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// The way for snapshots to one other server.
+#[derive(Debug, Default)]
+pub(super) struct SnapshotLink {
+    up: RefCell<Option<Rc<Up>>>,
+    /// There is something to send, and no connection.
+    wanted: Notify,
+    /// When something was sent last.
+    used: Cell<Option<Instant>>,
+}
+
+impl SnapshotLink {
+    /// Queues a message, unless there is no connection, which is then made, or it has much to
+    /// carry already.
+    pub(super) fn send(&self, envelope: &SnapshotEnvelope) -> Carried {
+        let up = self.up.borrow();
+        let Some(up) = up.as_ref().filter(|up| up.member == envelope.to) else {
+            self.wanted.notify_one();
+            return Carried::NotNow;
+        };
+        if up.outbox.queued_bytes() > QUEUED_BYTES_MAX {
+            return Carried::NotNow;
+        }
+        self.used.set(Some(Instant::now()));
+        let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
+        let SnapshotEnvelope { snapshot, message, .. } = envelope;
+        let encoded = up.outbox.append(|out| peer::encode_snapshot(out, to, *snapshot, message));
+        up.note_queued(encoded.is_ok());
+        Carried::Taken
+    }
+
+    pub(super) fn flush(&self) {
+        if let Some(up) = self.up.borrow().as_ref() {
+            up.flush();
+        }
+    }
+
+    /// Nobody needs it any more.
+    pub(super) fn end(&self) {
+        if let Some(up) = self.up.borrow().as_ref() {
+            up.outbox.close();
+        }
+        self.wanted.notify_one();
+    }
+
+    /// Hangs up when nothing was sent for long.
+    async fn idle(&self) {
+        loop {
+            let used = self.used.get().unwrap_or_else(Instant::now);
+            let left = IDLE_MAX.saturating_sub(used.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+}
+
+/// Connects whenever there is something to send, for as long as the link is needed.
+pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
+    loop {
+        link.snapshots.wanted.notified().await;
+        if link.is_ended() {
+            return;
+        }
+        // Why it does not come about is told by the link for Raft's messages.
+        if let Ok(shaken) =
+            connect(&core, Some(link.id()), link.address(), Purpose::Snapshots).await
+        {
+            let _ = carry(&core, &link, shaken).await;
+        }
+        sleep(RETRY_AFTER).await;
+    }
+}
+
+/// Uses a connection until it ends or is needed no more.
+async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> io::Result<()> {
+    let Shaken { outbox, welcome, mut input } = shaken;
+    let member = Member { id: link.id(), incarnation: Incarnation(welcome.incarnation) };
+    let boot = Boot(welcome.boot);
+    if !core.borrow_mut().note_boot(member, boot) {
+        return Ok(());
+    }
+    let up = Up::new(outbox, member, boot, welcome.cluster_id);
+    let snapshots = &link.snapshots;
+    snapshots.used.set(Some(Instant::now()));
+    snapshots.up.replace(Some(Rc::clone(&up)));
+    core.borrow().wake();
+    let ended = tokio::select! {
+        ended = listener::read_snapshots(core, &up, &mut input) => ended,
+        () = snapshots.idle() => Ok(()),
+    };
+    snapshots.up.replace(None);
+    up.outbox.close();
+    ended
+}
