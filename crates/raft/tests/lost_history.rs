@@ -9,9 +9,10 @@ mod nothing;
 use raft::founding::Charter;
 use raft::node::{Configuration, Incarnation, Member, NodeId, Voter};
 use raft::storage::{
-    Flushes, Home, HomeError, LogOptions, SnapshotOptions, Successors, Survey, note_lost_history,
+    Flushes, GiveUpError, Home, HomeError, LogOptions, SnapshotOptions, Successors, Survey,
+    give_up_history, note_lost_history,
 };
-use wal::sim_disk::SimDisk;
+use wal::sim_disk::{Fate, Fault, SimDisk};
 
 use nothing::Nothing;
 
@@ -126,6 +127,70 @@ fn a_log_that_was_salvaged_and_noted_never_votes_again() {
         Survey::take(disk.disk().as_ref()).expect("a disk that works").expect("a server's");
     assert_eq!(survey.lost.len(), 1);
     assert_eq!(survey.identity.map(|identity| identity.member), Some(member()));
+}
+
+/// A founded server whose log has lost history, and one of its batches left.
+fn damaged() -> SimDisk {
+    let disk = founded();
+    assert!(disk.corrupt(&segment(&disk), |bytes| {
+        bytes.iter_mut().skip(165).take(4).for_each(|byte| *byte ^= 1)
+    }));
+    disk
+}
+
+/// Gives up what has to be given up, as a tool does it.
+fn give_up(disk: &SimDisk) -> Result<(), GiveUpError> {
+    let home = disk.disk();
+    let note = |source| GiveUpError::Note { path: String::new(), source };
+    let inspector = wal::Inspector::open(home.subdirectory("log").map_err(note)?)?;
+    if let Some(plan) = inspector.plan_salvage()? {
+        give_up_history(home.as_ref(), &inspector, &plan, "entries from 1 on")?;
+    }
+    Ok(())
+}
+
+fn assert_never_starts(disk: &SimDisk, story: &str) {
+    let error = start(&disk.fork()).expect_err(story);
+    assert!(matches!(error, HomeError::LostHistory { .. }), "{story}: {error}");
+    let survey = Survey::take(disk.fork().disk().as_ref()).expect("a disk that works");
+    let survey = survey.expect("a server's");
+    let log = wal::Inspector::open(survey.log.clone().expect("it is there")).expect("a log");
+    let is_whole = !matches!(log.verify(None), Ok(wal::Health::Lost(_)));
+    assert!(!is_whole || survey.lost.len() == 1, "{story}: it looks whole and is not marked");
+}
+
+#[test]
+fn wherever_the_power_goes_while_history_is_given_up_the_server_never_votes_again() {
+    let whole = damaged();
+    let before = whole.count(None);
+    give_up(&whole).expect("an empty log is left");
+    let operations = whole.count(None) - before;
+    let note = whole.contents("lost-history");
+    assert!(operations > 50 && note.is_some());
+    for at in 0..operations {
+        for fault in [Fault::PowerOff, Fault::EIO] {
+            for seed in 0..4 {
+                let disk = damaged();
+                disk.inject(at, None, fault);
+                let _ = give_up(&disk);
+                disk.clear_faults();
+                let story = format!("{fault:?} at operation {at}, seed {seed}");
+                if fault == Fault::PowerOff || seed > 0 {
+                    disk.crash(seed);
+                }
+                assert_never_starts(&disk, &story);
+                give_up(&disk).expect(&story);
+                disk.crash_with(|_| Fate::Lose);
+                assert_never_starts(&disk, &story);
+                // Of the very last step it may not be durable that it was done.
+                give_up(&disk).expect(&story);
+                assert_eq!(disk.contents("lost-history"), note, "{story}: it is noted once");
+                assert_eq!(disk.contents(&segment(&disk)), whole.contents(&segment(&whole)));
+                let (again, once) = (disk.files(), whole.files());
+                assert_eq!(again, once, "{story}");
+            }
+        }
+    }
 }
 
 #[test]

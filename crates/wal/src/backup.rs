@@ -5,8 +5,9 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::disk::{Disk, read_exact_at, uninterrupted, write_all_at};
-use crate::error::Failure;
+use crate::disk::{Disk, File, read_exact_at, uninterrupted, write_all_at};
+use crate::error::{Failure, OpenError};
+use crate::exchange::Exchange;
 use crate::inspect::Inspector;
 use crate::inventory::sequences;
 use crate::segment::segment_name;
@@ -37,25 +38,31 @@ pub enum BackupError {
     /// The operating system failed. What was copied so far is not a backup.
     #[error(transparent)]
     Io(#[from] Failure),
+    /// A salvage was interrupted, and what it has done so far cannot be told.
+    #[error(transparent)]
+    Log(#[from] OpenError),
 }
 
 impl Inspector {
     /// Copies every file of the log into another directory, where none of them may exist, durably.
+    /// Where a salvage was interrupted, it is the log as it was before.
     ///
     /// Fails before it copies anything if the room there is not enough for the copy and for
     /// [salvaging](Inspector::salvage) afterwards, as if both were on one file system.
     pub fn back_up(&self, target: &dyn Disk) -> Result<Backup, BackupError> {
-        let disk = &*self.disk;
+        let disk = &*self.original()?;
         let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), error))?;
+        let is_of_the_log = |name: &&String| *name != LOCK_NAME && !Exchange::has_prepared(name);
+        let names: Vec<&String> = names.iter().filter(is_of_the_log).collect();
         let mut bytes: u64 = 0;
         let mut largest: u64 = 0;
-        for name in names.iter().filter(|name| *name != LOCK_NAME) {
+        for name in &names {
             let length = disk.open(name).and_then(|file| file.len());
             let length = length.map_err(|error| Failure::new("stat", disk.path(name), error))?;
             bytes = bytes.saturating_add(length);
             largest = largest.max(length);
         }
-        // Salvaging puts a copy of one segment aside and may have to make another.
+        // Salvaging makes few segments anew, and most often one.
         let needed = bytes.saturating_add(largest.saturating_mul(2));
         let room = target.room();
         let room = room.map_err(|error| Failure::new("measure", target.path(""), error))?;
@@ -63,7 +70,7 @@ impl Inspector {
             return Err(BackupError::NoSpace { bytes: needed, room });
         }
         let mut backup = Backup { bytes, ..Backup::default() };
-        for name in names.iter().filter(|name| *name != LOCK_NAME) {
+        for name in names {
             let unreadable = copy(disk, name, target, name);
             let unreadable =
                 unreadable.map_err(|error| Failure::new("copy", disk.path(name), error))?;
@@ -73,6 +80,24 @@ impl Inspector {
         uninterrupted(|| target.sync())
             .map_err(|error| Failure::new("sync directory", target.path(""), error))?;
         Ok(backup)
+    }
+
+    /// Whether a directory holds the segments of this log as they are, and no others: a
+    /// [backup](Inspector::back_up) that need not be made again.
+    pub fn is_backed_up(&self, target: &dyn Disk) -> Result<bool, BackupError> {
+        let disk = &*self.original()?;
+        let held = sequences(disk)?;
+        if held != sequences(target)? {
+            return Ok(false);
+        }
+        for sequence in held {
+            let name = segment_name(sequence);
+            let is_same = is_same(disk, target, &name);
+            if !is_same.map_err(|error| Failure::new("compare", disk.path(&name), error))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// How many bytes the segments take, of which [`verify`](Inspector::verify) reads most.
@@ -102,21 +127,44 @@ pub(crate) fn copy(source: &dyn Disk, from: &str, target: &dyn Disk, to: &str) -
     let mut unreadable: u64 = 0;
     let mut piece = Vec::new();
     while offset < length {
-        let bytes = PIECE_BYTES.min(length.saturating_sub(offset));
-        piece.resize(usize::try_from(bytes).map_err(io::Error::other)?, 0);
-        if read_exact_at(&*source, &mut piece, offset).is_err() {
-            let mut at = offset;
-            for block in piece.chunks_mut(BLOCK_BYTES) {
-                if read_exact_at(&*source, block, at).is_err() {
-                    block.fill(0);
-                    unreadable = unreadable.saturating_add(block.len() as u64);
-                }
-                at = at.saturating_add(block.len() as u64);
-            }
-        }
+        unreadable = unreadable.saturating_add(read_piece(&*source, &mut piece, offset, length)?);
         write_all_at(&*target, &piece, offset)?;
-        offset = offset.saturating_add(bytes);
+        offset = offset.saturating_add(piece.len() as u64);
     }
     uninterrupted(|| target.sync_all())?;
+    Ok(unreadable)
+}
+
+/// Whether two directories hold the same bytes under a name, as far as they can be read.
+fn is_same(one: &dyn Disk, other: &dyn Disk, name: &str) -> io::Result<bool> {
+    let (one, other) = (one.open(name)?, other.open(name)?);
+    let (length, mut offset) = (one.len()?, 0_u64);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut is_same = other.len()? == length;
+    while is_same && offset < length {
+        read_piece(&*one, &mut ours, offset, length)?;
+        read_piece(&*other, &mut theirs, offset, length)?;
+        is_same = ours == theirs;
+        offset = offset.saturating_add(ours.len() as u64);
+    }
+    Ok(is_same)
+}
+
+/// Reads the next piece of a file of this length. What cannot be read is zeros; returns how many
+/// bytes that is.
+fn read_piece(file: &dyn File, piece: &mut Vec<u8>, offset: u64, length: u64) -> io::Result<u64> {
+    let bytes = PIECE_BYTES.min(length.saturating_sub(offset));
+    piece.resize(usize::try_from(bytes).map_err(io::Error::other)?, 0);
+    let mut unreadable: u64 = 0;
+    if read_exact_at(file, piece, offset).is_err() {
+        let mut at = offset;
+        for block in piece.chunks_mut(BLOCK_BYTES) {
+            if read_exact_at(file, block, at).is_err() {
+                block.fill(0);
+                unreadable = unreadable.saturating_add(block.len() as u64);
+            }
+            at = at.saturating_add(block.len() as u64);
+        }
+    }
     Ok(unreadable)
 }

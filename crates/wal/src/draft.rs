@@ -50,6 +50,16 @@ impl DraftDisk {
         let names = Mutex::new(names.collect());
         Ok(Arc::new(DraftDisk { base, names }))
     }
+
+    /// The names of files that were made or written to here.
+    pub(crate) fn changed(&self) -> Vec<String> {
+        let names = lock(&self.names);
+        let is_changed = |name: &Name| match name {
+            Name::Untouched(_) => false,
+            Name::Opened(draft) => draft.base.is_none() || !lock(&draft.changes).pages.is_empty(),
+        };
+        names.iter().filter(|(_, it)| is_changed(it)).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 fn not_found() -> io::Error {

@@ -11,6 +11,7 @@ use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Before};
 use crate::entry::{Metadata, Position};
 use crate::error::{Damage, OpenError};
 use crate::inspect::Inspector;
+use crate::inventory::take_inventory;
 use crate::record::{Boundary, EntryRow, Link, Row, Rows, Seal};
 use crate::scan::{Source, read_directory, search};
 use crate::segment::SEGMENT_HEADER_BYTES;
@@ -49,6 +50,8 @@ pub enum Item {
         damage: Damage,
         /// How far it is to the next whole header, or to the last byte that is not zero.
         bytes: u64,
+        /// The first index in it, or the next one if it holds no entry, if its header is whole.
+        first_index: Option<u64>,
     },
 }
 
@@ -124,10 +127,13 @@ pub enum Payload {
 impl Inspector {
     /// Shows every segment, batch and record to `visit`, oldest first, until it has seen enough.
     ///
-    /// Memory holds one batch's directory and one payload at a time.
+    /// Memory holds one batch's directory and one payload at a time. Where a salvage was
+    /// interrupted, it is the log as it was before.
     pub fn dump(&self, mut visit: impl FnMut(Item) -> ControlFlow<()>) -> Result<(), OpenError> {
         let mut window = Window::default();
-        for head in self.inventory(&mut window)?.heads {
+        let original = self.original()?;
+        let no_log = || OpenError::NoLog { path: self.disk.path("") };
+        for head in take_inventory(&*original, &mut window)?.ok_or_else(no_log)?.heads {
             let source = head.source;
             let path = source.path.to_string();
             let item = Item::Segment { sequence: source.sequence, path, problem: head.problem };
@@ -170,7 +176,8 @@ fn dump_segment(
         let end = next.unwrap_or(found.dirty_end);
         if end > offset {
             let bytes = end.saturating_sub(offset);
-            visit(Item::Broken { offset, damage, bytes })?;
+            let first_index = header(source, window, offset).map(|header| header.first_index);
+            visit(Item::Broken { offset, damage, bytes, first_index })?;
         }
         match next {
             Some(next) => offset = next,
@@ -178,6 +185,13 @@ fn dump_segment(
         }
     }
     ControlFlow::Continue(())
+}
+
+/// The header at an offset, if a whole one stands there.
+fn header(source: &Source, window: &mut Window, offset: u64) -> Option<BatchHeader> {
+    let room = source.capacity.saturating_sub(offset);
+    let bytes = source.view(window, offset, BATCH_HEADER_BYTES).ok()?;
+    BatchHeader::decode(bytes, &source.seed, offset, room)
 }
 
 /// Shows one batch, unless `visit` has seen enough, and returns where it ends.

@@ -47,7 +47,7 @@ pub enum CreateError {
     /// There is a log here already; nothing was touched.
     #[error("{path} already holds a log; open it, or choose an empty directory")]
     Exists {
-        /// A segment of that log.
+        /// A segment of that log, or its directory.
         path: String,
     },
     /// Another process, or another owner in this one, has the directory.
@@ -94,6 +94,16 @@ pub enum OpenError {
         version: u32,
         /// Its feature bits.
         features: u32,
+    },
+    /// A salvage was interrupted between the log as it was and the log that it was to leave.
+    /// [`Inspector::salvage`](crate::Inspector::salvage) finishes it.
+    #[error(
+        "{path}: a salvage of this log was interrupted; it does not open before the salvage is run \
+         again and has finished"
+    )]
+    HalfSalvaged {
+        /// The directory.
+        path: String,
     },
     /// Bytes that were durable are gone, and with them history: nothing was touched.
     #[error(
@@ -158,6 +168,9 @@ impl fmt::Display for Damage {
 }
 
 /// The entries that damage may have taken, as far as what is left tells.
+///
+/// A truncation may have been among what is lost. Then entries up to `after` may have been cut, and
+/// others written in their places, and nothing tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostRange {
     /// The last entry before the damage.
@@ -173,9 +186,18 @@ impl fmt::Display for LostRange {
         let after = self.after;
         let first = after.index.saturating_add(1);
         match self.through {
+            Some(0) => {
+                return write!(
+                    formatter,
+                    "metadata or truncations written after {after}, no entry"
+                );
+            }
             Some(through) if through < first => {
-                write!(formatter, "metadata or truncations written after {after}, no entry")?;
-                return Ok(());
+                return write!(
+                    formatter,
+                    "metadata or truncations written after {after}, and what they put in the \
+                     place of entries up to {through}, if anything"
+                );
             }
             Some(through) => write!(formatter, "entries {first}..={through}")?,
             None => write!(formatter, "entries from {first} on")?,

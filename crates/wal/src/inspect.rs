@@ -166,7 +166,9 @@ impl Inspector {
         let check = Check { verify_from: 0, floor };
         let verdict = match self.examine(check, &mut Window::default()) {
             Ok(examined) => examined.verdict,
-            Err(error @ OpenError::Corrupt { .. }) => return Ok(Health::Lost(error)),
+            Err(error @ (OpenError::Corrupt { .. } | OpenError::HalfSalvaged { .. })) => {
+                return Ok(Health::Lost(error));
+            }
             Err(error) => return Err(error),
         };
         let findings = findings(&verdict);

@@ -8,9 +8,11 @@ use crate::batch::Before;
 use crate::disk::{Disk, Lock, uninterrupted, write_all_at};
 use crate::entry::Position;
 use crate::error::{Damage, Failure, LostRange, OpenError};
+use crate::exchange::is_under_way;
 use crate::index::{Extents, Segment, Segments};
 use crate::inventory::settle_medium;
 use crate::options::Options;
+use crate::record::Boundary;
 use crate::scan::Source;
 use crate::segment::{segment_name, write_zeros};
 use crate::survey::{Check, Content, Part, corrupt};
@@ -81,10 +83,20 @@ impl Wal {
 }
 
 /// A log that can be opened, before anything is put in order.
+#[derive(Debug)]
 pub(crate) struct Examined {
     pub(crate) verdict: Verdict,
     segments: Segments,
     pub(crate) runs: TermRuns,
+}
+
+impl Examined {
+    /// The position before the first entry, and the last entry.
+    pub(crate) fn ends(&self) -> (Position, Position) {
+        let newest = self.verdict.parts.last();
+        let Boundary { start, last, .. } = newest.map(Part::boundary).unwrap_or_default();
+        (start, last)
+    }
 }
 
 /// Reads a directory and judges whether it can be opened, without touching it. `None` if there is
@@ -94,6 +106,10 @@ pub(crate) fn examine(
     check: Check,
     window: &mut Window,
 ) -> Result<Option<Examined>, OpenError> {
+    let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), error))?;
+    if is_under_way(&names) {
+        return Err(OpenError::HalfSalvaged { path: disk.path("") });
+    }
     let Some(mut verdict) = reach_verdict(disk, check, window)? else { return Ok(None) };
     let segments = build_segments(&verdict.parts);
     check_coverage(&segments, &verdict)?;

@@ -196,10 +196,10 @@ impl<'a> Surveyor<'a> {
         let (Some(oldest), Some(newest)) = (tail.first(), tail.last()) else {
             return Err(self.no_link().into());
         };
-        let first = newest.boundary().first_sequence;
+        let Boundary { start, first_sequence: first, .. } = newest.boundary();
         let mut parts: Vec<Part> = Vec::new();
         for sequence in first..oldest.source.sequence {
-            let part = self.read_part(sequence, parts.last())?;
+            let part = self.read_part(sequence, start, parts.last())?;
             check_chain(parts.last(), &part)?;
             parts.push(part);
         }
@@ -323,9 +323,15 @@ impl<'a> Surveyor<'a> {
         Some(Begin::Given { link, end, crc, previous_crc })
     }
 
-    /// One segment before the tail.
-    fn read_part(&mut self, sequence: u64, previous: Option<&Part>) -> Result<Part, Trouble> {
-        let after = previous.map_or(Position::default(), |part| part.boundary().last);
+    /// One segment before the tail of a log that begins after `start`.
+    fn read_part(
+        &mut self,
+        sequence: u64,
+        start: Position,
+        previous: Option<&Part>,
+    ) -> Result<Part, Trouble> {
+        // What was dropped is not missed.
+        let after = previous.map_or(start, |part| part.boundary().last.max(start));
         let next = self.head(sequence.saturating_add(1)).and_then(|head| head.link);
         let loss =
             next.map_or(unknown_loss(after), |next| loss_up_to(after, next.link.boundary.last));

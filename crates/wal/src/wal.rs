@@ -12,6 +12,7 @@ use crate::commit::{InFlight, Work};
 use crate::disk::{Disk, File, Lock};
 use crate::entry::{Entry, Metadata, Position, Ticket};
 use crate::error::{CreateError, Failure, WalError};
+use crate::exchange::is_under_way;
 use crate::index::{Extents, Segment, Segments};
 use crate::inventory::sequences;
 use crate::options::{LogId, Options};
@@ -91,6 +92,10 @@ impl Wal {
         if let Some(sequence) = sequences(&*disk)?.first() {
             return Err(CreateError::Exists { path: disk.path(&segment_name(*sequence)) });
         }
+        let exists = Wal::exists(&*disk);
+        if exists.map_err(|error| Failure::new("list", disk.path(""), error))? {
+            return Err(CreateError::Exists { path: disk.path("") });
+        }
         remove_temporaries(&*disk)?;
         let log_id = match options.log_id {
             Some(log_id) => log_id,
@@ -139,7 +144,9 @@ impl Wal {
 
     /// Whether a directory holds a log, whole or not.
     pub fn exists(disk: &dyn Disk) -> io::Result<bool> {
-        Ok(disk.list()?.iter().any(|name| parse_segment_name(name).is_some()))
+        let names = disk.list()?;
+        // A salvage may have been interrupted when no segment had its name.
+        Ok(is_under_way(&names) || names.iter().any(|name| parse_segment_name(name).is_some()))
     }
 
     /// A log whose every byte is durable, before terms, spare and damage are filled in.

@@ -132,7 +132,7 @@ impl<W: Write> Printer<W> {
                 self.offset = *offset;
                 Ok(())
             }
-            Item::Broken { offset, damage, bytes } => {
+            Item::Broken { offset, damage, bytes, .. } => {
                 let words = format!("BROKEN: {damage}; {} skipped", words::size(*bytes));
                 let mut line = Line::new("broken", *offset, words);
                 line.bytes = Some(*bytes);

@@ -29,3 +29,14 @@ pub(crate) fn run(global: &Global, args: WalArgs) -> Result<(), Failure> {
 fn print(global: &Global, answer: &dyn Answer) -> Result<(), Failure> {
     Ok(output::print(answer, global.output, &mut io::stdout().lock())?)
 }
+
+/// Prints an answer, and ends as it says. A reader that goes away early must not make a damaged log
+/// look like a whole one.
+fn conclude(
+    global: &Global,
+    answer: &dyn Answer,
+    verdict: Result<(), Failure>,
+) -> Result<(), Failure> {
+    let printed = print(global, answer);
+    verdict.and(printed)
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kvstore::config::Config;
 use raft::node::NodeId;
-use raft::storage::{HomeError, Survey};
+use raft::storage::{HomeError, Survey, refuse_if_noted};
 use wal::{Disk, Inspector, OpenError, ReadOnlyDisk, Wal};
 
 use crate::args::{Global, PlaceArgs};
@@ -27,6 +27,8 @@ pub(super) struct Place {
     pub(super) server: Option<Survey>,
     /// The directory of the log, if there is one already.
     pub(super) log: Option<Arc<dyn Disk>>,
+    /// Why no server starts with it, whatever becomes of its log.
+    pub(super) lost: Vec<HomeError>,
 }
 
 impl Place {
@@ -45,23 +47,29 @@ impl Place {
         let is_bare = Wal::exists(&*disk).map_err(|error| Failure::file("read", &path, &error))?;
         if is_bare {
             let log: Arc<dyn Disk> = Arc::clone(&disk) as _;
-            return Ok(Place { path, disk, server: None, log: Some(log) });
+            let lost = match refuse_if_noted(&*disk, None) {
+                Ok(()) => Vec::new(),
+                Err(lost @ HomeError::LostHistory { .. }) => vec![lost],
+                Err(error) => return Err(home_failure(error, &path)),
+            };
+            return Ok(Place { path, disk, server: None, log: Some(log), lost });
         }
         let survey = Survey::take(&*disk).map_err(|error| home_failure(error, &path))?;
-        let Some(survey) = survey else {
+        let Some(mut survey) = survey else {
             let what = format!("{} holds neither a server's data nor a log", path.display());
             return Err(Failure::new(Exit::Unexpected, what)
                 .detail("--data wants the directory that kvctl serve --data was given"));
         };
         let log = survey.log.clone();
-        Ok(Place { path, disk, server: Some(survey), log })
+        let lost = std::mem::take(&mut survey.lost);
+        Ok(Place { path, disk, server: Some(survey), log, lost })
     }
 
     /// Looks into the log.
     pub(super) fn inspect(&self) -> Result<Inspector, Failure> {
         let Some(log) = &self.log else {
             let what = format!("{} holds no log yet", self.path.display());
-            return Err(match self.server.as_ref().and_then(|server| server.lost.first()) {
+            return Err(match self.lost.first() {
                 Some(lost) => Failure::from_text(Exit::Damaged, &lost.to_string()),
                 None => Failure::new(Exit::Unexpected, what)
                     .detail("the server was never part of a cluster"),
@@ -114,8 +122,9 @@ fn server_around(path: &Path) -> Option<PathBuf> {
 
 /// The failure of a directory that is in use.
 fn in_use(path: &Path) -> Failure {
-    let what = format!("{} is in use by a running server", path.display());
-    Failure::new(Exit::Unexpected, what).detail("stop the server first")
+    let what = format!("{} is in use by a running server, or by another kvctl wal", path.display());
+    Failure::new(Exit::Unexpected, what)
+        .detail("nothing was done; stop the server first, or wait until the other one has ended")
 }
 
 /// An error of a server's directory, as a command fails with it.
@@ -134,7 +143,8 @@ pub(super) fn log_failure(error: OpenError, path: &Path) -> Failure {
     match error {
         OpenError::Locked { .. } => in_use(path),
         error => {
-            let is_damage = matches!(error, OpenError::Corrupt { .. });
+            let is_damage =
+                matches!(error, OpenError::Corrupt { .. } | OpenError::HalfSalvaged { .. });
             let exit = if is_damage { Exit::Damaged } else { Exit::Unexpected };
             Failure::from_text(exit, &error.to_string())
         }

@@ -7,9 +7,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use raft::storage::{Survey, note_lost_history};
+use raft::node::NodeId;
+use raft::storage::{GiveUpError, Survey, give_up_history};
 use serde_json::{Value, json};
-use wal::{BackupError, Disk, Finding, Health, Inspector, Mended, OpenError, Plan, RealDisk};
+use wal::{
+    BackupError, Disk, Finding, Health, Inspector, Mended, OpenError, Plan, ReadOnlyDisk, RealDisk,
+};
 
 use super::place::{Place, home_failure, log_failure};
 use super::{verify, words};
@@ -26,10 +29,7 @@ pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
     let health = verify::read(global, &place, &inspector)?;
     drop(inspector);
     let (path, id, typed) = (place.path.clone(), place.id(), place.typed());
-    let unhelped: Vec<String> = {
-        let lost = place.server.iter().flat_map(|server| &server.lost);
-        lost.map(ToString::to_string).collect()
-    };
+    let unhelped = place.lost.first().map(ToString::to_string);
     let is_identity_damaged =
         place.server.as_ref().is_some_and(|server| server.is_identity_damaged);
     let mut done = match health {
@@ -53,31 +53,15 @@ pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
         let step = "left to the next start: one of the two copies of the identity is damaged";
         done.steps.push(step.to_owned());
     }
-    super::print(global, &done)?;
+    let verdict = done.verdict(&path, id.as_ref(), unhelped);
+    let ended = super::conclude(global, &done, verdict);
     if let (Some(_), Some(id), false) = (&done.backup, &id, global.quiet) {
-        let way = Failure::new(Exit::Ok, "the log is in order again").way_back(id.as_str());
+        let what = format!("what is left of the log can be read, and {id} does not start with it");
+        let way = Failure::new(Exit::Ok, what).way_back(id.as_str());
         // There is nobody to tell if stderr is gone.
         let _ = writeln!(anstream::stderr(), "kvctl: {way}");
     }
-    let who = id.as_ref().map_or("this server".to_owned(), |id| id.to_string());
-    if done.lost_payloads > 0 {
-        let failure = Failure::new(Exit::Damaged, "what is left cannot be repaired here");
-        return Err(failure
-            .detail("index, term and checksum of each entry are known, so their places are kept")
-            .detail("whoever has the same entries has the payloads: the other servers, or a copy")
-            .detail(format!("start {who}, and it asks the others; more: kvctl help recovery")));
-    }
-    match unhelped.first() {
-        Some(lost) => {
-            let failure = Failure::from_text(Exit::Damaged, lost);
-            let failure = failure.detail(format!("no repair of {} helps", path.display()));
-            Err(match &id {
-                Some(id) => failure.way_back(id.as_str()),
-                None => failure,
-            })
-        }
-        None => Ok(()),
-    }
+    ended
 }
 
 /// What was done.
@@ -90,6 +74,40 @@ struct Repaired {
     backup: Option<PathBuf>,
     /// What was given up, if anything was.
     given_up: Option<Value>,
+}
+
+impl Repaired {
+    /// How the command ends. `unhelped` is damage that no repair of a log helps against.
+    fn verdict(
+        &self,
+        path: &Path,
+        id: Option<&NodeId>,
+        unhelped: Option<String>,
+    ) -> Result<(), Failure> {
+        let who = id.map_or("this server".to_owned(), |id| id.to_string());
+        if self.lost_payloads > 0 {
+            let failure = Failure::new(Exit::Damaged, "what is left cannot be repaired here");
+            let failure = failure
+                .detail(
+                    "index, term and checksum of each entry are known, so their places are kept",
+                )
+                .detail("only another server, or a copy, can have their payloads");
+            return Err(match (&self.backup, &unhelped) {
+                (None, None) => failure.detail(format!(
+                    "start {who}, and it asks the others; more: kvctl help recovery"
+                )),
+                // It does not start.
+                _ => failure.detail("more: kvctl help recovery"),
+            });
+        }
+        let Some(lost) = unhelped else { return Ok(()) };
+        let failure = Failure::from_text(Exit::Damaged, &lost);
+        let failure = failure.detail(format!("no repair of {} helps", path.display()));
+        Err(match id {
+            Some(id) => failure.way_back(id.as_str()),
+            None => failure,
+        })
+    }
 }
 
 impl Answer for Repaired {
@@ -164,16 +182,7 @@ impl Workshop {
         steps.extend(places.iter().map(|(segment, offset)| {
             format!("made again what was rotten: segment {segment}, offset {offset}")
         }));
-        let findings = if let Health::Damaged(findings) = health { &findings[..] } else { &[] };
-        let lost = findings.iter().filter_map(|finding| match finding {
-            Finding::LostPayload { segment, offset, position } => Some(format!(
-                "not repaired: segment {segment}, offset {offset}: the payload of entry {}, term \
-                 {}, is lost",
-                position.index, position.term
-            )),
-            Finding::Mendable { .. } => None,
-        });
-        let lost: Vec<String> = lost.collect();
+        let lost = lost_payloads(health);
         let lost_payloads = lost.len();
         steps.extend(lost);
         Ok(Repaired { steps, lost_payloads, ..Repaired::default() })
@@ -192,14 +201,14 @@ impl Workshop {
     }
 
     /// Copies, marks, and then gives up what cannot be accounted for, in this order: whenever it is
-    /// interrupted, nothing is lost that was not copied, and no server goes on as if it were whole.
+    /// interrupted, nothing is lost that was not copied, no server goes on as if it were whole, and
+    /// doing it again comes to the same end.
     fn give_up(&self, account: &Account<'_>) -> Result<Repaired, Failure> {
-        let backup = self.back_up()?;
-        let mut steps = vec![format!("copied the log as it was to {}", backup.display())];
-        note_lost_history(&*self.home, &account.note(&backup))
-            .map_err(|error| Failure::file("mark", &self.path, &error))?;
-        let salvage = self.inspector.salvage().map_err(|error| self.failure(error))?;
-        self.inspector.mend().map_err(|error| self.failure(error))?;
+        let (backup, copied) = self.back_up()?;
+        let mut steps = vec![copied];
+        let note = account.note(&backup);
+        let salvage = give_up_history(&*self.home, &self.inspector, account.plan, &note);
+        let salvage = salvage.map_err(|error| self.not_given_up(error, &backup))?;
         steps.extend(account.lines());
         let health = self.inspector.verify(None).map_err(|error| self.failure(error))?;
         steps.extend(salvage.aside.iter().map(|path| format!("put aside: {path}")));
@@ -207,59 +216,101 @@ impl Workshop {
             Some(id) => format!("{id} is marked as having lost history and does not start with it"),
             None => "the log is marked as having lost history: no server starts with it".to_owned(),
         });
-        let lost_payloads = match &health {
-            Health::Damaged(findings) => findings.len(),
-            _ => 0,
-        };
+        let lost = lost_payloads(&health);
+        let lost_payloads = lost.len();
+        steps.extend(lost);
         let given_up = Some(account.json());
         Ok(Repaired { steps, lost_payloads, backup: Some(backup), given_up })
     }
 
-    /// Copies the log beside itself, under the first name that is free.
-    fn back_up(&self) -> Result<PathBuf, Failure> {
+    fn not_given_up(&self, error: GiveUpError, backup: &Path) -> Failure {
+        let failure = match error {
+            GiveUpError::Log(error) => self.failure(error),
+            error @ GiveUpError::Note { .. } => {
+                Failure::from_text(Exit::Unexpected, &error.to_string())
+            }
+        };
+        failure
+            .detail(format!("a copy of the log as it was: {}", backup.display()))
+            .detail("nothing is lost by running the same command again, and it goes on from here")
+    }
+
+    /// Copies the log beside itself, under the first name that is free, unless there is such a copy
+    /// already. Returns where it is, and what was done.
+    fn back_up(&self) -> Result<(PathBuf, String), Failure> {
         let failed = |error: io::Error| Failure::file("copy", &self.log_path, &error);
         let log = fs::canonicalize(&self.log_path).map_err(failed)?;
         let (Some(parent), Some(name)) = (log.parent(), log.file_name()) else {
             let what = format!("{} has nothing beside it to copy to", log.display());
             return Err(Failure::new(Exit::Unexpected, what));
         };
-        let (unfinished, finished) =
-            free_directory(parent, &name.to_string_lossy()).map_err(failed)?;
-        let copied = RealDisk::open(&unfinished).map_err(failed).and_then(|target| {
-            self.inspector.back_up(&*target).map_err(|error| not_backed_up(&error))
-        });
-        if let Err(failure) = copied {
-            // It was made here, and is no copy of anything.
-            let _ = fs::remove_dir_all(&unfinished);
-            return Err(failure);
+        let synced = || fs::File::open(parent).and_then(|parent| parent.sync_all());
+        let name = name.to_string_lossy();
+        let mut number: u64 = 1;
+        let finished = loop {
+            let finished = parent.join(format!("{name}.backup-{number}"));
+            if !fs::exists(&finished).map_err(failed)? {
+                break finished;
+            }
+            if self.is_copy(&finished) {
+                synced().map_err(failed)?;
+                let step = format!("the log as it was is copied already: {}", finished.display());
+                return Ok((finished, step));
+            }
+            number = number.saturating_add(1);
+        };
+        let unfinished = parent.join(format!("{name}.backup-{number}.part"));
+        // Whoever made it was interrupted, for the log is held here. It is no copy of anything.
+        if fs::exists(&unfinished).map_err(failed)? {
+            fs::remove_dir_all(&unfinished).map_err(failed)?;
         }
+        fs::create_dir(&unfinished).map_err(failed)?;
+        let copied = RealDisk::open(&unfinished).map_err(failed).and_then(|target| {
+            self.inspector.back_up(&*target).map_err(|error| not_backed_up(&error, parent))
+        });
+        let copied = copied.inspect_err(|_| {
+            let _ = fs::remove_dir_all(&unfinished);
+        })?;
         fs::rename(&unfinished, &finished).map_err(failed)?;
-        fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
-        Ok(finished)
+        synced().map_err(failed)?;
+        let gaps = match copied.unreadable_bytes {
+            0 => String::new(),
+            bytes => format!(", with zeros for {} that cannot be read", words::size(bytes)),
+        };
+        let step = format!("copied the log as it was to {}{gaps}", finished.display());
+        Ok((finished, step))
+    }
+
+    /// Whether a directory is a copy of the log as it is; one that cannot be read is none.
+    fn is_copy(&self, directory: &Path) -> bool {
+        ReadOnlyDisk::open(directory)
+            .is_ok_and(|copy| self.inspector.is_backed_up(&*copy).unwrap_or(false))
     }
 }
 
-fn not_backed_up(error: &BackupError) -> Failure {
-    Failure::new(Exit::Unexpected, format!("the log cannot be copied first: {error}"))
-        .detail("nothing was changed")
+/// One line for each entry whose payload is lost.
+fn lost_payloads(health: &Health) -> Vec<String> {
+    let findings = if let Health::Damaged(findings) = health { &findings[..] } else { &[] };
+    let lost = findings.iter().filter_map(|finding| match finding {
+        Finding::LostPayload { segment, offset, position } => Some(format!(
+            "not repaired: segment {segment}, offset {offset}: the payload of entry {}, term {}, \
+             is lost",
+            position.index, position.term
+        )),
+        Finding::Mendable { .. } => None,
+    });
+    lost.collect()
 }
 
-/// Makes a directory for a copy under a name that nobody has, and says what it shall be called when
-/// it is whole.
-fn free_directory(parent: &Path, name: &str) -> io::Result<(PathBuf, PathBuf)> {
-    let mut number: u64 = 1;
-    loop {
-        let finished = parent.join(format!("{name}.backup-{number}"));
-        let unfinished = parent.join(format!("{name}.backup-{number}.part"));
-        number = number.saturating_add(1);
-        if fs::exists(&finished)? {
-            continue;
+fn not_backed_up(error: &BackupError, parent: &Path) -> Failure {
+    let failure =
+        Failure::new(Exit::Unexpected, format!("the log cannot be copied first: {error}"))
+            .detail("nothing was changed");
+    match error {
+        BackupError::NoSpace { .. } => {
+            failure.detail(format!("make room in {}, and run it again", parent.display()))
         }
-        match fs::create_dir(&unfinished) {
-            Ok(()) => return Ok((unfinished, finished)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
+        _ => failure,
     }
 }
 
@@ -275,7 +326,7 @@ impl<'a> Account<'a> {
 
     /// What is given up and what is left, then why.
     fn lines(&self) -> Vec<String> {
-        let Plan { damage, start, last, given_up } = self.plan;
+        let Plan { damage, start, last, given_up, is_begun } = self.plan;
         let rows: Vec<String> =
             given_up.iter().map(|(first, last)| words::row(*first, *last)).collect();
         let with_it = match rows.is_empty() {
@@ -286,24 +337,30 @@ impl<'a> Account<'a> {
         let OpenError::Corrupt { segment, offset, damage, lost } = damage else {
             return vec![damage.to_string()];
         };
-        vec![
+        let mut lines = vec![
             format!("lost already: {}", words::lost(lost)),
             format!("given up with that: {with_it}"),
             format!("left: entries {left}"),
             format!("because {segment} is damaged at offset {offset}: {damage}"),
-        ]
+        ];
+        if *is_begun {
+            lines.push("this was begun and interrupted; what is left to do is to finish it".into());
+        }
+        lines
     }
 
     /// The note that keeps the server from starting.
     fn note(&self, backup: &Path) -> String {
         let lines = self.lines();
+        // The same words when it is run again.
         let (what, why) = lines.split_at_checked(3).unwrap_or((&lines, &[]));
+        let why = why.get(..1).unwrap_or(why);
         let copy = format!("a copy of the log as it was: {}", backup.display());
         format!("{}\n{}\n{copy}", what.join("; "), why.join("; "))
     }
 
     fn json(&self) -> Value {
-        let Plan { damage, start, last, given_up } = self.plan;
+        let Plan { damage, start, last, given_up, .. } = self.plan;
         let lost = match damage {
             OpenError::Corrupt { lost, .. } => words::lost_json(lost),
             _ => Value::Null,

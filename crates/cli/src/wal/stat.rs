@@ -75,9 +75,7 @@ impl Stat {
             "stage": identity.map(|identity| stage(identity.stage)),
             "cluster": charter.map(|charter| &charter.name),
             "cluster_id": charter.map(|charter| charter.cluster_id().to_string()),
-            "lost": server.map(|server| {
-                server.lost.iter().map(ToString::to_string).collect::<Vec<_>>()
-            }),
+            "lost": self.place.lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
 }
@@ -95,9 +93,9 @@ impl Answer for Stat {
             if let Some(charter) = &server.charter {
                 writeln!(out, "cluster    {}, {}", charter.name, charter.cluster_id())?;
             }
-            for lost in &server.lost {
-                writeln!(out, "lost       {lost}")?;
-            }
+        }
+        for lost in &self.place.lost {
+            writeln!(out, "lost       {lost}")?;
         }
         writeln!(out, "log        {log_id}")?;
         writeln!(out, "entries    {}", words::entries(*start, *last))?;

@@ -18,8 +18,7 @@ use crate::output::Answer;
 pub(super) fn run(global: &Global, args: &PlaceArgs) -> Result<(), Failure> {
     let place = Place::find(global, args)?;
     let verified = verify(global, &place)?;
-    super::print(global, &verified)?;
-    verified.verdict(&place)
+    super::conclude(global, &verified, verified.verdict(&place))
 }
 
 /// What a verified directory is like, all in all.
@@ -67,6 +66,20 @@ pub(super) struct Verified {
 }
 
 impl Verified {
+    /// Takes in why no server starts with the directory, log apart.
+    fn note_lost(&mut self, all: &[HomeError]) {
+        for lost in all {
+            let words = lost.to_string();
+            let path = match lost {
+                HomeError::LostHistory { path, .. } => Some(path),
+                _ => None,
+            };
+            let json = json!({ "kind": "lost_history", "path": path, "message": words });
+            self.problems.push(Problem { words, json });
+            self.condition = Condition::Damaged;
+        }
+    }
+
     /// How the command ends.
     fn verdict(&self, place: &Place) -> Result<(), Failure> {
         let typed = place.typed();
@@ -84,9 +97,12 @@ impl Verified {
                 };
                 let what = format!("{} is damaged {place_count}", self.directory);
                 let failure = Failure::new(Exit::Damaged, what);
-                let is_marked = place.server.as_ref().is_some_and(|it| !it.lost.is_empty());
+                let is_marked = !place.lost.is_empty();
                 let failure = match place.id() {
                     Some(id) if is_marked => failure.way_back(id.as_str()),
+                    _ if is_marked => failure.detail(format!(
+                        "no repair gives that back; what is left: kvctl wal dump --data {typed}"
+                    )),
                     _ => {
                         failure.detail(format!("what can be done: kvctl wal repair --data {typed}"))
                     }
@@ -166,29 +182,19 @@ fn survey(place: &Place) -> Verified {
         condition: Condition::Clean,
         problems: Vec::new(),
     };
+    verified.note_lost(&place.lost);
     let Some(server) = &place.server else { return verified };
     verified.server = server.identity.as_ref().map(|identity| {
         let (member, boot) = (identity.member, identity.boot);
         format!("{member}, incarnation {}, boot {boot}", member.incarnation)
     });
     verified.cluster = server.charter.as_ref().map(|charter| charter.name.clone());
-    for lost in &server.lost {
-        let words = lost.to_string();
-        let path = match lost {
-            HomeError::LostHistory { path, .. } => Some(path),
-            _ => None,
-        };
-        let json = json!({ "kind": "lost_history", "path": path, "message": words });
-        verified.problems.push(Problem { words, json });
-    }
     if server.is_identity_damaged {
         let words = "one of the two copies of the identity is damaged; the next start writes it \
                      again"
             .to_owned();
         let json = json!({ "kind": "mendable", "path": "identity", "message": words });
         verified.problems.push(Problem { words, json });
-    }
-    if !verified.problems.is_empty() {
         verified.condition = Condition::Damaged;
     }
     verified

@@ -84,12 +84,12 @@ pub(super) fn row(first: Position, last: Position) -> String {
 pub(super) fn lost(lost: &LostRange) -> String {
     let first = Position { index: lost.after.index.saturating_add(1), term: lost.after.term };
     match (lost.through, lost.term_max) {
-        (Some(through), _) if through < first.index => {
-            format!(
-                "no entry, but promises or cuts that were written after entry {}",
-                lost.after.index
-            )
-        }
+        (Some(0), _) => "no entry, but perhaps promises".to_owned(),
+        (Some(through), _) if through < first.index => format!(
+            "promises or cuts that were written after entry {}, and what they put in the place of \
+             entries up to {through}, if anything",
+            lost.after.index
+        ),
         (Some(through), Some(term)) => row(first, Position { index: through, term }),
         (Some(through), None) => format!("entries {}..={through}", first.index),
         (None, _) => format!("entries from {} on, of terms from {} on", first.index, first.term),
@@ -149,8 +149,10 @@ mod tests {
         assert_eq!(lost(Some(7), Some(2)), "entries 5..=7 of terms 1..=2");
         assert_eq!(lost(Some(7), None), "entries 5..=7");
         assert_eq!(lost(None, None), "entries from 5 on, of terms from 1 on");
-        let none = "no entry, but promises or cuts that were written after entry 4";
-        assert_eq!(lost(Some(4), Some(1)), none);
+        let replaced = "promises or cuts that were written after entry 4, and what they put in the \
+                        place of entries up to 3, if anything";
+        assert_eq!(lost(Some(3), Some(1)), replaced);
+        assert_eq!(lost(Some(0), Some(1)), "no entry, but perhaps promises");
     }
 
     #[test]

@@ -109,6 +109,10 @@ impl From<LogError> for HomeError {
                 let what = format!("damaged at offset {offset}: {damage}; lost: {lost}");
                 HomeError::LostHistory { path, what }
             }
+            LogError::Open(wal::OpenError::HalfSalvaged { path }) => {
+                let what = "a repair that gives up a part of its log was interrupted".to_string();
+                HomeError::LostHistory { path, what }
+            }
             LogError::Open(wal::OpenError::NoLog { path }) => {
                 let what = "there is an identity, but the log is gone".to_string();
                 HomeError::LostHistory { path, what }
@@ -314,8 +318,12 @@ impl Home {
     }
 }
 
-/// A directory whose log was made to open again without what it lost looks whole, but for a note.
-pub(super) fn refuse_if_noted(disk: &dyn Disk, log: Option<&dyn Disk>) -> Result<(), HomeError> {
+/// A directory whose log was made to open again without what it lost looks whole, but for a note,
+/// in it or in that of its log.
+///
+/// # Errors
+/// [`HomeError::LostHistory`] if it is there; or the disk failed.
+pub fn refuse_if_noted(disk: &dyn Disk, log: Option<&dyn Disk>) -> Result<(), HomeError> {
     for disk in [Some(disk), log].into_iter().flatten() {
         let path = disk.path("");
         let note =

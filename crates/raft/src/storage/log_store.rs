@@ -85,7 +85,11 @@ impl LogError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            LogError::Open(wal::OpenError::Corrupt { .. } | wal::OpenError::NoLog { .. }) => true,
+            LogError::Open(
+                wal::OpenError::Corrupt { .. }
+                | wal::OpenError::HalfSalvaged { .. }
+                | wal::OpenError::NoLog { .. },
+            ) => true,
             LogError::Meaning(_) | LogError::Read(_) => true,
             LogError::Repair(error) => matches!(error, wal::RepairError::Read(_)),
             LogError::Open(_) | LogError::Create(_) | LogError::Append(_) | LogError::Write(_) => {

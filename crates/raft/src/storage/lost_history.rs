@@ -11,7 +11,8 @@
 
 use std::io;
 
-use wal::Disk;
+use thiserror::Error;
+use wal::{Disk, Inspector, OpenError, Plan, Salvage};
 
 /// The file's name, in the server's directory or in that of its log.
 const NAME: &str = "lost-history";
@@ -20,8 +21,43 @@ const FIRST_LINE: &str = "lost history, version 1\n";
 /// No account is read beyond this.
 const NOTE_BYTES_MAX: u64 = 64 << 10;
 
+/// Why history was not given up.
+#[derive(Debug, Error)]
+pub enum GiveUpError {
+    /// The note could not be left; the log was not touched.
+    #[error("cannot note that history was lost in {path}: {source}")]
+    Note {
+        /// The directory.
+        path: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The note is there, and the log was not salvaged, or is to be salvaged again.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+}
+
+/// Gives up what a plan says, and has the server of this directory never start with what is left.
+/// May be called again when it was interrupted, wherever that was.
+///
+/// The note is durable before anything is given up: no crash leaves a log that opens and whose
+/// server does not know what it has forgotten.
+///
+/// # Errors
+/// The disk failed, or the log cannot be salvaged in this way.
+pub fn give_up_history(
+    home: &dyn Disk,
+    log: &Inspector,
+    plan: &Plan,
+    account: &str,
+) -> Result<Salvage, GiveUpError> {
+    note_lost_history(home, account)
+        .map_err(|source| GiveUpError::Note { path: home.path(""), source })?;
+    Ok(log.carry_out(plan)?)
+}
+
 /// Notes in a directory, durably, that the log in it has lost history. Every later start of the
-/// server refuses. An earlier note stays, above the new account.
+/// server refuses. An earlier note stays, above the new account, unless it says the same.
 ///
 /// To be called *before* the log is changed.
 ///
@@ -29,6 +65,10 @@ const NOTE_BYTES_MAX: u64 = 64 << 10;
 /// The disk failed.
 pub fn note_lost_history(disk: &dyn Disk, account: &str) -> io::Result<()> {
     let earlier = lost_history(disk)?.unwrap_or_default();
+    if !account.trim().is_empty() && earlier.contains(account.trim_end()) {
+        // It was written whole; that it is found after a power cut is not known.
+        return disk.sync();
+    }
     let text = format!("{FIRST_LINE}{earlier}{}\n", account.trim_end());
     let unfinished = format!("{NAME}.new");
     if disk.list()?.contains(&unfinished) {

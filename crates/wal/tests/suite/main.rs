@@ -19,6 +19,8 @@ mod random_walk;
 mod read_only;
 mod recovery;
 mod salvage;
+mod salvage_cut_short;
+mod salvage_plan;
 mod sample;
 mod smoke;
 mod space;
