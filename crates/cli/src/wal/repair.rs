@@ -91,7 +91,9 @@ impl Repaired {
                 .detail(
                     "index, term and checksum of each entry are known, so their places are kept",
                 )
-                .detail("only another server, or a copy, can have their payloads");
+                .detail(
+                    "only the other servers, or a copy of this directory, can have their payloads",
+                );
             return Err(match (&self.backup, &unhelped) {
                 (None, None) => failure.detail(format!(
                     "start {who}, and it asks the others; more: kvctl help recovery"
