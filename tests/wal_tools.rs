@@ -349,6 +349,43 @@ fn a_log_by_itself_that_was_repaired_with_loss_is_marked_too() {
     assert_eq!(cluster.server_mut("s1").wait().code(), Some(10), "the mark came along");
 }
 
+/// How a command ends whose output goes to a pipe that nobody reads any more, and to a full disk.
+fn ends_unread(command: &str, data: &Path, arguments: &[&str]) -> [Option<i32>; 2] {
+    let (reader, unread) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    [Stdio::from(unread), full.into()].map(|output| {
+        let mut kvctl = clean_command(KVCTL);
+        kvctl.args(["wal", command, "--data"]).arg(data).args(arguments);
+        kvctl.stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).status().unwrap().code()
+    })
+}
+
+#[test]
+fn whoever_stops_reading_does_not_make_damage_look_whole() {
+    let (_cluster, data) = killed();
+    for format in ["text", "json", "jsonl"] {
+        // What could not be told is no success, unless nobody wanted to be told.
+        assert_eq!(ends_unread("verify", &data, &["-o", format]), [Some(0), Some(1)]);
+        assert_eq!(ends_unread("dump", &data, &["-o", format]), [Some(0), Some(1)]);
+        assert_eq!(ends_unread("stat", &data, &["-o", format]), [Some(0), Some(1)]);
+    }
+    let entry = record_of(&data, "set ana 4");
+    flip(&segment(&data), number(&entry["offset"]) + 5);
+    for format in ["text", "json", "jsonl"] {
+        assert_eq!(ends_unread("verify", &data, &["-o", format]), [Some(10); 2]);
+        assert_eq!(ends_unread("repair", &data, &["-o", format]), [Some(10); 2]);
+    }
+    flip(&segment(&data), number(&entry["offset"]) + 5);
+    tear(&data);
+    assert_eq!(ends_unread("verify", &data, &[]), [Some(11); 2]);
+    wal("repair", &data, &[]).expect_code(0);
+    lose_history(&data, "set d 8");
+    for command in ["verify", "stat", "repair"] {
+        assert_eq!(ends_unread(command, &data, &[]), [Some(10); 2], "{command}");
+    }
+}
+
 /// A terminal: this end of it, and the end that a program takes for one.
 fn terminal() -> (File, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
