@@ -515,7 +515,10 @@ fn a_directory_that_cannot_be_written_to_can_be_looked_at() {
         if !rustix::process::getuid().is_root() {
             // The owner cannot mount, but root's powers are not in the way of a mode either.
             eprintln!("not root: a directory without the right to write stands in for a mount");
-            look_without_the_right_to_write(Path::new(data));
+            let commands = ["stat", "dump", "verify"];
+            let data = Path::new(data);
+            let runs = without_the_right_to_write(data, || commands.map(|it| wal(it, data, &[])));
+            runs.into_iter().for_each(|run| drop(run.expect_code(0)));
             return;
         }
         let run = run(command, &arguments, b"");
@@ -523,7 +526,36 @@ fn a_directory_that_cannot_be_written_to_can_be_looked_at() {
     });
 }
 
-fn look_without_the_right_to_write(data: &Path) {
+#[test]
+fn what_cannot_be_written_to_is_not_repaired_and_is_told_what_a_repair_would_do() {
+    let (cluster, data) = killed();
+    lose_history(&data, "set d 8");
+    let mount = cluster.directory().join("mount");
+    fs::create_dir(&mount).unwrap();
+    let script = r#"
+        mount --bind "$2" "$3" && mount -o remount,ro,bind "$3" || exit 99
+        "$1" wal repair --data "$3"; [ $? = 10 ] || exit 98
+        "$1" wal repair --data "$3" --accept-data-loss; [ $? = 1 ] || exit 97
+    "#;
+    assert_no_trace(&data, || {
+        let (path, mount) = (data.to_str().unwrap(), mount.to_str().unwrap());
+        let told = if rustix::process::getuid().is_root() {
+            let arguments = ["-m", "sh", "-c", script, "sh", KVCTL, path, mount];
+            run(clean_command("unshare"), &arguments, b"").expect_code(0).stderr
+        } else {
+            without_the_right_to_write(&data, || {
+                let plan = wal("repair", &data, &[]).expect_code(10).stderr;
+                plan + &wal("repair", &data, &["--accept-data-loss"]).expect_code(1).stderr
+            })
+        };
+        for expected in ["given up with that: entries", "nothing was changed"] {
+            assert!(told.contains(expected), "{expected:?} not in\n{told}");
+        }
+    });
+}
+
+/// Looks while the owner may write neither to the server's directory nor to that of its log.
+fn without_the_right_to_write<T>(data: &Path, look: impl FnOnce() -> T) -> T {
     use std::os::unix::fs::PermissionsExt;
     let allow = |mode| {
         for path in [data.to_path_buf(), data.join("log")] {
@@ -531,8 +563,7 @@ fn look_without_the_right_to_write(data: &Path) {
         }
     };
     allow(0o555);
-    let runs: Vec<Run> =
-        ["stat", "dump", "verify"].iter().map(|command| wal(command, data, &[])).collect();
+    let seen = look();
     allow(0o755);
-    runs.into_iter().for_each(|run| drop(run.expect_code(0)));
+    seen
 }

@@ -27,7 +27,7 @@ pub(crate) enum Exit {
     Unknown,
     /// Data on disk is damaged.
     Damaged,
-    /// A log ends with a write that was cut short, and is whole otherwise.
+    /// A log ends with a write that is not whole, and is whole otherwise.
     Torn,
     /// The time given was not enough; nothing was changed.
     TimedOut,
@@ -107,7 +107,7 @@ impl Exit {
             Exit::NoLeader => "servers answered, but none of them leads",
             Exit::Unknown => "a write was sent and not answered",
             Exit::Damaged => "data on disk is damaged",
-            Exit::Torn => "a log ends with a write that was cut short (wal verify)",
+            Exit::Torn => "a log ends with a write that is not whole (wal verify)",
             Exit::TimedOut => "the time given was not enough for a read",
             Exit::Interrupted => "ended by Ctrl-C",
         }

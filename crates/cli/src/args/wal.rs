@@ -49,9 +49,9 @@ Examples:
   kvctl wal verify --data data/s1
   kvctl wal verify --data data/s1 -o json || echo something is wrong
 
-It ends with 0 if the log and what says whose it is are whole, with 11 if only the last write was
-cut short, which the next start puts right by itself, and with 10 if anything is damaged; then it
-names segment, offset, index and term of what is lost.")]
+It ends with 0 if the log and what says whose it is are whole, with 11 if only the last write is not
+whole, which the next start puts right by itself, and with 10 if anything is damaged; then it names
+segment, offset, index and term of what is lost. It ends so too if nobody reads what it prints.")]
     Verify(PlaceArgs),
     /// Put a damaged log in order
     Repair(RepairArgs),
@@ -105,11 +105,13 @@ Examples:
   kvctl wal repair --data data/s1
   kvctl wal repair --data data/s1 --accept-data-loss
 
-A repair without loss does what the next start would do: it removes a last write that was cut short
+A repair without loss does what the next start would do: it removes a last write that is not whole
 and makes again what other bytes repeat. Where entries or promises are lost, it says exactly what it
 would give up and changes nothing, unless --accept-data-loss is given. Then it copies the log to a
-directory beside it first, and marks the server as one that has lost history: it can be read with
-kvctl wal dump, and comes back only as a new member.
+directory beside it first, and marks the server as one that has lost history: what is left can be
+read with kvctl wal dump, and the server comes back only as a new member. The segments that it
+replaces stay beside the new ones, as *.lost.*. If it is interrupted, run it again: it goes on to
+the same end.
 
 Entries of which only the payload is lost are never given up: other servers still have them.")]
 pub(crate) struct RepairArgs {

@@ -70,7 +70,13 @@ impl Place {
         let Some(log) = &self.log else {
             let what = format!("{} holds no log yet", self.path.display());
             return Err(match self.lost.first() {
-                Some(lost) => Failure::from_text(Exit::Damaged, &lost.to_string()),
+                Some(lost) => {
+                    let failure = Failure::from_text(Exit::Damaged, &lost.to_string());
+                    match self.id() {
+                        Some(id) => failure.way_back(id.as_str()),
+                        None => failure.detail("more: kvctl help recovery"),
+                    }
+                }
                 None => Failure::new(Exit::Unexpected, what)
                     .detail("the server was never part of a cluster"),
             });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use raft::node::NodeId;
-use raft::storage::{GiveUpError, Survey, give_up_history};
+use raft::storage::{GiveUpError, HomeError, Survey, give_up_history};
 use serde_json::{Value, json};
 use wal::{
     BackupError, Disk, Finding, Health, Inspector, Mended, OpenError, Plan, ReadOnlyDisk, RealDisk,
@@ -36,8 +36,8 @@ pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
         Health::Clean => Repaired::default(),
         Health::Torn(_) | Health::Damaged(_) => Workshop::open(place)?.mend(&health)?,
         Health::Lost(_) => {
-            let workshop = Workshop::open(place)?;
-            let plan = workshop.plan()?;
+            // As much is told of a directory that cannot be written to.
+            let plan = plan(&place)?;
             let account = Account::of(&plan);
             if !args.accept_data_loss {
                 return Err(account.refuse(&typed));
@@ -46,7 +46,7 @@ pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
                 let question = account.lines().join("\n  ");
                 ask(&format!("{question}\nGive this up for good?"), "nothing was changed")?;
             }
-            workshop.give_up(&account)?
+            Workshop::open(place)?.give_up(&account)?
         }
     };
     if is_identity_damaged {
@@ -55,13 +55,26 @@ pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
     }
     let verdict = done.verdict(&path, id.as_ref(), unhelped);
     let ended = super::conclude(global, &done, verdict);
-    if let (Some(_), Some(id), false) = (&done.backup, &id, global.quiet) {
+    if let (Ok(()), Some(_), Some(id), false) = (&ended, &done.backup, &id, global.quiet) {
         let what = format!("what is left of the log can be read, and {id} does not start with it");
         let way = Failure::new(Exit::Ok, what).way_back(id.as_str());
         // There is nobody to tell if stderr is gone.
         let _ = writeln!(anstream::stderr(), "kvctl: {way}");
     }
     ended
+}
+
+/// What giving up would come to.
+fn plan(place: &Place) -> Result<Plan, Failure> {
+    let plan = place.inspect()?.plan_salvage().map_err(|error| {
+        place
+            .failure(error)
+            .detail("not even a part of this log can be made to open; nothing was changed")
+            .detail(format!("what can be read of it: kvctl wal dump --data {}", place.typed()))
+    })?;
+    plan.ok_or_else(|| {
+        Failure::new(Exit::Unexpected, "the log has changed meanwhile; nothing was done")
+    })
 }
 
 /// What was done.
@@ -104,7 +117,7 @@ impl Repaired {
         }
         let Some(lost) = unhelped else { return Ok(()) };
         let failure = Failure::from_text(Exit::Damaged, &lost);
-        let failure = failure.detail(format!("no repair of {} helps", path.display()));
+        let failure = failure.detail(format!("no repair of {} gives that back", path.display()));
         Err(match id {
             Some(id) => failure.way_back(id.as_str()),
             None => failure,
@@ -148,15 +161,22 @@ impl Workshop {
         let is_server = server.is_some();
         let id = server.and_then(|server| server.identity).map(|it| it.member.id.to_string());
         drop((log, disk));
-        let unusable = |error: io::Error| Failure::file("write to", &path, &error);
-        let home = RealDisk::open(&path).map_err(unusable)?;
+        let home = RealDisk::open(&path).map_err(|error| unwritable(&path, &error))?;
         if !is_server {
             let inspector = Inspector::open(Arc::clone(&home));
-            let inspector = inspector.map_err(|error| log_failure(error, &path))?;
+            let inspector = inspector.map_err(|error| match error {
+                OpenError::Io(failure) if is_unwritable(&failure.source) => {
+                    unwritable(&path, &failure.source)
+                }
+                error => log_failure(error, &path),
+            })?;
             let log_path = path.clone();
             return Ok(Workshop { path, log_path, id, home, inspector, _server: None });
         }
-        let server = Survey::take(&*home).map_err(|error| home_failure(error, &path))?;
+        let server = Survey::take(&*home).map_err(|error| match error {
+            HomeError::Io { source, .. } if is_unwritable(&source) => unwritable(&path, &source),
+            error => home_failure(error, &path),
+        })?;
         let log = server.as_ref().and_then(|server| server.log.clone());
         let gone =
             || Failure::new(Exit::Unexpected, format!("{}: the log is gone", path.display()));
@@ -177,7 +197,7 @@ impl Workshop {
         if let Some(torn) = torn {
             let size = words::size(torn.bytes);
             steps.push(format!(
-                "removed a last write that was cut short: segment {}, offset {}, {size}",
+                "removed a last write that was not whole: segment {}, offset {}, {size}",
                 torn.segment, torn.offset
             ));
         }
@@ -188,18 +208,6 @@ impl Workshop {
         let lost_payloads = lost.len();
         steps.extend(lost);
         Ok(Repaired { steps, lost_payloads, ..Repaired::default() })
-    }
-
-    /// What giving up would come to.
-    fn plan(&self) -> Result<Plan, Failure> {
-        let plan = self.inspector.plan_salvage().map_err(|error| {
-            self.failure(error)
-                .detail("not even a part of this log can be made to open; nothing was changed")
-                .detail("what can be read of it: kvctl wal dump")
-        })?;
-        plan.ok_or_else(|| {
-            Failure::new(Exit::Unexpected, "the log has changed meanwhile; nothing was done")
-        })
     }
 
     /// Copies, marks, and then gives up what cannot be accounted for, in this order: whenever it is
@@ -240,7 +248,9 @@ impl Workshop {
     /// Copies the log beside itself, under the first name that is free, unless there is such a copy
     /// already. Returns where it is, and what was done.
     fn back_up(&self) -> Result<(PathBuf, String), Failure> {
-        let failed = |error: io::Error| Failure::file("copy", &self.log_path, &error);
+        let failed = |error: io::Error| {
+            Failure::file("copy", &self.log_path, &error).detail("nothing was changed")
+        };
         let log = fs::canonicalize(&self.log_path).map_err(failed)?;
         let (Some(parent), Some(name)) = (log.parent(), log.file_name()) else {
             let what = format!("{} has nothing beside it to copy to", log.display());
@@ -288,6 +298,15 @@ impl Workshop {
         ReadOnlyDisk::open(directory)
             .is_ok_and(|copy| self.inspector.is_backed_up(&*copy).unwrap_or(false))
     }
+}
+
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::file("write to", path, error)
+        .detail("nothing was changed; make it writable, or repair a copy of it")
 }
 
 /// One line for each entry whose payload is lost.
@@ -387,7 +406,10 @@ impl<'a> Account<'a> {
         let failure =
             self.lines().into_iter().fold(Failure::new(Exit::Damaged, what), Failure::detail);
         failure
-            .detail(format!("to give it up: kvctl wal repair --data {typed} --accept-data-loss"))
-            .detail("the server then comes back only as a new member: kvctl help recovery")
+            .detail(format!(
+                "to copy the log beside itself and give it up: kvctl wal repair --data {typed} \
+                 --accept-data-loss"
+            ))
+            .detail("either way the server comes back only as a new member: kvctl help recovery")
     }
 }

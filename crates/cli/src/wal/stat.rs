@@ -111,6 +111,11 @@ impl Answer for Stat {
         writeln!(out, "terms      {more}{}", shown.join(", "))?;
         let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
         writeln!(out, "segments   {}, {}", segments.len(), words::size(bytes))?;
+        let typed = self.place.typed();
+        writeln!(
+            out,
+            "checked    only both ends of each; all of it: kvctl wal verify --data {typed}"
+        )?;
         self.table(out)
     }
 

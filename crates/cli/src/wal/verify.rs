@@ -85,8 +85,8 @@ impl Verified {
         let typed = place.typed();
         match self.condition {
             Condition::Clean => Ok(()),
-            Condition::Torn => Err(Failure::new(Exit::Torn, "the last write was cut short")
-                .detail("nothing behind it proves that the disk ever had it whole")
+            Condition::Torn => Err(Failure::new(Exit::Torn, "the last write is not whole")
+                .detail("cut short when it was written, or damaged since: nothing tells which")
                 .detail(format!(
                     "the next start removes it; now: kvctl wal repair --data {typed}"
                 ))),
@@ -98,15 +98,20 @@ impl Verified {
                 let what = format!("{} is damaged {place_count}", self.directory);
                 let failure = Failure::new(Exit::Damaged, what);
                 let is_marked = !place.lost.is_empty();
-                let failure = match place.id() {
-                    Some(id) if is_marked => failure.way_back(id.as_str()),
-                    _ if is_marked => failure.detail(format!(
-                        "no repair gives that back; what is left: kvctl wal dump --data {typed}"
-                    )),
-                    _ => {
-                        failure.detail(format!("what can be done: kvctl wal repair --data {typed}"))
-                    }
-                };
+                let failure =
+                    match place.id() {
+                        _ if is_marked && self.log.is_none() && place.log.is_some() => failure
+                            .detail(format!(
+                                "the repair is to be run again, and to give up what is lost: kvctl \
+                             wal repair --data {typed} --accept-data-loss"
+                            )),
+                        Some(id) if is_marked => failure.way_back(id.as_str()),
+                        _ if is_marked => failure.detail(format!(
+                            "no repair gives that back; what is left: kvctl wal dump --data {typed}"
+                        )),
+                        _ => failure
+                            .detail(format!("what can be done: kvctl wal repair --data {typed}")),
+                    };
                 Err(failure.detail("more: kvctl help recovery"))
             }
         }
@@ -210,7 +215,7 @@ fn torn_problem(place: &Place, torn: &TornTail) -> Problem {
     let TornTail { segment, offset, bytes, after } = *torn;
     let first = after.index.saturating_add(1);
     let words = format!(
-        "segment {segment}, offset {offset}: the last write was cut short ({}); it may have held \
+        "segment {segment}, offset {offset}: the last write is not whole ({}); it may have held \
          entries from {first} on",
         words::size(bytes)
     );

@@ -69,15 +69,16 @@ pub(super) fn entries(after: Position, last: Position) -> String {
 
 /// A row of entries, both ends included.
 pub(super) fn row(first: Position, last: Position) -> String {
-    match (first.index == last.index, first.term == last.term) {
-        (true, true) => format!("entry {} of term {}", first.index, first.term),
-        (true, false) => format!("entry {} of terms {}..={}", first.index, first.term, last.term),
-        (false, true) => format!("entries {}..={} of term {}", first.index, last.index, first.term),
-        _ => format!(
-            "entries {}..={} of terms {}..={}",
-            first.index, last.index, first.term, last.term
-        ),
+    // No entry is of term 0: it stands for a beginning that nobody knows.
+    let term = match first.term {
+        0 => format!("terms up to {}", last.term),
+        term if term == last.term => format!("term {term}"),
+        term => format!("terms {term}..={}", last.term),
+    };
+    if first.index == last.index {
+        return format!("entry {} of {term}", first.index);
     }
+    format!("entries {}..={} of {term}", first.index, last.index)
 }
 
 /// Entries that may be lost, as far as it is known which.
@@ -92,6 +93,7 @@ pub(super) fn lost(lost: &LostRange) -> String {
         ),
         (Some(through), Some(term)) => row(first, Position { index: through, term }),
         (Some(through), None) => format!("entries {}..={through}", first.index),
+        (None, _) if first.term == 0 => format!("entries from {} on", first.index),
         (None, _) => format!("entries from {} on, of terms from {} on", first.index, first.term),
     }
 }
@@ -139,6 +141,7 @@ mod tests {
         assert_eq!(row(at(3, 1), at(3, 1)), "entry 3 of term 1");
         assert_eq!(row(at(3, 1), at(4, 1)), "entries 3..=4 of term 1");
         assert_eq!(row(at(3, 1), at(4, 2)), "entries 3..=4 of terms 1..=2");
+        assert_eq!(row(at(1, 0), at(4, 2)), "entries 1..=4 of terms up to 2");
     }
 
     #[test]
