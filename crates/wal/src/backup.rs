@@ -150,15 +150,20 @@ fn is_same(one: &dyn Disk, other: &dyn Disk, name: &str) -> io::Result<bool> {
     Ok(is_same)
 }
 
-/// Reads the next piece of a file of this length. What cannot be read is zeros; returns how many
-/// bytes that is.
+/// Reads the next piece of a file of this length. Returns how many bytes of it cannot be read.
 fn read_piece(file: &dyn File, piece: &mut Vec<u8>, offset: u64, length: u64) -> io::Result<u64> {
     let bytes = PIECE_BYTES.min(length.saturating_sub(offset));
     piece.resize(usize::try_from(bytes).map_err(io::Error::other)?, 0);
+    Ok(read_or_zeros(file, piece, offset))
+}
+
+/// Fills the whole buffer from `offset`. What cannot be read is zeros; returns how many bytes that
+/// is.
+pub(crate) fn read_or_zeros(file: &dyn File, buffer: &mut [u8], offset: u64) -> u64 {
     let mut unreadable: u64 = 0;
-    if read_exact_at(file, piece, offset).is_err() {
+    if read_exact_at(file, buffer, offset).is_err() {
         let mut at = offset;
-        for block in piece.chunks_mut(BLOCK_BYTES) {
+        for block in buffer.chunks_mut(BLOCK_BYTES) {
             if read_exact_at(file, block, at).is_err() {
                 block.fill(0);
                 unreadable = unreadable.saturating_add(block.len() as u64);
@@ -166,5 +171,5 @@ fn read_piece(file: &dyn File, piece: &mut Vec<u8>, offset: u64, length: u64) ->
             at = at.saturating_add(block.len() as u64);
         }
     }
-    Ok(unreadable)
+    unreadable
 }

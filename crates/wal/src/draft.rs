@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, File, Lock, read_exact_at};
+use crate::backup::read_or_zeros;
+use crate::disk::{Disk, File, Lock};
 
 /// The unit in which changes are kept. Zeros take no memory.
 const PAGE_BYTES: u64 = 4096;
@@ -155,7 +156,8 @@ fn in_page(length: usize, within: usize) -> usize {
 }
 
 impl DraftFile {
-    /// A whole page as it was before a write to a part of it.
+    /// A whole page as it was before a write to a part of it. What cannot be read of it is zeros,
+    /// as it is in a copy: it may be the very part that is written.
     fn page(&self, changes: &Changes, number: u64) -> io::Result<Vec<u8>> {
         let mut page = vec![0; usize::try_from(PAGE_BYTES).unwrap_or_default()];
         match (changes.pages.get(&number), &self.draft.base) {
@@ -166,7 +168,7 @@ impl DraftFile {
                 let held = base.len()?.saturating_sub(offset).min(PAGE_BYTES);
                 let held = usize::try_from(held).unwrap_or_default();
                 if let Some(held) = page.get_mut(..held) {
-                    read_exact_at(&**base, held, offset)?;
+                    read_or_zeros(&**base, held, offset);
                 }
             }
         }

@@ -114,6 +114,15 @@ impl Salvager {
             self.zero_from(source.sequence, scanned.end)?;
             return Ok(Progress::Made);
         }
+        let next = source.sequence.saturating_add(1);
+        let successor = unused.first().filter(|head| head.source.sequence == next);
+        if scanned.seal_offset.is_some() && successor.is_none_or(|head| head.problem.is_some()) {
+            if successor.is_some() {
+                self.take_away(next)?;
+            }
+            self.make_empty(next, window)?;
+            return Ok(Progress::Made);
+        }
         let Some((first, before)) = oldest_in_a_row(used) else { return Ok(Progress::Nothing) };
         let boundary = scanned.tally.boundary;
         let start = if before.index < boundary.last.index { before } else { boundary.last };

@@ -152,6 +152,7 @@ impl Inspector {
         match examine(&*self.disk, Check::default(), &mut Window::default()) {
             Ok(Some(examined)) => {
                 let (start, last) = examined.ends();
+                agree((start, last))?;
                 return Ok(Salvage { start, last, aside: Vec::new() });
             }
             Ok(None) => return Err(OpenError::NoLog { path: self.disk.path("") }),

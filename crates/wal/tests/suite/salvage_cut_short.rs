@@ -1,24 +1,27 @@
 //! A salvage that is interrupted: wherever that happens, nothing is gone, nothing opens as if it
 //! were whole, and running it again comes to the same end.
 
-use wal::sim_disk::{Fault, Pending, SimDisk};
-use wal::{Check, Inspector, OpenError, Position, Salvage};
+use std::cell::Cell;
+use std::ops::ControlFlow;
+
+use wal::sim_disk::{Fate, Fault, Pending, SimDisk};
+use wal::{Check, CreateError, Health, Inspector, Item, OpenError, Position, Record, Salvage, Wal};
 
 use crate::counts::tell;
-use crate::harness::{Model, for_seeds, observe};
-use crate::sample::{SEGMENT_BYTES, Sample};
+use crate::harness::{Harness, Model, Random, for_seeds, observe, options};
+use crate::sample::{SEGMENT_BYTES, Sample, append, entry};
 
 /// Every file with its contents.
 type Files = Vec<(String, Vec<u8>)>;
 
-pub(crate) fn files_of(medium: &SimDisk) -> Files {
+fn files_of(medium: &SimDisk) -> Files {
     let files = medium.files().into_iter().filter(|file| file != "LOCK");
     files.map(|file| (file.clone(), medium.contents(&file).unwrap())).collect()
 }
 
 /// Fails unless each byte of a segment that is not as it was before stands, in its place, in a file
 /// that was put aside for that segment.
-pub(crate) fn assert_all_is_kept(before: &Files, after: &Files, story: &str) {
+fn assert_all_is_kept(before: &Files, after: &Files, story: &str) {
     for (name, original) in before.iter().filter(|(name, _)| name.ends_with(".wal")) {
         let now = after.iter().find(|(held, _)| held == name).map(|(_, contents)| contents);
         let aside: Vec<&Vec<u8>> = after
@@ -44,7 +47,7 @@ fn count_aside(files: &Files) -> usize {
     files.iter().filter(|(name, _)| name.contains(".lost.")).count()
 }
 
-/// A damaged log, and what it is called in a failure.
+/// A damaged log with 4 KiB segments, and what it is called in a failure.
 struct Damaged {
     story: String,
     medium: SimDisk,
@@ -173,7 +176,7 @@ fn run_again(sample: &Sample, damaged: &Damaged, medium: &SimDisk, whole: &Outco
     assert_all_is_kept(&before, &files, story);
     assert_eq!(count_aside(&files), whole.aside, "{story}: {:?}", medium.files());
     // It is as durable as it is complete.
-    medium.crash_with(|_| wal::sim_disk::Fate::Lose);
+    medium.crash_with(|_| Fate::Lose);
     let (model, is_whole) = open_as_model(sample, medium)
         .unwrap_or_else(|error| panic!("{story}: does not open when it was done: {error}"));
     assert_eq!(is_whole.then_some(model), whole.model, "{story}: another log");
@@ -283,4 +286,141 @@ fn every_byte_that_a_salvage_changes_is_kept_beside_it() {
             }
         }
     }
+}
+
+/// A log of any history, with any damage, whether or not it takes history along.
+fn random_damage(seed: u64) -> Damaged {
+    let mut random = Random::new(seed);
+    let mut harness = Harness::create(SEGMENT_BYTES);
+    for _ in 0..80 {
+        harness.step(&mut random).unwrap();
+    }
+    harness.commit().unwrap();
+    let medium = harness.medium.fork();
+    medium.crash_with(|_| Fate::Lose);
+    let files: Vec<String> =
+        medium.files().into_iter().filter(|file| file.ends_with(".wal")).collect();
+    let mut story = format!("seed {seed}, {} segments:", files.len());
+    for _ in 0..=random.below(3) {
+        let file = &files[random.below(files.len() as u64) as usize];
+        let at = random.below(SEGMENT_BYTES) as usize;
+        match random.below(8) {
+            0 => drop(medium.destroy(file)),
+            1 => drop(medium.corrupt(file, |contents| contents.truncate(at))),
+            2 => drop(medium.spoil_sector(file, at as u64 / 512)),
+            3 => drop(medium.corrupt(file, |contents| {
+                contents.iter_mut().skip(at).take(600).for_each(|byte| *byte = 0);
+            })),
+            _ => drop(medium.corrupt(file, |contents| {
+                contents.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
+            })),
+        }
+        story.push_str(&format!(" {file} at {at},"));
+    }
+    Damaged { story, medium }
+}
+
+#[test]
+fn any_log_with_any_damage_is_salvaged_to_one_end_however_often_the_power_goes() {
+    let sample = Sample::new();
+    let (lost, salvaged) = (Cell::new(0), Cell::new(0));
+    for_seeds(250, |seed| {
+        let damaged = random_damage(seed);
+        let opened = sample.open(&damaged.medium.fork(), Check::default());
+        if !matches!(opened, Err(OpenError::Corrupt { .. })) {
+            return;
+        }
+        lost.set(lost.get() + 1);
+        let Some(whole) = uninterrupted(&sample, &damaged) else { return };
+        salvaged.set(salvaged.get() + 1);
+        let mut random = Random::new(seed);
+        let medium = damaged.medium.fork();
+        // It is cut short more than once, and further on each time.
+        let mut at = random.below(whole.operations);
+        for round in 0..3 {
+            medium.inject(at, None, Fault::PowerOff);
+            let _ = salvage(&medium);
+            medium.crash(seed + round);
+            at += random.below(20);
+        }
+        let story = format!("{} cut short at {at}", damaged.story);
+        run_again(&sample, &damaged, &medium, &whole, &story);
+    });
+    let (lost, salvaged) = (lost.get(), salvaged.get());
+    tell(&[("random logs with lost history", lost), ("of them salvaged", salvaged)]);
+    assert!(salvaged * 10 >= lost * 5, "{salvaged} of {lost}");
+}
+
+/// A damaged log in its only segment, in a salvage that was cut short when that had left its place.
+fn between_old_and_new() -> (SimDisk, OpenError) {
+    let medium = SimDisk::new();
+    let mut wal = Wal::create(medium.disk(), options(SEGMENT_BYTES)).unwrap();
+    for index in 1..=3 {
+        wal.stage(append(vec![entry(index, 1, 50)])).unwrap();
+        wal.commit().unwrap();
+    }
+    drop(wal);
+    medium.corrupt("0000000000000001.wal", |contents| contents[170] ^= 1);
+    for at in 0.. {
+        let medium = medium.fork();
+        let inspector = Inspector::open(medium.disk()).unwrap();
+        medium.inject(at, None, Fault::PowerOff);
+        assert!(inspector.salvage().is_err(), "it never was between them");
+        drop(inspector);
+        medium.crash_with(|_| Fate::Keep);
+        if !medium.files().iter().any(|file| file == "0000000000000001.wal") {
+            let opened = Wal::open(medium.disk(), options(SEGMENT_BYTES), Check::default());
+            return (medium, opened.map(drop).unwrap_err());
+        }
+    }
+    unreachable!("every number was tried");
+}
+
+#[test]
+fn between_the_old_log_and_the_new_one_there_is_none_and_nobody_makes_one() {
+    let (medium, refused) = between_old_and_new();
+    assert!(matches!(refused, OpenError::HalfSalvaged { .. }), "{refused}");
+    assert!(Wal::exists(&*medium.disk()).unwrap());
+    let created = Wal::create(medium.disk(), options(SEGMENT_BYTES));
+    assert!(matches!(created, Err(CreateError::Exists { .. })), "{created:?}");
+    let inspector = Inspector::open(medium.disk()).unwrap();
+    let health = inspector.verify(None).unwrap();
+    assert!(matches!(health, Health::Lost(OpenError::HalfSalvaged { .. })), "{health:?}");
+    assert!(matches!(inspector.mend(), Err(OpenError::HalfSalvaged { .. })));
+    let mut entries = 0;
+    inspector
+        .dump(|item| {
+            entries += u64::from(matches!(item, Item::Record(Record::Entry { .. })));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(entries, 2, "the log as it was, but for the damaged batch, can be read");
+    let target = SimDisk::new();
+    inspector.back_up(&*target.disk()).unwrap();
+    assert_eq!(target.files(), ["0000000000000001.wal"], "and copied");
+    assert!(inspector.is_backed_up(&*target.disk()).unwrap());
+    target.corrupt("0000000000000001.wal", |contents| contents[4_000] ^= 1);
+    assert!(!inspector.is_backed_up(&*target.disk()).unwrap());
+}
+
+#[test]
+fn a_list_of_files_of_which_one_copy_rotted_is_followed_and_one_that_rotted_whole_is_not() {
+    let (medium, _) = between_old_and_new();
+    let list = medium.contents("SALVAGE").unwrap();
+    for copy in [0, list.len() / 2] {
+        let medium = medium.fork();
+        medium.corrupt("SALVAGE", |contents| contents[copy + 12] ^= 1);
+        salvage(&medium).unwrap();
+        Wal::open(medium.disk(), options(SEGMENT_BYTES), Check::default()).unwrap();
+        let medium = between_old_and_new().0;
+        medium.spoil_sector("SALVAGE", copy as u64 / 512);
+        salvage(&medium).unwrap();
+    }
+    medium.corrupt("SALVAGE", |contents| {
+        contents[12] ^= 1;
+        contents[list.len() / 2 + 12] ^= 1;
+    });
+    let before = files_of(&medium);
+    assert!(matches!(salvage(&medium), Err(OpenError::Io(_))));
+    assert!(files_of(&medium) == before);
 }
