@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use crate::active::{Active, Spare};
 use crate::batch::Before;
-use crate::disk::{Disk, write_all_at};
+use crate::disk::{Disk, read_exact_at, write_all_at};
 use crate::draft::DraftDisk;
 use crate::entry::Position;
 use crate::error::{Damage, Failure, OpenError};
 use crate::inventory::{Head, Inventory, sequences, take_inventory};
 use crate::open::{Examined, examine};
+use crate::options::SEGMENT_BYTES_MAX;
 use crate::scan::{Begin, Depth, Scan, Source, Stop, scan};
 use crate::segment::{
-    SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name, write_segment,
-    write_zeros,
+    HeaderReading, SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name,
+    write_segment, write_zeros,
 };
 use crate::staged::Staged;
 use crate::survey::Check;
@@ -74,6 +75,13 @@ impl Salvager {
     ) -> Result<Progress, OpenError> {
         let existing = sequences(&*self.disk)?;
         let is_beginning = !existing.iter().any(|older| *older < sequence);
+        // Of two ends the newer one is worth more, if there is one.
+        let heads = self.inventory(window)?.heads;
+        let mut behind = heads.iter().filter(|head| head.source.sequence > sequence);
+        let is_worth_keeping = !is_beginning || behind.all(|head| head.link.is_none());
+        if damage == Damage::Length && is_worth_keeping && self.lengthen(sequence)? {
+            return Ok(Progress::Made);
+        }
         let is_useless = offset <= SEGMENT_HEADER_BYTES;
         if is_beginning && is_useless {
             if damage != Damage::Missing {
@@ -145,6 +153,31 @@ impl Salvager {
         let name = segment_name(sequence);
         let removed = self.disk.remove(&name);
         removed.map_err(|error| Failure::new("put aside", self.disk.path(&name), error))
+    }
+
+    /// Fills a segment that was cut short up with zeros, so that what stands before the cut counts.
+    /// False if that is not all that is wrong with its length.
+    fn lengthen(&self, sequence: u64) -> Result<bool, Failure> {
+        let name = segment_name(sequence);
+        let lengthened = || {
+            let file = self.disk.open(&name)?;
+            let length = file.len()?;
+            let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+            if length < SEGMENT_HEADER_BYTES {
+                return Ok(false);
+            }
+            read_exact_at(&*file, &mut bytes, 0)?;
+            match SegmentHeader::decode(&bytes) {
+                HeaderReading::Whole(SegmentHeader { capacity, .. })
+                    if (length..=SEGMENT_BYTES_MAX).contains(&capacity) && capacity > length =>
+                {
+                    write_zeros(&*file, length, capacity)?;
+                    Ok(true)
+                }
+                _ => Ok(false),
+            }
+        };
+        lengthened().map_err(|error| Failure::new("lengthen", self.disk.path(&name), error))
     }
 
     fn zero_from(&self, sequence: u64, offset: u64) -> Result<(), Failure> {

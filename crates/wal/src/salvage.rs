@@ -15,7 +15,7 @@ use crate::backup::copy;
 use crate::disk::{Disk, uninterrupted};
 use crate::draft::DraftDisk;
 use crate::entry::Position;
-use crate::error::{Failure, OpenError};
+use crate::error::{Damage, Failure, OpenError};
 use crate::exchange::{Exchange, prepared_name};
 use crate::given_up::GivenUp;
 use crate::giving_up::Salvager;
@@ -100,6 +100,7 @@ impl Inspector {
             None => self.draft()?.left,
         };
         let (start, last) = left.ends();
+        let damage = without_what_is_left(damage, last);
         let mut entries = GivenUp::default();
         self.dump(|item| entries.note(&item))?;
         let given_up = entries.without(start, last, &left.runs);
@@ -232,5 +233,17 @@ impl Draft {
     fn list(&self) -> Result<Vec<String>, Failure> {
         let disk = &self.disk;
         disk.list().map_err(|error| Failure::new("list", disk.path(""), error))
+    }
+}
+
+/// Of a segment that was cut short, what stands before the cut is not lost.
+fn without_what_is_left(damage: OpenError, last: Position) -> OpenError {
+    match damage {
+        OpenError::Corrupt { segment, offset, damage: Damage::Length, mut lost } => {
+            lost.after = lost.after.max(last);
+            lost.through = lost.through.filter(|through| *through >= lost.after.index);
+            OpenError::Corrupt { segment, offset, damage: Damage::Length, lost }
+        }
+        damage => damage,
     }
 }

@@ -1,10 +1,10 @@
 //! Lost history: what is left opens again, and everything that was given up lies beside it.
 
 use wal::sim_disk::{OperationKind, SimDisk};
-use wal::{Append, Check, Damage, Entry, Inspector, OpenError, Position, Salvage};
+use wal::{Append, Check, Damage, Entry, Inspector, OpenError, Position, Salvage, Wal};
 
-use crate::harness::observe;
-use crate::sample::{SEGMENT_BYTES, Sample};
+use crate::harness::{observe, options};
+use crate::sample::{SEGMENT_BYTES, Sample, append, entry};
 
 fn salvage(medium: &SimDisk) -> Result<Salvage, OpenError> {
     Inspector::open(medium.disk()).unwrap().salvage()
@@ -177,4 +177,54 @@ fn nothing_that_was_given_up_is_thrown_away() {
         found.aside.iter().map(|path| sample.medium.contents(path).unwrap()).collect();
     assert!(aside.contains(&originals[2]) && aside.contains(&damaged));
     assert!(aside.iter().all(|contents| contents.len() as u64 == SEGMENT_BYTES));
+}
+
+#[test]
+fn of_a_segment_that_was_cut_short_everything_before_the_cut_is_left() {
+    let sample = Sample::new();
+    let files = sample.medium.files();
+    for (number, file) in files.iter().enumerate() {
+        let original = sample.medium.contents(file).unwrap();
+        let used = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        for length in (64..SEGMENT_BYTES as usize).step_by(97) {
+            let medium = sample.medium.fork();
+            medium.corrupt(file, |contents| contents.truncate(length));
+            let story = format!("{file} has {length} bytes");
+            let inspector = Inspector::open(medium.disk()).unwrap();
+            let plan = inspector.plan_salvage().unwrap().expect(&story);
+            let OpenError::Corrupt { lost, .. } = &plan.damage else { panic!("{}", plan.damage) };
+            if number > 0 {
+                assert!(lost.after >= plan.last, "{story}: what is left is not lost: {lost}");
+            }
+            let found = inspector.carry_out(&plan).unwrap();
+            drop(inspector);
+            check_what_is_left(&sample, &medium, &found, &story);
+            match number {
+                0 => assert_eq!(found.last, sample.model.last(), "{story}: the newer end is left"),
+                _ if length >= used => assert_eq!(found.last, sample.model.last(), "{story}"),
+                _ => assert!(found.start <= sample.model.start, "{story}"),
+            }
+            if number > 0 && length > used / 2 {
+                let before = number as u64 * 10;
+                assert!(found.last.index > before, "{story}: {:?} is left", found.last);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_whose_only_segment_was_cut_short_keeps_what_stands_before_the_cut() {
+    let medium = SimDisk::new();
+    let mut wal = Wal::create(medium.disk(), options(SEGMENT_BYTES)).unwrap();
+    for index in 1..=10 {
+        wal.stage(append(vec![entry(index, 1, 100)])).unwrap();
+        wal.commit().unwrap();
+    }
+    drop(wal);
+    medium.corrupt("0000000000000001.wal", |contents| contents.truncate(1_000));
+    let found = salvage(&medium).unwrap();
+    assert_eq!(found.start, Position::default());
+    assert!((4..10).contains(&found.last.index), "{:?}", found.last);
+    let (wal, _) = Wal::open(medium.disk(), options(SEGMENT_BYTES), Check::default()).unwrap();
+    assert_eq!(wal.last(), found.last);
 }
