@@ -27,6 +27,7 @@ fn main() {
     for (name, damage) in [
         ("a_repair_that_was_killed_anywhere_goes_on_to_the_same_end", Damage::Directory),
         ("so_does_one_of_a_log_whose_beginning_is_missing", Damage::FirstSegment),
+        ("so_does_one_of_a_log_in_a_single_segment", Damage::OnlySegment),
     ] {
         trials.push(if can_trace {
             trial(name, move || killed_at_every_call(damage))
@@ -51,28 +52,30 @@ fn trial(name: &str, story: impl Fn() + Send + 'static) -> Trial {
 enum Damage {
     Directory,
     FirstSegment,
+    OnlySegment,
 }
 
 fn segment(log: &Path, number: u64) -> PathBuf {
     log.join(format!("{number:016x}.wal"))
 }
 
-/// Makes a log of several segments that has lost history.
+/// Makes a log that has lost history; it has several segments, unless it shall have one.
 fn make(log: &Path, damage: Damage) {
     let mut options = Options::with_segment_bytes(SEGMENT_BYTES);
     options.log_id = Some(wal::LogId(7));
     let mut wal = Wal::create(RealDisk::open(log).unwrap(), options).unwrap();
-    for index in 1..=60 {
+    let count = if let Damage::OnlySegment = damage { 8 } else { 60 };
+    for index in 1..=count {
         let entry = Entry::new(index, 1, 1, format!("entry {index} ").repeat(40).into_bytes());
         wal.stage(Append { entries: vec![entry], ..Append::default() }).unwrap();
         wal.commit().unwrap();
     }
-    assert!(wal.segment_count() > 3);
+    assert_eq!(wal.segment_count() == 1, count == 8);
     wal.close().unwrap();
     match damage {
         Damage::FirstSegment => fs::remove_file(segment(log, 1)).unwrap(),
-        Damage::Directory => {
-            let path = segment(log, 2);
+        Damage::Directory | Damage::OnlySegment => {
+            let path = segment(log, if count == 8 { 1 } else { 2 });
             let mut contents = fs::read(&path).unwrap();
             // Behind the link: headers and directories of the first batches.
             contents[160..600].iter_mut().for_each(|byte| *byte ^= 1);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crate::disk::{Disk, Lock};
 use crate::entry::{Metadata, Position};
 use crate::error::{Failure, OpenError};
-use crate::inventory::{Inventory, settle_medium, take_inventory};
+use crate::inventory::{Inventory, sequences, settle_medium, take_inventory};
 use crate::open::{Examined, examine, put_in_order};
 use crate::options::LogId;
+use crate::segment::segment_name;
 use crate::survey::{Check, Content};
 use crate::verdict::{TornTail, Verdict};
 use crate::wal::{Wal, remove_temporaries, take_lock};
@@ -151,10 +152,11 @@ impl Inspector {
     /// Forgets what the operating system has cached of the log, so that what is looked at next is
     /// what the medium has. Bytes that were never synced stay cached.
     pub fn forget_cached(&self) -> Result<(), OpenError> {
-        for head in self.inventory(&mut Window::default())?.heads {
-            let forgotten = head.source.file.drop_cache();
+        for sequence in sequences(&*self.disk)? {
+            let name = segment_name(sequence);
+            let forgotten = self.disk.open(&name).and_then(|file| file.drop_cache());
             forgotten
-                .map_err(|error| Failure::new("drop the cache of", &head.source.path, error))?;
+                .map_err(|error| Failure::new("drop the cache of", self.disk.path(&name), error))?;
         }
         Ok(())
     }
@@ -200,8 +202,8 @@ impl Inspector {
     pub fn summarize(&self) -> Result<Summary, OpenError> {
         let mut window = Window::default();
         let check = Check { verify_from: u64::MAX, floor: None };
-        let inventory = self.inventory(&mut window)?;
         let Examined { verdict, runs, .. } = self.examine(check, &mut window)?;
+        let inventory = self.inventory(&mut window)?;
         let newest = verdict.parts.last();
         let boundary = newest.map(|newest| newest.boundary()).unwrap_or_default();
         let segments = inventory.heads.iter().map(|head| {

@@ -393,6 +393,8 @@ fn between_the_old_log_and_the_new_one_there_is_none_and_nobody_makes_one() {
     let health = inspector.verify(None).unwrap();
     assert!(matches!(health, Health::Lost(OpenError::HalfSalvaged { .. })), "{health:?}");
     assert!(matches!(inspector.mend(), Err(OpenError::HalfSalvaged { .. })));
+    assert!(matches!(inspector.summarize(), Err(OpenError::HalfSalvaged { .. })));
+    inspector.forget_cached().unwrap();
     let mut entries = 0;
     inspector
         .dump(|item| {

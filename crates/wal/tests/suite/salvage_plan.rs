@@ -103,7 +103,7 @@ fn a_cut_in_a_batch_behind_the_damage_counts_though_only_its_header_is_left() {
 }
 
 #[test]
-fn what_a_reset_or_a_dropped_prefix_took_away_is_not_given_up_again() {
+fn what_a_dropped_prefix_took_away_is_not_given_up_again() {
     let mut story = Story::new();
     story.write(None, 1..=2, 1);
     story.write(None, 3..=9, 1);
@@ -122,4 +122,23 @@ fn entries_that_are_left_are_not_named() {
     let plan = story.plan(&[(2, HEADER)]);
     assert_eq!(plan.last, Position::new(6, 2));
     assert_eq!(plan.given_up, [row((10, 4), (12, 4))]);
+}
+
+#[test]
+fn what_stood_before_a_reset_is_not_given_up_again() {
+    let mut story = Story::new();
+    story.write(None, 1..=9, 1);
+    story.wal.stage(Append { reset: Some(Position::new(20, 3)), ..append(Vec::new()) }).unwrap();
+    story.wal.commit().unwrap();
+    story.write(None, 21..=22, 3);
+    story.write(None, 23..=24, 3);
+    let file = story.medium.files().pop().unwrap();
+    assert_ne!(file, "0000000000000001.wal", "a reset begins a segment");
+    let at = (story.offsets[1] + HEADER) as usize;
+    assert!(story.medium.corrupt(&file, |contents| contents[at] ^= 1));
+    drop(story.wal);
+    let inspector = Inspector::open(story.medium.disk()).unwrap();
+    let plan = inspector.plan_salvage().unwrap().expect("history is lost");
+    assert_eq!(plan.last, Position::new(20, 3));
+    assert_eq!(plan.given_up, [row((23, 3), (24, 3))]);
 }
