@@ -12,6 +12,11 @@ impl LogStore {
         from_position(self.wal.log_start())
     }
 
+    /// The end of the log.
+    pub(super) fn last(&self) -> Position {
+        from_position(self.wal.last())
+    }
+
     /// Whether the log holds that very entry, or starts behind it.
     pub(super) fn holds(&self, position: Position) -> bool {
         self.wal.term(position.index.0) == Some(position.term.0)

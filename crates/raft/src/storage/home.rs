@@ -15,7 +15,9 @@ use crate::founding::Charter;
 use crate::node::{Incarnation, Member, NodeId};
 
 pub(super) const LOCK: &str = "LOCK";
-const CHARTER: &str = "founding";
+pub(super) const CHARTER: &str = "founding";
+/// What the names of identities begin with that a recovery has replaced.
+pub(super) const BEFORE: &str = "identity.before-";
 pub(super) const LOG: &str = "log";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 
@@ -137,7 +139,8 @@ impl HomeError {
 /// An open data directory; nobody else can open it meanwhile.
 #[derive(Debug)]
 pub struct Home {
-    disk: Arc<dyn Disk>,
+    /// Where everything but lock and identity lies.
+    base: Arc<dyn Disk>,
     identity: IdentityFile,
     /// What the identity's stage speaks of.
     charter: Option<Charter>,
@@ -161,9 +164,10 @@ impl Home {
             io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
             _ => HomeError::Io { path: disk.path(LOCK), source },
         })?;
-        let log = disk.subdirectory(LOG);
-        let log = log.map_err(|source| HomeError::Io { path: disk.path(LOG), source })?;
-        refuse_if_noted(disk.as_ref(), Some(log.as_ref()))?;
+        let base = find_base(disk.as_ref())?.unwrap_or_else(|| Arc::clone(&disk));
+        let log = base.subdirectory(LOG);
+        let log = log.map_err(|source| HomeError::Io { path: base.path(LOG), source })?;
+        refuse_if_noted(base.as_ref(), Some(log.as_ref()))?;
         let mut identity = match find_identity(disk.as_ref(), Some(log.as_ref()))? {
             Some(identity) => identity,
             None => IdentityFile::create(disk.as_ref(), Member { id, incarnation: draw() })?,
@@ -172,7 +176,7 @@ impl Home {
         if found != id {
             return Err(HomeError::OtherServer { path: disk.path(""), found, wanted: id });
         }
-        let charter = find_charter(disk.as_ref(), identity.identity().stage)?;
+        let charter = find_charter(base.as_ref(), identity.identity().stage)?;
         if let (Some(charter), Some(wanted)) = (&charter, name.into())
             && charter.name != wanted
         {
@@ -181,7 +185,7 @@ impl Home {
         }
         // From here on it is the right directory: this start counts.
         identity.count_start()?;
-        Ok(Self { disk, identity, charter, lock: Arc::new(lock) })
+        Ok(Self { base, identity, charter, lock: Arc::new(lock) })
     }
 
     /// Who this server is.
@@ -212,7 +216,7 @@ impl Home {
             self.identity().stage == Stage::Drawn,
             "a server agrees to one charter in the life of its directory"
         );
-        self.write_charter(&charter)?;
+        write_charter(self.base.as_ref(), &charter)?;
         self.identity.set_stage(Stage::Agreed(charter.cluster_id()))?;
         self.charter = Some(charter);
         Ok(())
@@ -225,7 +229,7 @@ impl Home {
     pub fn found(&mut self, charter: Charter, options: &LogOptions) -> Result<(), HomeError> {
         let cluster = charter.cluster_id();
         if self.charter.as_ref() != Some(&charter) {
-            self.write_charter(&charter)?;
+            write_charter(self.base.as_ref(), &charter)?;
         }
         let log = self.clear_log(options)?;
         LogStore::found(log, options, &charter.configuration)?;
@@ -250,7 +254,7 @@ impl Home {
         assert!(is_free, "a directory belongs to one cluster for its whole life");
         if self.identity().stage != Stage::Admitted(cluster) {
             if self.charter.as_ref() != Some(&charter) {
-                self.write_charter(&charter)?;
+                write_charter(self.base.as_ref(), &charter)?;
             }
             self.identity.set_stage(Stage::Admitted(cluster))?;
             self.charter = Some(charter);
@@ -265,7 +269,7 @@ impl Home {
     /// that was used says that the identity is wrong.
     fn clear_log(&self, options: &LogOptions) -> Result<Arc<dyn Disk>, HomeError> {
         let log = self.log_disk()?;
-        let path = self.disk.path(LOG);
+        let path = self.base.path(LOG);
         let io = |source| HomeError::Io { path: path.clone(), source };
         if wal::Wal::exists(log.as_ref()).map_err(io)? && LogStore::was_used(&log, options)? {
             let what = "there is a log, but the identity file says that none was made".to_string();
@@ -279,42 +283,81 @@ impl Home {
     }
 
     pub(super) fn log_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
-        let io = |source| HomeError::Io { path: self.disk.path(LOG), source };
-        self.disk.subdirectory(LOG).map_err(io)
+        let io = |source| HomeError::Io { path: self.base.path(LOG), source };
+        self.base.subdirectory(LOG).map_err(io)
     }
 
     pub(super) fn snapshot_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
-        let io = |source| HomeError::Io { path: self.disk.path(SNAPSHOTS), source };
-        self.disk.subdirectory(SNAPSHOTS).map_err(io)
+        let io = |source| HomeError::Io { path: self.base.path(SNAPSHOTS), source };
+        self.base.subdirectory(SNAPSHOTS).map_err(io)
     }
 
     /// The path of something in the directory.
     pub(super) fn path(&self, name: &str) -> String {
-        self.disk.path(name)
+        self.base.path(name)
     }
 
     /// Held while anything may still touch the directory.
     pub(super) fn lock(&self) -> &Arc<wal::Lock> {
         &self.lock
     }
+}
 
-    /// Replaces the file whole: under another name first, so that a half of one is never read.
-    fn write_charter(&self, charter: &Charter) -> Result<(), HomeError> {
-        let disk = self.disk.as_ref();
-        let write = || -> io::Result<()> {
-            let temporary = format!("{CHARTER}.new");
-            if disk.list()?.contains(&temporary) {
-                disk.remove(&temporary)?;
-            }
-            let file = disk.create(&temporary)?;
-            let mut bytes = postcard::to_stdvec(charter).map_err(io::Error::other)?;
-            bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-            wal::disk::write_all_at(file.as_ref(), &bytes, 0)?;
-            file.sync_all()?;
-            disk.rename(&temporary, CHARTER)?;
-            disk.sync()
-        };
-        write().map_err(|source| HomeError::Io { path: disk.path(CHARTER), source })
+/// Writes a charter, replacing the file whole: under another name first, so that a half of one is
+/// never read.
+pub(super) fn write_charter(disk: &dyn Disk, charter: &Charter) -> Result<(), HomeError> {
+    let write = || -> io::Result<()> {
+        let temporary = format!("{CHARTER}.new");
+        if disk.list()?.contains(&temporary) {
+            disk.remove(&temporary)?;
+        }
+        let file = disk.create(&temporary)?;
+        let mut bytes = postcard::to_stdvec(charter).map_err(io::Error::other)?;
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        wal::disk::write_all_at(file.as_ref(), &bytes, 0)?;
+        file.sync_all()?;
+        disk.rename(&temporary, CHARTER)?;
+        disk.sync()
+    };
+    write().map_err(|source| HomeError::Io { path: disk.path(CHARTER), source })
+}
+
+/// The name of the directory that holds what counts since a recovery.
+pub(super) fn recovery_directory(recovery: u32) -> String {
+    format!("recovered-{recovery}")
+}
+
+/// The name under which the identity is kept that a recovery replaces.
+pub(super) fn identity_before(recovery: u32) -> String {
+    format!("{BEFORE}{recovery}")
+}
+
+/// Where everything but lock and identity lies: `None` if beside them, as in every directory that
+/// was never recovered. Where the identity cannot be read, nothing says otherwise.
+pub(super) fn find_base(disk: &dyn Disk) -> Result<Option<Arc<dyn Disk>>, HomeError> {
+    let io = |path: &str| {
+        let path = disk.path(path);
+        move |source| HomeError::Io { path, source }
+    };
+    if !IdentityFile::exists(disk).map_err(io(""))? {
+        return Ok(None);
+    }
+    let recovery = match IdentityFile::open(disk) {
+        Ok(file) => file.identity().recovery,
+        Err(IdentityError::Damaged { .. }) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    if recovery == 0 {
+        return Ok(None);
+    }
+    let name = recovery_directory(recovery);
+    match disk.subdirectory(&name) {
+        Ok(base) => Ok(Some(base)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = "the identity says that this directory counts, and it is gone".to_string();
+            Err(HomeError::LostHistory { path: disk.path(&name), what })
+        }
+        Err(source) => Err(io(&name)(source)),
     }
 }
 
@@ -346,7 +389,8 @@ pub(super) fn find_identity(
     if IdentityFile::exists(disk).map_err(io)? {
         return Ok(Some(IdentityFile::open(disk)?));
     }
-    let has_charter = disk.list().map_err(io)?.iter().any(|name| name == CHARTER);
+    let names = disk.list().map_err(io)?;
+    let has_charter = names.iter().any(|name| name == CHARTER || name.starts_with(BEFORE));
     let has_log = log.map_or(Ok(false), wal::Wal::exists).map_err(io)?;
     if has_charter || has_log {
         let what = "there is a log but no identity file".to_string();
@@ -369,7 +413,7 @@ pub(super) fn find_charter(disk: &dyn Disk, stage: Stage) -> Result<Option<Chart
     Ok(Some(charter))
 }
 
-fn read_charter(disk: &dyn Disk) -> Result<Charter, HomeError> {
+pub(super) fn read_charter(disk: &dyn Disk) -> Result<Charter, HomeError> {
     let path = disk.path(CHARTER);
     let damaged =
         |what: &str| HomeError::LostHistory { path: path.clone(), what: what.to_string() };

@@ -5,7 +5,7 @@
 //! ```text
 //! one sector, 512 bytes, little endian:
 //!   0  magic "KVCTLID1"      8  version u16        10  stage u8       11  length of the name u8
-//!  12  zero u32             16  sequence u64       24  incarnation u64
+//!  12  recovery u32         16  sequence u64       24  incarnation u64
 //!  32  boot u64             40  founding [u8; 16]  56  name [u8; 32]
 //!  88  zeros                                      508  crc32 of the 508 bytes before it
 //! ```
@@ -13,6 +13,9 @@
 //! The sector with the higher sequence is the current one. A new stage is written to both before
 //! anything rests on it, so if one of the two is rotten at most the last boot number is unknown:
 //! the next one is raised by two. If both are, nobody knows what this server promised.
+//!
+//! The version is 1 in a directory that was never recovered, and 2 in one that was: what counts lies
+//! elsewhere then, and a program that does not know that must not take the rest for it.
 
 use std::io;
 
@@ -22,12 +25,14 @@ use crate::ClusterId;
 use crate::node::{Boot, Incarnation, Member, NodeId};
 
 /// The file's name.
-const NAME: &str = "identity";
+pub(super) const NAME: &str = "identity";
 const SECTOR: usize = 512;
 /// Where the two sectors are.
 const PLACES: [u64; 2] = [0, 4096];
 const MAGIC: &[u8; 8] = b"KVCTLID1";
+/// The versions of a directory that was never recovered, and of one that was.
 const VERSION: u16 = 1;
+const VERSION_RECOVERED: u16 = 2;
 
 /// How far a server has come in founding its cluster, or in joining it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub struct Identity {
     pub boot: Boot,
     /// How far it has come.
     pub stage: Stage,
+    /// The last recovery of this directory, counted from 1; 0 if there was none.
+    pub recovery: u32,
 }
 
 /// Why the identity of a directory cannot be read or written.
@@ -106,9 +113,14 @@ impl IdentityFile {
 
     /// Makes the file of a new server; durable, name included, before this returns.
     pub(super) fn create(disk: &dyn Disk, member: Member) -> Result<Self, IdentityError> {
+        Self::put(disk, Identity { member, boot: Boot(0), stage: Stage::Drawn, recovery: 0 })
+    }
+
+    /// Makes the file, in place of an earlier one if there is one; durable before this returns. A
+    /// power cut leaves the one or the other, whole.
+    pub(super) fn put(disk: &dyn Disk, identity: Identity) -> Result<Self, IdentityError> {
         let path = disk.path(NAME);
         let io = |source| IdentityError::Io { path: path.clone(), source };
-        let identity = Identity { member, boot: Boot(0), stage: Stage::Drawn };
         let unfinished = format!("{NAME}.new");
         if disk.list().map_err(io)?.contains(&unfinished) {
             disk.remove(&unfinished).map_err(io)?;
@@ -205,9 +217,10 @@ fn encode(sequence: u64, identity: &Identity) -> [u8; SECTOR] {
     let name_length = u8::try_from(name.len()).unwrap_or(0);
     let mut sector = Vec::with_capacity(SECTOR);
     sector.extend_from_slice(MAGIC);
-    sector.extend_from_slice(&VERSION.to_le_bytes());
+    let version = if identity.recovery == 0 { VERSION } else { VERSION_RECOVERED };
+    sector.extend_from_slice(&version.to_le_bytes());
     sector.extend_from_slice(&[stage, name_length]);
-    sector.extend_from_slice(&0_u32.to_le_bytes());
+    sector.extend_from_slice(&identity.recovery.to_le_bytes());
     for number in [sequence, identity.member.incarnation.0, identity.boot.0] {
         sector.extend_from_slice(&number.to_le_bytes());
     }
@@ -237,9 +250,11 @@ fn decode(sector: &[u8; SECTOR]) -> Option<Sector> {
         Some(u64::from_le_bytes(body.get(offset..offset + 8)?.try_into().ok()?))
     };
     let version = u16::from_le_bytes(body.get(8..10)?.try_into().ok()?);
-    if version != VERSION {
-        return Some(Sector::Version(version));
-    }
+    let recovery = match version {
+        VERSION => 0,
+        VERSION_RECOVERED => u32::from_le_bytes(body.get(12..16)?.try_into().ok()?),
+        version => return Some(Sector::Version(version)),
+    };
     let founding = ClusterId(body.get(40..56)?.try_into().ok()?);
     let stage = match body.get(10)? {
         0 => Stage::Drawn,
@@ -251,7 +266,8 @@ fn decode(sector: &[u8; SECTOR]) -> Option<Sector> {
     let name = body.get(56..56 + usize::from(*body.get(11)?))?;
     let id = NodeId::new(std::str::from_utf8(name).ok()?).ok()?;
     let member = Member { id, incarnation: Incarnation(number(24)?) };
-    Some(Sector::Valid(number(16)?, Identity { member, boot: Boot(number(32)?), stage }))
+    let boot = Boot(number(32)?);
+    Some(Sector::Valid(number(16)?, Identity { member, boot, stage, recovery }))
 }
 
 #[cfg(test)]
@@ -260,7 +276,8 @@ mod tests {
 
     fn identity() -> Identity {
         let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(77) };
-        Identity { member, boot: Boot(5), stage: Stage::Agreed(ClusterId([9; 16])) }
+        let stage = Stage::Agreed(ClusterId([9; 16]));
+        Identity { member, boot: Boot(5), stage, recovery: 0 }
     }
 
     #[test]
@@ -277,6 +294,14 @@ mod tests {
         assert_eq!(&sector[..expected.len()], expected);
         assert!(sector[expected.len()..508].iter().all(|&byte| byte == 0));
         assert!(matches!(decode(&sector), Some(Sector::Valid(3, read)) if read == identity()));
+    }
+
+    #[test]
+    fn a_recovered_directory_has_another_version_and_says_which_recovery_counts() {
+        let recovered = Identity { recovery: 3, ..identity() };
+        let sector = encode(3, &recovered);
+        assert_eq!(&sector[8..16], [2, 0, 1, 2, 3, 0, 0, 0]);
+        assert!(matches!(decode(&sector), Some(Sector::Valid(3, read)) if read == recovered));
     }
 
     #[test]

@@ -174,7 +174,8 @@ impl LogStore {
         Self::begin(disk, options, Term(0), None)
     }
 
-    fn begin(
+    /// Makes a log with a promise, and with an entry if there is one already.
+    pub(super) fn begin(
         disk: Arc<dyn Disk>,
         options: &LogOptions,
         term: Term,

@@ -12,6 +12,8 @@
 //! snapshots/  the state machine at some indexes, each a file of its own
 //! ```
 //!
+//! After a recovery ([`Rescue`]) all but lock and identity lies in `recovered-N/`.
+//!
 //! [`Survey`] looks at all of it without touching anything.
 
 mod compaction;
@@ -24,6 +26,7 @@ mod identity;
 mod log_store;
 mod lost_history;
 mod recovery;
+mod rescue;
 mod room;
 mod snapshot_file;
 mod snapshot_store;
@@ -38,6 +41,7 @@ pub use identity::{Identity, IdentityError, Stage};
 pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail};
 pub use lost_history::{GiveUpError, give_up_history, lost_history, note_lost_history};
 pub use recovery::{FoundSnapshots, Recovered};
+pub use rescue::{Account, Rescue, RescueError, Wanted};
 pub use snapshot_file::{SnapshotError, StopFlag};
 pub use snapshot_store::{SnapshotOptions, SnapshotStore};
 pub use survey::Survey;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wal::{Disk, Lock};
 
-use super::home::{HomeError, LOCK, LOG, find_charter, find_identity, refuse_if_noted};
+use super::home::{HomeError, LOCK, LOG, find_base, find_charter, find_identity, refuse_if_noted};
 use super::identity::{Identity, Stage};
 use crate::founding::Charter;
 
@@ -25,6 +25,9 @@ pub struct Survey {
     pub lost: Vec<HomeError>,
     /// The directory of the log, if there is one with a log in it.
     pub log: Option<Arc<dyn Disk>>,
+    /// Where everything but lock and identity lies, if that is not the directory itself: it was
+    /// recovered.
+    pub base: Option<Arc<dyn Disk>>,
     _lock: Lock,
 }
 
@@ -38,33 +41,37 @@ impl Survey {
             io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
             _ => HomeError::Io { path: disk.path(LOCK), source },
         })?;
-        let log = match disk.subdirectory(LOG) {
-            Ok(log) => Some(log),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(HomeError::Io { path: disk.path(LOG), source }),
-        };
         let mut survey = Self {
             identity: None,
             is_identity_damaged: false,
             charter: None,
             lost: Vec::new(),
             log: None,
+            base: None,
             _lock: lock,
         };
-        survey.note(refuse_if_noted(disk, log.as_deref()))?;
+        survey.base = survey.note(find_base(disk))?.flatten();
+        let recovered = survey.base.clone();
+        let base = recovered.as_deref().unwrap_or(disk);
+        let log = match base.subdirectory(LOG) {
+            Ok(log) => Some(log),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(HomeError::Io { path: base.path(LOG), source }),
+        };
+        survey.note(refuse_if_noted(base, log.as_deref()))?;
         if let Some(Some(file)) = survey.note(find_identity(disk, log.as_deref()))? {
             survey.is_identity_damaged = file.was_mended();
             let stage = file.identity().stage;
             survey.identity = Some(file.identity().clone());
-            survey.charter = survey.note(find_charter(disk, stage))?.flatten();
+            survey.charter = survey.note(find_charter(base, stage))?.flatten();
         }
-        let io = |source| HomeError::Io { path: disk.path(LOG), source };
+        let io = |source| HomeError::Io { path: base.path(LOG), source };
         let has_log = log.as_deref().map_or(Ok(false), wal::Wal::exists).map_err(io)?;
         survey.log = log.filter(|_| has_log);
         let stage = survey.identity.as_ref().map(|identity| identity.stage);
         if let (Some(Stage::Founded(_)), None) = (stage, &survey.log) {
             let what = "there is an identity, but the log is gone".to_string();
-            survey.lost.push(HomeError::LostHistory { path: disk.path(LOG), what });
+            survey.lost.push(HomeError::LostHistory { path: base.path(LOG), what });
         }
         let is_nobodys = survey.identity.is_none() && survey.lost.is_empty();
         Ok((!is_nobodys).then_some(survey))
