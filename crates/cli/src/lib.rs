@@ -10,8 +10,8 @@
 //! 1. `args`: every command with its options and an example.
 //! 2. `exit`, `failure`, `output`: how commands end, fail and print.
 //! 3. `session`, `requests`: what a command works with, and how it asks the cluster.
-//! 4. `commands`: the commands themselves, among them `serve`, which runs a server; `wal`: those
-//!    for the directory of a server that does not run.
+//! 4. `commands`: the commands themselves, among them `serve`, which runs a server, and `recover`;
+//!    `wal`: those for the log of a server that does not run; `snapshot`: those for snapshots.
 //! 5. `shell`, then `demo`, which is a shell with servers of its own.
 //! 6. `bench`, `completion`, `help`.
 //!
@@ -33,6 +33,7 @@ mod runtime;
 mod session;
 mod shell;
 mod signals;
+mod snapshot;
 mod wal;
 
 use std::io::Write;
@@ -79,6 +80,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Version => print(&commands::version()),
         Command::Completions(args) => print(&completion::script(&args.shell)?),
         Command::Wal(args) => wal::run(&global, args),
+        Command::Recover(args) => commands::recover::run(&global, args),
+        Command::Snapshot(args) if !args.command.needs_server() => {
+            snapshot::offline(&global, args.command)
+        }
         Command::Demo(args) => runtime::block_on(demo::run(&global, args)),
         Command::Shell => runtime::block_on(async { shell::shell(Session::new(&global)?).await }),
         command => runtime::block_on(until_interrupted(&global, command)),

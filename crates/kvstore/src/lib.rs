@@ -44,3 +44,5 @@ mod machine;
 pub mod server;
 pub mod store;
 pub mod wire;
+
+pub use machine::read_contents;

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod commands;
+mod rescue;
 mod values;
 mod wal;
 
@@ -19,6 +20,7 @@ pub(crate) use commands::{
     BenchArgs, BenchOperation, BenchTarget, CasArgs, CompletionsArgs, DelArgs, DemoArgs, GetArgs,
     HelpArgs, LogArgs, ServeArgs, SetArgs, ShowArgs,
 };
+pub(crate) use rescue::{RecoverArgs, SaveArgs, SnapshotArgs, SnapshotCommand};
 pub(crate) use values::ValueSource;
 pub(crate) use wal::{DumpArgs, PlaceArgs, RepairArgs, WalArgs, WalCommand};
 
@@ -151,6 +153,10 @@ Examples:
     Member(MemberArgs),
     /// Show who leads, and hand leadership over
     Leader(LeaderArgs),
+    /// Save the state of the cluster to a file, and look at such files
+    Snapshot(SnapshotArgs),
+    /// Make a cluster of one out of the last server of a cluster that is lost
+    Recover(RecoverArgs),
     /// Look at the log of a server that does not run, check it, or repair it
     Wal(WalArgs),
     /// Start a throw-away cluster and a shell to play with it
@@ -179,7 +185,7 @@ works too: it stops at the first error and names the line. An empty line, `quit`
 pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("Data", &["get", "set", "del", "cas", "show"]),
     ("Cluster", &["status", "log", "serve", "member", "leader"]),
-    ("Repair kit", &["wal"]),
+    ("Repair kit", &["snapshot", "wal", "recover"]),
     ("Try it", &["demo", "shell", "bench"]),
     ("Help", &["help", "completions", "version"]),
 ];

@@ -5,6 +5,7 @@ mod keys;
 mod leader;
 pub(crate) mod log;
 mod member;
+pub(crate) mod recover;
 pub(crate) mod serve;
 pub(crate) mod status;
 mod write;
@@ -12,7 +13,7 @@ mod write;
 use crate::args::Command;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::{bench, help};
+use crate::{bench, help, snapshot};
 
 /// Carries out a command of one session. Those that make a session of their own, or need none to
 /// begin with, are carried out before there is one.
@@ -27,11 +28,13 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Log(args) => log::run(session, args).await,
         Command::Member(args) => member::run(session, args).await,
         Command::Leader(args) => leader::run(session, args).await,
+        Command::Snapshot(args) => snapshot::run(session, args.command).await,
         Command::Bench(args) => bench::run(session, args).await,
         Command::Help(args) => session.print(&help::explain(&args.topic)?),
         Command::Version => session.print(&version()),
         Command::Serve(_)
         | Command::Wal(_)
+        | Command::Recover(_)
         | Command::Demo(_)
         | Command::Shell
         | Command::Completions(_) => {

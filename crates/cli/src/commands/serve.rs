@@ -54,6 +54,9 @@ fn what_to_do(damage: Failure, data: &Path) -> Failure {
     damage
         .detail(format!("data directory: {}; the log is left as it is", data.display()))
         .detail("the other servers go on without this one for as long as a majority of them runs")
+        .detail(format!(
+            "if a majority is lost for good, save what this one has: kvctl recover --data {shown}"
+        ))
         .detail(format!("look at it: kvctl wal verify --data {shown}; more: kvctl help recovery"))
 }
 
@@ -123,6 +126,7 @@ impl From<ServeError> for Failure {
                 | HomeError::OtherCluster { .. },
             ) => Exit::Refused,
             ServeError::Home(_)
+            | ServeError::Rescue(_)
             | ServeError::Restore(_)
             | ServeError::Listen { .. }
             | ServeError::Data { .. }

@@ -44,7 +44,7 @@ const TOPICS: [Topic; 7] = [
     },
     Topic {
         name: "recovery",
-        about: "what a server does when it starts, stops, or finds damage",
+        about: "starting, stopping, damage, and what to do when a majority is lost",
         text: || include_str!("recovery.txt").to_owned(),
     },
 ];

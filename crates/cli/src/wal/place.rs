@@ -17,6 +17,8 @@ use crate::quote::quoted;
 
 /// The name of the log's directory in that of its server.
 const LOG: &str = "log";
+/// The name of the file that says whose a directory is.
+const IDENTITY: &str = "identity";
 
 /// A directory that nobody uses, seen through a disk that cannot write.
 pub(super) struct Place {
@@ -116,14 +118,24 @@ fn path(global: &Global, args: &PlaceArgs) -> Result<PathBuf, Failure> {
     Ok(config.data.directory(id))
 }
 
-/// The directory of the server whose log's directory this is.
+/// The directory of the server whose log's directory this is: the one around it or, since a
+/// recovery, the one around that.
 fn server_around(path: &Path) -> Option<PathBuf> {
     let whole = fs::canonicalize(path).ok()?;
+    let around = |path: &Path| {
+        let typed = path.parent().filter(|typed| !typed.as_os_str().is_empty());
+        typed.map(Path::to_path_buf)
+    };
     let parent = whole.parent().filter(|_| whole.ends_with(LOG))?;
-    let is_server = ["identity", "founding"].iter().any(|name| parent.join(name).is_file());
+    let has = |directory: &Path, name: &str| directory.join(name).is_file();
     // As it was typed, if it can be.
-    let typed = path.parent().filter(|typed| path.ends_with(LOG) && !typed.as_os_str().is_empty());
-    is_server.then(|| typed.unwrap_or(parent).to_path_buf())
+    let typed = around(path).filter(|_| path.ends_with(LOG));
+    let recovered = parent.parent().filter(|_| !has(parent, IDENTITY));
+    if let Some(server) = recovered.filter(|server| has(server, IDENTITY)) {
+        return Some(typed.as_deref().and_then(around).unwrap_or(server.to_path_buf()));
+    }
+    let is_server = [IDENTITY, "founding"].iter().any(|name| has(parent, name));
+    is_server.then(|| typed.unwrap_or(parent.to_path_buf()))
 }
 
 /// The failure of a directory that is in use.

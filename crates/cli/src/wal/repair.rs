@@ -177,6 +177,8 @@ impl Workshop {
             HomeError::Io { source, .. } if is_unwritable(&source) => unwritable(&path, &source),
             error => home_failure(error, &path),
         })?;
+        let base = server.as_ref().and_then(|server| server.base.clone());
+        let home = base.unwrap_or(home);
         let log = server.as_ref().and_then(|server| server.log.clone());
         let gone =
             || Failure::new(Exit::Unexpected, format!("{}: the log is gone", path.display()));

@@ -60,7 +60,7 @@ impl<'a> Call<'a> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection that goes on delivering the answer to a scan.
+    /// The connection that goes on delivering the answer to a scan, or a snapshot.
     pub(super) fn take_scan_link(&self) -> Option<ScanLink> {
         self.attempts().scan_link.take()
     }
@@ -114,7 +114,7 @@ impl<'a> Call<'a> {
             let Ok(reached) = reach else { return End::OutOfReach };
             let next = match self.prepare(&reached).await {
                 Err(error) => Next::Return(End::Failed(error)),
-                Ok(request @ Request::Scan(_)) => {
+                Ok(request @ (Request::Scan(_) | Request::Save(_))) => {
                     match self.attempt_scan(&reached, request).await {
                         Ok(response) => self.judge(&reached, response),
                         Err(next) => next,

@@ -36,6 +36,7 @@ mod driver;
 mod error;
 mod options;
 mod outcome;
+mod save;
 mod scan;
 mod session;
 mod status;
@@ -45,6 +46,7 @@ mod tests;
 
 pub use error::{ClientError, ServerCondition, ServerReport};
 pub use options::{ClientOptions, Endpoint, Redirect, WriteOptions};
+pub use save::SnapshotStream;
 pub use scan::{Rest, Scan, ScanResult, ScanStream};
 pub use session::{RequestId, RequestIdError};
 pub use status::{ClusterStatus, ServerStatus};

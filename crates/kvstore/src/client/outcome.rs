@@ -141,7 +141,8 @@ impl Call<'_> {
                 Next::Return(End::Answered(Response::Written(reply)))
             }
             (Ask::Read(Request::Get(_)), response @ Response::Value(_))
-            | (Ask::Read(Request::Scan(_)), response @ Response::ScanChunk(_)) => {
+            | (Ask::Read(Request::Scan(_)), response @ Response::ScanChunk(_))
+            | (Ask::Read(Request::Save(_)), response @ Response::SavedPart(_)) => {
                 directory.note_answer(reached.index);
                 Next::Return(End::Answered(response))
             }

@@ -67,14 +67,14 @@ pub enum Rest {
     Some,
 }
 
-/// The connection that delivers a scan.
+/// The connection that delivers a scan, or a snapshot.
 #[derive(Debug)]
 pub(super) struct ScanLink {
     link: Link,
 }
 
-/// How the delivery of a scan was interrupted.
-enum Interrupted {
+/// How the delivery of a scan, or of a snapshot, was interrupted.
+pub(super) enum Interrupted {
     Lost(String),
     TimedOut,
 }
@@ -177,7 +177,7 @@ impl ScanStream {
 }
 
 impl Call<'_> {
-    /// Opens a connection for the scan, asks, and waits for the first part of the answer.
+    /// Opens a connection for the scan or the snapshot, asks, and waits for the first part of the answer.
     pub(super) async fn attempt_scan(
         &self,
         reached: &Reached,
@@ -222,8 +222,13 @@ impl Call<'_> {
 }
 
 impl ScanLink {
+    /// The server that delivers.
+    pub(super) fn server(&self) -> String {
+        self.link.welcome.node.clone()
+    }
+
     /// The next answer, if it comes within `patience`.
-    async fn response(&mut self, patience: Duration) -> Result<Response, Interrupted> {
+    pub(super) async fn response(&mut self, patience: Duration) -> Result<Response, Interrupted> {
         let Link { stream, input, .. } = &mut self.link;
         let read = async {
             loop {

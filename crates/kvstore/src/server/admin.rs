@@ -56,7 +56,7 @@ impl Core {
                 };
                 Ok(Input::Change(token, change))
             }
-            Work::Get(_) | Work::Scan(_) | Work::Write(_) => {
+            Work::Get(_) | Work::Scan(_) | Work::Write(_) | Work::Save(_) => {
                 let text = "that is no request of an operator";
                 Err(ErrorReply::nothing_happened(ErrorCode::Internal, text))
             }

@@ -65,6 +65,7 @@ impl Core {
             Work::Scan(scan) => {
                 tokio::task::spawn_local(stream_scan(connection, request_id, scan, view));
             }
+            Work::Save(_) => self.save(&connection, request_id),
             // A write is answered by what applying it gives.
             Work::Write(_) | Work::Change(_) | Work::Transfer(_) => {}
         }

@@ -94,6 +94,20 @@ impl Connection {
         }
     }
 
+    /// Waits until everything that is queued was taken. A client that needs long for it loses its
+    /// connection, even if it takes a little now and then: there is a bound on how long it can
+    /// pin what it reads.
+    pub(super) async fn emptied(&self) {
+        let emptied = async {
+            while self.outbox.queued_bytes() > 0 && !self.outbox.is_closed() {
+                self.outbox.flushed().await;
+            }
+        };
+        if timeout(STREAM_TIMEOUT, emptied).await.is_err() {
+            self.outbox.close();
+        }
+    }
+
     /// Begins an answer of many frames, unless too many are under way.
     pub(super) fn begin_stream(&self) -> bool {
         let fits = self.streams.get() < STREAMS_MAX;

@@ -26,6 +26,7 @@ use super::event::Event;
 use super::joining::Joiners;
 use super::links::Links;
 use super::requests::Pending;
+use super::saves::Saves;
 use super::{Failures, ServeError};
 use crate::store::command::CommandLimits;
 use crate::store::{Store, StoreLimits};
@@ -115,6 +116,8 @@ pub(super) struct Core {
     /// When each server was last heard from.
     pub(super) heard: BTreeMap<NodeId, Instant>,
     pub(super) stopping: bool,
+    /// Snapshots that are being sent to clients.
+    pub(super) saves: Saves,
     /// When requests were last looked through for those that take too long.
     pub(super) looked_through: Instant,
     story: Story,
@@ -166,6 +169,7 @@ impl Core {
             members_changed: Rc::default(),
             heard: BTreeMap::new(),
             stopping: false,
+            saves: Saves::default(),
             looked_through: Instant::now(),
             settings,
             story,

@@ -447,9 +447,11 @@ fn check_welcome(
         return Some(format!("it belongs to cluster {:?}", welcome.cluster));
     }
     match (core.cluster_id(), welcome.cluster_id) {
-        (Some(ours), Some(theirs)) if ours != theirs => {
-            Some("it belongs to another cluster of the same name".into())
-        }
+        (Some(ours), Some(theirs)) if ours != theirs => Some(format!(
+            "it belongs to another cluster of the same name; to bring it into this one, start \
+                 {} with an empty directory and --join {}",
+            welcome.node, core.settings.address
+        )),
         _ => None,
     }
 }

@@ -225,7 +225,11 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
     if let (Some(mine), Some(theirs)) = (core.cluster_id(), peer.cluster_id)
         && mine != theirs
     {
-        let text = format!("this is a server of another cluster that is called {ours:?} too");
+        let text = format!(
+            "this is another cluster {ours:?}, perhaps recovered from yours; to join, start {} \
+             with an empty directory and --join {}",
+            peer.node, core.settings.address
+        );
         return Err(Refused::new(RefusedReason::Cluster, text));
     }
     let id = NodeId::new(&peer.node)

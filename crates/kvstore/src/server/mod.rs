@@ -19,7 +19,9 @@ mod links;
 mod listener;
 mod others;
 mod outbox;
+mod recovery;
 mod requests;
+mod saves;
 mod scrub;
 mod snapshot_link;
 mod snapshots;
@@ -36,13 +38,16 @@ use std::time::Duration;
 use raft::founding::Seat;
 use raft::node::{Config as NodeConfig, Incarnation, InvalidNodeId, NodeId, RestoreError};
 use raft::replica::Fatal;
-use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Successors, Waker};
+use raft::storage::{
+    Flushes, Home, HomeError, LogOptions, RescueError, SnapshotOptions, Successors, Waker,
+};
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub use event::{Event, Field};
+pub use recovery::{Recovery, prepare_recovery};
 
 use self::core::{Core, Settings, SharedCore};
 use crate::config::{Config, ConfigError, Disk, Fsync, RaftConfig, Source};
@@ -131,6 +136,9 @@ pub enum ServeError {
     /// The data directory is not usable.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// The data directory was not recovered.
+    #[error(transparent)]
+    Rescue(#[from] RescueError),
     /// What is on the disk does not hang together.
     #[error("the data directory cannot be right: {0}")]
     Restore(#[from] RestoreError),
@@ -150,7 +158,10 @@ impl ServeError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            ServeError::Home(error) => error.is_damage(),
+            ServeError::Home(error) | ServeError::Rescue(RescueError::Home(error)) => {
+                error.is_damage()
+            }
+            ServeError::Rescue(error) => matches!(error, RescueError::Nothing { .. }),
             ServeError::Restore(RestoreError::Log(_) | RestoreError::TermLost { .. }) => true,
             ServeError::Fatal(Fatal::Log(error)) => error.is_damage(),
             _ => false,

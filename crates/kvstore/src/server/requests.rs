@@ -19,6 +19,7 @@ use crate::wire::admin::{Change, Transfer};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, Frame, Message};
 use crate::wire::request::{Consistency, Get, Request, Route, Scan, Write};
 use crate::wire::response::{ErrorCode, ErrorReply, LeaderHint, ServerRole, ServerState};
+use crate::wire::save::Save;
 
 /// Memory that all requests under way may take; beyond it new ones are refused.
 const PENDING_BYTES_MAX: usize = 256 << 20;
@@ -58,6 +59,7 @@ pub(super) enum Work {
     Write(Write),
     Change(Change),
     Transfer(Transfer),
+    Save(Save),
 }
 
 impl Work {
@@ -66,6 +68,7 @@ impl Work {
             Work::Get(get) => get.route,
             Work::Scan(scan) => scan.route,
             Work::Write(write) => write.route,
+            Work::Save(save) => save.route,
             Work::Change(_) | Work::Transfer(_) => Route::Any,
         }
     }
@@ -77,6 +80,7 @@ impl Work {
             Work::Write(write) => write.timeout_ms,
             Work::Change(change) => change.timeout_ms,
             Work::Transfer(transfer) => transfer.timeout_ms,
+            Work::Save(save) => save.timeout_ms,
         };
         Duration::from_millis(milliseconds.into())
     }
@@ -85,7 +89,7 @@ impl Work {
         PENDING_OVERHEAD_BYTES
             + match self {
                 Work::Get(get) => get.key.len(),
-                Work::Scan(_) | Work::Change(_) | Work::Transfer(_) => 0,
+                Work::Scan(_) | Work::Change(_) | Work::Transfer(_) | Work::Save(_) => 0,
                 Work::Write(write) => write.command.len(),
             }
     }
@@ -94,13 +98,14 @@ impl Work {
         match self {
             Work::Get(get) => get.consistency == Consistency::Stale,
             Work::Scan(scan) => scan.consistency == Consistency::Stale,
+            Work::Save(save) => save.consistency == Consistency::Stale,
             Work::Write(_) | Work::Change(_) | Work::Transfer(_) => false,
         }
     }
 
     /// Whether it asks the leader to do something.
     fn is_read(&self) -> bool {
-        matches!(self, Work::Get(_) | Work::Scan(_))
+        matches!(self, Work::Get(_) | Work::Scan(_) | Work::Save(_))
     }
 }
 
@@ -135,6 +140,7 @@ impl Core {
             Ok(Request::Scan(scan)) => self.begin(connection, id, Work::Scan(scan)),
             Ok(Request::Change(change)) => self.begin(connection, id, Work::Change(change)),
             Ok(Request::Transfer(it)) => self.begin(connection, id, Work::Transfer(it)),
+            Ok(Request::Save(save)) => self.begin(connection, id, Work::Save(save)),
             Ok(Request::Write(write)) => {
                 match command::validate(&write.command, &self.settings.limits) {
                     Ok(()) => self.begin(connection, id, Work::Write(write)),
@@ -202,7 +208,7 @@ impl Core {
             Work::Write(write) => {
                 Input::Propose(Token(key as u64), Payload::new(write.command.clone()))
             }
-            Work::Get(_) | Work::Scan(_) => Input::Read(ReadId(key as u64)),
+            Work::Get(_) | Work::Scan(_) | Work::Save(_) => Input::Read(ReadId(key as u64)),
             work @ (Work::Change(_) | Work::Transfer(_)) => {
                 match self.admin_input(Token(key as u64), work) {
                     Ok(input) => input,

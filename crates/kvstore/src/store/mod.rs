@@ -23,7 +23,7 @@ pub use keyspace::EntryRef;
 pub use range::KeyRange;
 pub use reply::{KeyState, Outcome, Refusal, Reply, Revision};
 pub use session::SessionLimits;
-pub use snapshot::{RECORD_BYTES_MAX, RestoreError, Restoring};
+pub use snapshot::{Contents, Counting, RECORD_BYTES_MAX, RestoreError, Restoring};
 
 use bytes::Bytes;
 use command::Decoded;

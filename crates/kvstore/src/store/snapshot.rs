@@ -174,6 +174,82 @@ impl Restoring {
     }
 }
 
+/// What a snapshot of a store has in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The last entry that the store has applied.
+    pub applied: u64,
+    /// The revision of the store.
+    pub revision: Revision,
+    /// How many keys it has.
+    pub keys: u64,
+    /// How many sessions it remembers.
+    pub sessions: u64,
+}
+
+/// Goes through records and counts them. The order and the numbers must be right; unlike
+/// [`Restoring`] it keeps nothing of them.
+#[derive(Debug, Default)]
+pub struct Counting {
+    contents: Option<Contents>,
+    last_key: Vec<u8>,
+    is_complete: bool,
+}
+
+impl Counting {
+    /// Takes the next record.
+    pub fn take(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+        let contradiction = |what| Err(RestoreError::Contradiction(what));
+        let Some((&kind, body)) = record.split_first() else {
+            return contradiction("a record without a kind");
+        };
+        if self.is_complete {
+            return contradiction("something behind the end");
+        }
+        match (kind, &mut self.contents) {
+            (HEAD, contents @ None) => {
+                let store = from_head(body)?;
+                let (applied, revision) = (store.applied, store.revision);
+                *contents = Some(Contents { applied, revision, keys: 0, sessions: 0 });
+            }
+            (KEY, Some(contents)) => {
+                let Key { key, state, .. } = codec::exact("a key", body)?;
+                if state.mod_revision > contents.revision || contents.sessions > 0 {
+                    return contradiction("a key out of order, or of a later revision");
+                }
+                if contents.keys > 0 && key <= &self.last_key[..] {
+                    return contradiction("keys do not ascend");
+                }
+                contents.keys += 1;
+                self.last_key.clear();
+                self.last_key.extend_from_slice(key);
+            }
+            (SESSION, Some(contents)) => {
+                let session: Session = codec::exact("a session", body)?;
+                if session.last_used > contents.applied {
+                    return contradiction("a session was used in the future");
+                }
+                contents.sessions += 1;
+            }
+            (END, Some(contents)) => {
+                let end: End = codec::exact("the end", body)?;
+                if (end.keys, end.sessions) != (contents.keys, contents.sessions) {
+                    return contradiction("keys or sessions are missing");
+                }
+                self.is_complete = true;
+            }
+            _ => return contradiction("a record of another kind was expected"),
+        }
+        Ok(())
+    }
+
+    /// What there is, once the last record was taken.
+    pub fn finish(self) -> Result<Contents, RestoreError> {
+        let contents = self.contents.filter(|_| self.is_complete);
+        contents.ok_or(RestoreError::Contradiction("the end is missing"))
+    }
+}
+
 fn from_head(body: &[u8]) -> Result<Store, RestoreError> {
     let (version, _) = codec::take::<u16>("the head", body)?;
     if version != VERSION {

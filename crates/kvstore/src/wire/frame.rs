@@ -51,6 +51,8 @@ impl Kind {
     pub const CHANGE: Kind = Kind(0x15);
     /// Hand leadership over.
     pub const TRANSFER: Kind = Kind(0x16);
+    /// Read the whole state, as a snapshot.
+    pub const SAVE: Kind = Kind(0x17);
 
     /// Answer to `GET`.
     pub const VALUE: Kind = Kind(0x20);
@@ -66,6 +68,8 @@ impl Kind {
     pub const CHANGED: Kind = Kind(0x25);
     /// Answer to `TRANSFER`.
     pub const TRANSFERRED: Kind = Kind(0x26);
+    /// One of the answers to `SAVE`.
+    pub const SAVED_PART: Kind = Kind(0x27);
     /// Answer to any request that could not be served.
     pub const ERROR: Kind = Kind(0x2f);
 

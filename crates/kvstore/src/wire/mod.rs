@@ -20,6 +20,7 @@ pub mod handshake;
 pub mod peer;
 pub mod request;
 pub mod response;
+pub mod save;
 #[cfg(test)]
 mod tests;
 

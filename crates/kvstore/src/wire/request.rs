@@ -3,6 +3,7 @@
 
 use super::admin::{Change, Transfer};
 use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};
+use super::save::Save;
 use crate::codec::{self, DecodeError, Raw};
 use crate::store::KeyRange;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -25,6 +26,8 @@ pub enum Request {
     Change(Change),
     /// Hand leadership over.
     Transfer(Transfer),
+    /// Read the whole state, as a snapshot.
+    Save(Save),
 }
 
 impl Request {
@@ -38,6 +41,7 @@ impl Request {
             Kind::LOG => Log::decode_body(&frame.body).map(Request::Log),
             Kind::CHANGE => Change::decode_body(&frame.body).map(Request::Change),
             Kind::TRANSFER => Transfer::decode_body(&frame.body).map(Request::Transfer),
+            Kind::SAVE => Save::decode_body(&frame.body).map(Request::Save),
             Kind(kind) => Err(DecodeError::UnknownKind { kind }),
         }
     }
@@ -55,6 +59,7 @@ impl Request {
             Request::Log(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
             Request::Change(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
             Request::Transfer(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
+            Request::Save(request) => frame::encode(out, request_id, request, FRAME_BYTES_MAX),
         }
     }
 
@@ -67,7 +72,8 @@ impl Request {
             | Request::Status(Status { timeout_ms })
             | Request::Log(Log { timeout_ms, .. })
             | Request::Change(Change { timeout_ms, .. })
-            | Request::Transfer(Transfer { timeout_ms, .. }) => *timeout_ms,
+            | Request::Transfer(Transfer { timeout_ms, .. })
+            | Request::Save(Save { timeout_ms, .. }) => *timeout_ms,
         }
     }
 
@@ -80,7 +86,8 @@ impl Request {
             | Request::Status(Status { timeout_ms })
             | Request::Log(Log { timeout_ms, .. })
             | Request::Change(Change { timeout_ms, .. })
-            | Request::Transfer(Transfer { timeout_ms, .. }) => *timeout_ms = remaining_ms,
+            | Request::Transfer(Transfer { timeout_ms, .. })
+            | Request::Save(Save { timeout_ms, .. }) => *timeout_ms = remaining_ms,
         }
     }
 }

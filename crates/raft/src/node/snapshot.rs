@@ -160,6 +160,13 @@ impl Node {
         Some(SnapshotPoint { position, configuration })
     }
 
+    /// What the state stands for that has applied everything up to `index`, if the log still tells.
+    #[must_use]
+    pub fn point_at(&self, index: Index) -> Option<SnapshotPoint> {
+        let position = Position { index, term: self.log.term(index)? };
+        Some(SnapshotPoint { position, configuration: self.membership.at(index).clone() })
+    }
+
     /// The next snapshot is written now, without waiting for the log to grow: its server wants
     /// one, or runs out of room.
     pub fn want_snapshot(&mut self) {

@@ -409,6 +409,13 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
+    /// The state as it is now, to be written down elsewhere, and what it stands for; `None` while
+    /// there is none.
+    pub fn image(&self) -> Option<(SnapshotPoint, M::Image)> {
+        let machine = self.machine.as_ref()?;
+        Some((self.node.point_at(machine.applied())?, machine.image()))
+    }
+
     /// Takes what has happened to snapshots, for people.
     pub fn take_snapshot_events(&mut self) -> Vec<SnapshotEvent> {
         std::mem::take(&mut self.snapshots.events)

@@ -28,6 +28,7 @@ mod lost_history;
 mod recovery;
 mod rescue;
 mod room;
+mod saved;
 mod snapshot_file;
 mod snapshot_store;
 mod survey;
@@ -42,6 +43,7 @@ pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail
 pub use lost_history::{GiveUpError, give_up_history, lost_history, note_lost_history};
 pub use recovery::{FoundSnapshots, Recovered};
 pub use rescue::{Account, Rescue, RescueError, Wanted};
-pub use snapshot_file::{SnapshotError, StopFlag};
+pub use saved::{FLAWS_MAX, Flaw, Saving, SnapshotFacts, SnapshotFile};
+pub use snapshot_file::{SnapshotError, StateHasher, StopFlag};
 pub use snapshot_store::{SnapshotOptions, SnapshotStore};
 pub use survey::Survey;

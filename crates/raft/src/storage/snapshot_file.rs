@@ -30,7 +30,7 @@ use crate::node::{Configuration, Index, Position, SnapshotId, Term};
 
 const MAGIC: &[u8; 8] = b"KVCTLSNP";
 const VERSION: u16 = 1;
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 /// The sizes that a block may have, with its checksum.
 const BLOCK_BYTES: RangeInclusive<u32> = 64..=1 << 20;
 /// Configurations are small; a longer one is none.
@@ -97,8 +97,8 @@ impl StopFlag {
 pub(crate) struct Head {
     pub(crate) id: SnapshotId,
     pub(crate) configuration: Configuration,
-    state_bytes: u64,
-    block_bytes: u32,
+    pub(super) state_bytes: u64,
+    pub(super) block_bytes: u32,
 }
 
 impl Head {
@@ -128,7 +128,7 @@ impl Head {
     }
 
     /// What a block holds of the state.
-    fn content_bytes(&self) -> u64 {
+    pub(super) fn content_bytes(&self) -> u64 {
         u64::from(self.block_bytes) - 4
     }
 
@@ -140,7 +140,7 @@ impl Head {
     }
 
     /// Where the blocks begin.
-    fn state_offset(&self) -> u64 {
+    pub(super) fn state_offset(&self) -> u64 {
         let configuration_bytes = self.configuration.encode().len();
         SECTOR + padded(u32::try_from(configuration_bytes).unwrap_or(u32::MAX))
     }
@@ -163,7 +163,7 @@ impl Head {
     }
 
     /// Reads the header at `place`, and the configuration behind or before it.
-    fn read_at(file: &dyn File, place: u64, bytes: u64) -> Result<Reading, String> {
+    pub(super) fn read_at(file: &dyn File, place: u64, bytes: u64) -> Result<Reading, String> {
         let mut header = [0; 512];
         read_exact_at(file, &mut header, place).map_err(|error| error.to_string())?;
         let raw = decode_header(&header).ok_or("its header is damaged")?;
@@ -200,7 +200,7 @@ impl Head {
     }
 }
 
-enum Reading {
+pub(super) enum Reading {
     Whole(Head),
     Version(u16),
 }
@@ -236,7 +236,7 @@ fn padded(configuration_bytes: u32) -> u64 {
     (u64::from(configuration_bytes) + 4).next_multiple_of(SECTOR)
 }
 
-fn to_size(bytes: u64) -> usize {
+pub(super) fn to_size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -247,19 +247,35 @@ fn block_checksum(number: u64, content: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn begin_hash(position: Position, configuration: &Configuration) -> Sha256 {
-    let configuration = configuration.encode();
-    Sha256::new()
-        .chain_update(position.index.0.to_le_bytes())
-        .chain_update(position.term.0.to_le_bytes())
-        .chain_update((configuration.len() as u64).to_le_bytes())
-        .chain_update(&configuration)
-}
+/// The hash of a snapshot in the making.
+#[derive(Clone, Debug, Default)]
+pub struct StateHasher(Sha256);
 
-fn end_hash(hash: Sha256) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.iter_mut().zip(hash.finalize().iter()).for_each(|(to, from)| *to = *from);
-    half
+impl StateHasher {
+    /// That of a state at this position, with this configuration in force there.
+    #[must_use]
+    pub fn new(position: Position, configuration: &Configuration) -> Self {
+        let configuration = configuration.encode();
+        let hash = Sha256::new()
+            .chain_update(position.index.0.to_le_bytes())
+            .chain_update(position.term.0.to_le_bytes())
+            .chain_update((configuration.len() as u64).to_le_bytes())
+            .chain_update(&configuration);
+        Self(hash)
+    }
+
+    /// The next part of the state.
+    pub fn update(&mut self, state: &[u8]) {
+        self.0.update(state);
+    }
+
+    /// The hash of all of it.
+    #[must_use]
+    pub fn finish(self) -> [u8; 16] {
+        let mut half = [0; 16];
+        half.iter_mut().zip(self.0.finalize().iter()).for_each(|(to, from)| *to = *from);
+        half
+    }
 }
 
 /// In what portions a snapshot is written.
@@ -272,10 +288,11 @@ pub(super) struct PieceSizes {
 }
 
 /// Takes a state as a stream and writes it behind the place of the header.
-pub(super) struct StateWriter<'a> {
-    file: &'a dyn File,
-    stop: &'a StopFlag,
-    hash: Sha256,
+#[derive(Debug)]
+pub(super) struct StateWriter {
+    file: Box<dyn File>,
+    stop: StopFlag,
+    hash: StateHasher,
     /// What is known of it so far.
     head: Head,
     /// Blocks that were finished.
@@ -287,13 +304,13 @@ pub(super) struct StateWriter<'a> {
     piece_bytes_max: usize,
 }
 
-impl<'a> StateWriter<'a> {
+impl StateWriter {
     pub(super) fn new(
-        file: &'a dyn File,
+        file: Box<dyn File>,
         position: Position,
         configuration: Configuration,
         sizes: PieceSizes,
-        stop: &'a StopFlag,
+        stop: StopFlag,
     ) -> Self {
         let id = SnapshotId { position, bytes: 0, hash: [0; 16] };
         let block_bytes = sizes.block_bytes.clamp(*BLOCK_BYTES.start(), *BLOCK_BYTES.end());
@@ -301,7 +318,7 @@ impl<'a> StateWriter<'a> {
         Self {
             file,
             stop,
-            hash: begin_hash(position, &head.configuration),
+            hash: StateHasher::new(position, &head.configuration),
             blocks: 0,
             content: Vec::with_capacity(to_size(head.content_bytes())),
             piece: Vec::new(),
@@ -316,13 +333,13 @@ impl<'a> StateWriter<'a> {
         self.end_block()?;
         let too_large = || io::Error::other("the state is too large");
         self.head.id.bytes = self.head.file_bytes().ok_or_else(too_large)?;
-        self.head.id.hash = end_hash(std::mem::take(&mut self.hash));
+        self.head.id.hash = std::mem::take(&mut self.hash).finish();
         let (header, configuration) = self.head.encode();
         self.piece.extend_from_slice(&configuration);
         self.piece.extend_from_slice(&header);
         self.end_piece()?;
-        write_all_at(self.file, &configuration, SECTOR)?;
-        write_all_at(self.file, &header, 0)?;
+        write_all_at(self.file.as_ref(), &configuration, SECTOR)?;
+        write_all_at(self.file.as_ref(), &header, 0)?;
         uninterrupted(|| self.file.sync_all())?;
         Ok(self.head.id)
     }
@@ -342,7 +359,7 @@ impl<'a> StateWriter<'a> {
     /// log's own between them, where one large one would not.
     fn end_piece(&mut self) -> io::Result<()> {
         self.stop.check()?;
-        write_all_at(self.file, &self.piece, self.piece_offset)?;
+        write_all_at(self.file.as_ref(), &self.piece, self.piece_offset)?;
         uninterrupted(|| self.file.sync_data())?;
         self.piece_offset += self.piece.len() as u64;
         self.piece.clear();
@@ -350,7 +367,7 @@ impl<'a> StateWriter<'a> {
     }
 }
 
-impl Write for StateWriter<'_> {
+impl Write for StateWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let content_bytes = to_size(self.head.content_bytes());
         if self.content.len() >= content_bytes {
@@ -374,7 +391,7 @@ pub(super) struct StateReader<'a> {
     file: &'a dyn File,
     stop: &'a StopFlag,
     head: Head,
-    hash: Sha256,
+    hash: StateHasher,
     offset: u64,
     blocks: u64,
     /// State bytes behind the present block.
@@ -394,7 +411,7 @@ impl<'a> StateReader<'a> {
         // Nothing is lost if the cache stays.
         let _ = file.drop_cache();
         let head = Head::read(file, path)?;
-        let hash = begin_hash(head.id.position, &head.configuration);
+        let hash = StateHasher::new(head.id.position, &head.configuration);
         let (offset, left) = (head.state_offset(), head.state_bytes);
         Ok(Self { file, stop, head, hash, offset, blocks: 0, left, block: Vec::new(), given: 0 })
     }
@@ -405,7 +422,7 @@ impl<'a> StateReader<'a> {
         if rest > 0 {
             return Err(damage(format!("{rest} bytes are left over behind the state")));
         }
-        let hash = end_hash(std::mem::take(&mut self.hash));
+        let hash = std::mem::take(&mut self.hash).finish();
         match hash == self.head.id.hash {
             true => Ok(self.head),
             false => Err(damage("its hash is wrong".into())),
@@ -451,7 +468,7 @@ fn damage(what: String) -> io::Error {
 }
 
 /// Whether a block, checksum first, is whole.
-fn check_block(number: u64, block: &[u8]) -> bool {
+pub(super) fn check_block(number: u64, block: &[u8]) -> bool {
     block.split_first_chunk::<4>().is_some_and(|(checksum, content)| {
         block_checksum(number, content) == u32::from_le_bytes(*checksum)
     })

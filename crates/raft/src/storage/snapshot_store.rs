@@ -172,7 +172,8 @@ impl SnapshotStore {
         let SnapshotPoint { position, configuration } = point.clone();
         let SnapshotOptions { block_bytes, piece_bytes_max, .. } = self.options;
         let sizes = PieceSizes { block_bytes, piece_bytes_max };
-        let mut out = StateWriter::new(file.as_ref(), position, configuration, sizes, &self.stop);
+        let stop = self.stop.clone();
+        let mut out = StateWriter::new(file, position, configuration, sizes, stop);
         M::write(image, &mut out)?;
         out.finish()
     }

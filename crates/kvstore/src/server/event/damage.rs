@@ -54,7 +54,7 @@ pub(super) fn tell(f: &mut fmt::Formatter<'_>, event: &DamageEvent, tick: Durati
         DamageEvent::NobodyHasIt { entries, first } => write!(
             f,
             "irreparable {entries} entries from {first} on are damaged, and nobody who answered \
-             has them; asking again"
+             has them; asking again (if none ever will: kvctl help recovery)"
         ),
         DamageEvent::BarsCampaign { entries } => {
             write!(f, "waits       no leader, but {entries} entries here are damaged")

@@ -14,6 +14,7 @@ pub use report::{EntryKind, LogEntries, LogEntry, Member, MemberKind, ServerRole
 
 use super::admin::{Changed, Transferred};
 use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};
+use super::save::SavedPart;
 use crate::codec::{self, DecodeError};
 use crate::store::Reply;
 use bytes::{Bytes, BytesMut};
@@ -35,6 +36,8 @@ pub enum Response {
     Changed(Changed),
     /// Answer to a request to hand leadership over.
     Transferred(Transferred),
+    /// A part of the answer to a request for the whole state.
+    SavedPart(SavedPart),
     /// The request could not be served.
     Error(ErrorReply),
 }
@@ -53,6 +56,7 @@ impl Response {
             Kind::LOG_ENTRIES => LogEntries::decode_body(body).map(Response::LogEntries),
             Kind::CHANGED => Changed::decode_body(body).map(Response::Changed),
             Kind::TRANSFERRED => Transferred::decode_body(body).map(Response::Transferred),
+            Kind::SAVED_PART => SavedPart::decode_body(body).map(Response::SavedPart),
             Kind::ERROR => ErrorReply::decode_body(body).map(Response::Error),
             Kind(kind) => Err(DecodeError::UnknownKind { kind }),
         }
@@ -70,6 +74,7 @@ impl Response {
             Response::LogEntries(_) => Kind::LOG_ENTRIES,
             Response::Changed(_) => Kind::CHANGED,
             Response::Transferred(_) => Kind::TRANSFERRED,
+            Response::SavedPart(_) => Kind::SAVED_PART,
             Response::Error(_) => Kind::ERROR,
         }
     }
@@ -95,6 +100,7 @@ impl Response {
             Response::Transferred(message) => {
                 frame::encode(out, request_id, message, FRAME_BYTES_MAX)
             }
+            Response::SavedPart(message) => message.encode(out, request_id),
             Response::Error(message) => frame::encode(out, request_id, message, FRAME_BYTES_MAX),
         }
     }

@@ -7,7 +7,16 @@ use crate::store::{Condition, KeyState, Operation, Outcome, Refusal, Reply, Revi
 use crate::wire::admin::{Change, Changed, MemberChange, Transfer, Transferred};
 use crate::wire::handshake::{Timing, VersionRange};
 use crate::wire::request::{Content, Order, Selection};
-use crate::wire::response::*;
+use crate::wire::response;
+use crate::wire::response::{
+    ChunkEnd, Entry, EntryKind, ErrorReply, Found, LeaderHint, LogEntries, LogEntry, MemberKind,
+    SCAN_CHUNK_BYTES_MAX, ScanChunk, ServerRole, ServerState, StatusReport, Value,
+};
+use crate::wire::save::{SAVED_PART_BYTES_MAX, Save, SavedPart};
+use raft::node::{
+    Configuration, Incarnation, Index, Member, NodeId, Position, SnapshotPoint, Term, Voter,
+};
+use raft::storage::StateHasher;
 use std::collections::BTreeMap;
 
 const DOCUMENT: &str = include_str!("../../../../../docs/WIRE_PROTOCOL.md");
@@ -97,13 +106,14 @@ fn requests() -> Vec<(&'static str, BytesMut)> {
         ("log", encoded(5, &request::Log { timeout_ms: 1000, from: 1, limit: 100 })),
         ("change", encoded(6, &Change { timeout_ms, change })),
         ("transfer", encoded(7, &Transfer { timeout_ms, to: Some("s2".to_owned()) })),
+        ("save", encoded(8, &Save { timeout_ms, consistency, route })),
     ]
 }
 
 fn status_report() -> StatusReport {
     let address = "127.0.0.1:10000".to_owned();
     let leader = LeaderHint { id: "s1".to_owned(), address: address.clone(), term: 6 };
-    let member = Member {
+    let member = response::Member {
         id: "s1".to_owned(),
         address: address.clone(),
         incarnation: 9,
@@ -137,6 +147,27 @@ fn status_report() -> StatusReport {
     }
 }
 
+fn saved_point() -> SnapshotPoint {
+    let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(9) };
+    let voters = vec![Voter { member, address: "127.0.0.1:10000".to_owned() }];
+    let configuration = Configuration::new(voters).unwrap();
+    SnapshotPoint { position: Position { index: Index(41), term: Term(6) }, configuration }
+}
+
+fn saved_begin() -> SavedPart {
+    let SnapshotPoint { position, configuration } = saved_point();
+    let (index, term) = (position.index.0, position.term.0);
+    SavedPart::Begin { index, term, configuration: configuration.encode() }
+}
+
+/// The hash of the three parts of the example together.
+fn saved_hash() -> [u8; 16] {
+    let SnapshotPoint { position, configuration } = saved_point();
+    let mut hasher = StateHasher::new(position, &configuration);
+    hasher.update(b"kvs");
+    hasher.finish()
+}
+
 fn responses() -> Vec<(&'static str, BytesMut)> {
     let revision = Revision(300);
     let found = Some(Found { state: STATE, value: Bytes::from_static(b"4") });
@@ -158,6 +189,9 @@ fn responses() -> Vec<(&'static str, BytesMut)> {
         ("log-entries", encoded(5, &log)),
         ("changed", encoded(6, &Changed { commit: 41 })),
         ("transferred", encoded(7, &Transferred { to: "s2".to_owned() })),
+        ("saved-begin", encoded(8, &saved_begin())),
+        ("saved-state", encoded(8, &SavedPart::State(Bytes::from_static(b"kvs")))),
+        ("saved-end", encoded(8, &SavedPart::End { state_bytes: 3, hash: saved_hash() })),
         ("error", encoded(2, &ErrorReply::not_leader(server, Some(leader)))),
     ]
 }
@@ -191,6 +225,7 @@ fn the_limits_in_the_document_are_the_ones_enforced() {
         format!("| cluster name | {} bytes |", handshake::CLUSTER_NAME_BYTES_MAX),
         format!("| text of a refused connection | {} bytes |", handshake::REFUSAL_TEXT_BYTES_MAX),
         format!("| chunk of a scan | {} bytes |", SCAN_CHUNK_BYTES_MAX),
+        format!("| state in a part of a snapshot | {} bytes |", SAVED_PART_BYTES_MAX),
     ] {
         assert!(DOCUMENT.contains(&limit), "the document does not say: {limit}");
     }

@@ -6,6 +6,7 @@ use crate::wire::admin::{Change, MemberChange, Transfer};
 use crate::wire::handshake::{Timing, VersionRange};
 use crate::wire::request::{Content, Order, Selection};
 use crate::wire::response::*;
+use crate::wire::save::{Save, SavedPart};
 use proptest::prelude::*;
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -88,7 +89,11 @@ fn any_request() -> impl Strategy<Value = Request> {
     });
     let transfer = (any::<u32>(), prop::option::of("[a-z0-9]{0,5}"))
         .prop_map(|(timeout_ms, to)| Request::Transfer(Transfer { timeout_ms, to }));
-    prop_oneof![get(), write(), scan(), status, log, change(), transfer]
+    let save =
+        (any::<u32>(), consistency(), route()).prop_map(|(timeout_ms, consistency, route)| {
+            Request::Save(Save { timeout_ms, consistency, route })
+        });
+    prop_oneof![get(), write(), scan(), status, log, change(), transfer, save]
 }
 
 fn state() -> impl Strategy<Value = KeyState> {
@@ -168,7 +173,16 @@ fn any_response() -> impl Strategy<Value = Response> {
             Response::LogEntries(LogEntries { first, last, commit, entries })
         },
     );
-    prop_oneof![value, written, chunk, log, error().prop_map(Response::Error)]
+    let part = prop_oneof![
+        (any::<u64>(), any::<u64>(), bytes()).prop_map(|(index, term, configuration)| {
+            SavedPart::Begin { index, term, configuration }
+        }),
+        bytes().prop_map(SavedPart::State),
+        any::<(u64, [u8; 16])>()
+            .prop_map(|(state_bytes, hash)| SavedPart::End { state_bytes, hash }),
+    ];
+    let part = part.prop_map(Response::SavedPart);
+    prop_oneof![value, written, chunk, log, part, error().prop_map(Response::Error)]
 }
 
 proptest! {

@@ -1,0 +1,209 @@
+//! A cluster that has lost its majority for good goes on as a cluster of its last server, which
+//! serves all that it had, grows again, and lets nobody of the old cluster in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use verify::cluster::{Cluster, Run, clean_command, eventually, run};
+
+const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
+const LIMIT: Duration = Duration::from_secs(30);
+const KEYS: u64 = 12;
+
+/// A cluster of three with some keys, all applied everywhere.
+fn filled() -> Cluster {
+    let cluster = Cluster::started(KVCTL, 3);
+    for number in 0..KEYS {
+        cluster.kvctl(&["set", &format!("key-{number}"), "1"]).expect_code(0);
+    }
+    cluster.wait_until_level(LIMIT);
+    cluster
+}
+
+fn data_of(cluster: &Cluster, id: &str) -> PathBuf {
+    cluster.server(id).data().to_owned()
+}
+
+/// Runs `kvctl recover` on a directory, without a configuration.
+fn recover(data: &Path, more: &[&str]) -> Run {
+    let mut command = clean_command(KVCTL);
+    command.current_dir(data.parent().expect("it lies in the cluster's")).arg("recover");
+    command.arg("--data").arg(data);
+    run(command, more, b"")
+}
+
+const MEANT: [&str; 5] = ["--cluster", "test", "--yes", "-o", "json"];
+
+fn keys_at(cluster: &Cluster, id: &str, more: &[&str]) -> Option<u64> {
+    let arguments = [&["get", "--prefix", "key-", "--count"], more].concat();
+    let run = cluster.kvctl_at(cluster.server(id).address(), &arguments);
+    run.stdout.trim().parse().ok()
+}
+
+/// Waits until a server, alone or not, answers a linearizable read of all keys.
+fn wait_for_keys(cluster: &Cluster, id: &str, keys: u64) {
+    eventually(&format!("{id} to serve {keys} keys"), LIMIT, || {
+        (keys_at(cluster, id, &[]) == Some(keys)).then_some(())
+    });
+}
+
+fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for item in fs::read_dir(directory).expect("it is there") {
+        let path = item.expect("it can be listed").path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false if path.ends_with("LOCK") => {}
+            false => found.push((path.clone(), fs::read(&path).expect("it can be read"))),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_last_of_three_serves_all_it_had_and_grows_and_the_others_are_refused() {
+    let mut cluster = filled();
+    cluster.kill_all();
+    let data = data_of(&cluster, "s1");
+    let before = files(&data);
+
+    let done = recover(&data, &MEANT).expect_code(0).json();
+    assert_eq!((&done["recovered"], &done["server"]), (&true.into(), &"s1".into()));
+    assert_ne!(done["old_cluster_id"], done["new_cluster_id"]);
+    assert_ne!(done["old_incarnation"], done["new_incarnation"]);
+    assert_eq!(done["members"].as_array().map(Vec::len), Some(3));
+    assert_eq!(done["losses"], Value::Array(Vec::new()));
+    let after = files(&data);
+    let is_kept = |old: &&(PathBuf, Vec<u8>)| !old.0.ends_with("identity");
+    assert!(before.iter().filter(is_kept).all(|old| after.contains(old)), "all is there still");
+    // Asked again, it has nothing to do.
+    let again = recover(&data, &MEANT).expect_code(0).json();
+    assert_eq!(again["recovered"], false);
+    let kept = files(&data);
+    assert!(kept == after, "and does nothing");
+
+    cluster.start("s1");
+    wait_for_keys(&cluster, "s1", KEYS);
+    for _ in 0..2 {
+        let id = cluster.start_joining();
+        cluster.server(&id).story().wait_for_event("joining", LIMIT);
+        let address = cluster.server(&id).address().to_string();
+        let add = ["member", "add", &id, &address, "--timeout", "30s"];
+        let run = cluster.kvctl_at(cluster.server("s1").address(), &add).expect_code(0);
+        assert_eq!(run.stdout, format!("{id} votes\n"));
+    }
+    for id in ["s4", "s5"] {
+        wait_for_keys(&cluster, id, KEYS);
+    }
+    cluster.kvctl_at(cluster.server("s4").address(), &["set", "key-new", "1"]).expect_code(0);
+
+    for id in ["s2", "s3"] {
+        cluster.start(id);
+        let refused = |event: &Value| {
+            event["event"] == "refused" && event["story"].to_string().contains("--join")
+        };
+        let told = cluster.server(id).story().wait_for("a refusal", LIMIT, refused);
+        let story = told["story"].as_str().expect("a story");
+        assert!(story.contains(&format!("start {id} with an empty directory")), "{story}");
+    }
+    let list = ["member", "list", "-o", "json"];
+    let list = cluster.kvctl_at(cluster.server("s4").address(), &list).expect_code(0).json();
+    let ids: Vec<&str> = list["members"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|member| member["id"].as_str().expect("an id"))
+        .collect();
+    assert_eq!(ids, ["s1", "s4", "s5"]);
+    // It survives the loss of one, like any cluster of three.
+    cluster.server_mut("s1").kill();
+    wait_for_keys(&cluster, "s5", KEYS + 1);
+    // And one of the old comes in as anybody does: with an empty directory.
+    cluster.server_mut("s2").kill();
+    cluster.server_mut("s3").kill();
+}
+
+#[test]
+fn a_damaged_survivor_says_what_it_lost_and_serves_what_is_left() {
+    let mut cluster = filled();
+    cluster.kill_all();
+    let data = data_of(&cluster, "s1");
+    fs::remove_file(data.join("identity")).expect("it is there");
+    let mut command = clean_command(KVCTL);
+    command.arg("--config").arg(cluster.config());
+    let told = run(command, &["serve", "--id", "s1"], b"").expect_code(10).stderr;
+    assert!(told.contains("kvctl recover --data"), "{told}");
+
+    let told = recover(&data, &MEANT).expect_code(2);
+    assert!(told.stderr.contains("--id ID"), "{}", told.stderr);
+    let done = recover(&data, &[&MEANT[..], &["--id", "s1"]].concat()).expect_code(0).json();
+    let losses = done["losses"].to_string();
+    assert!(losses.contains("identity is gone"), "{losses}");
+    assert_eq!(done["old_incarnation"], Value::Null);
+    cluster.start("s1");
+    wait_for_keys(&cluster, "s1", KEYS);
+    cluster.server_mut("s1").stop();
+
+    // What counts now is seen by the other tools, under the server's directory and by itself.
+    for place in [data.clone(), data.join("recovered-1/log")] {
+        let place = place.to_str().expect("a path in UTF-8");
+        cluster.kvctl(&["wal", "verify", "--data", place]).expect_code(0);
+        let stat = cluster.kvctl(&["wal", "stat", "--data", place, "-o", "json"]);
+        let stat = stat.expect_code(0).json();
+        assert_eq!(stat["server"]["cluster_id"], done["new_cluster_id"], "{stat}");
+        assert_eq!(stat["server"]["lost"], Value::Array(Vec::new()));
+    }
+
+    // Its own snapshot is gone and the log begins behind it: nothing can be served any more.
+    let snapshots = data.join("recovered-1/snapshots");
+    for file in fs::read_dir(&snapshots).expect("it is there") {
+        fs::remove_file(file.expect("it can be listed").path()).expect("it can be removed");
+    }
+    let told = recover(&data, &MEANT).expect_code(10);
+    let error: Value = serde_json::from_str(&told.stderr).expect("JSON was asked for");
+    let message = error["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("nothing of it can be served: its log begins behind"), "{message}");
+}
+
+#[test]
+fn a_recovery_that_is_not_meant_or_makes_no_sense_changes_nothing() {
+    let mut cluster = filled();
+    let data = data_of(&cluster, "s1");
+    let in_use = recover(&data, &MEANT).expect_code(6);
+    assert!(in_use.stderr.contains("stop it first"), "{}", in_use.stderr);
+    cluster.kill_all();
+    let before = files(&data);
+
+    let other = recover(&data, &["--cluster", "other", "--yes"]).expect_code(6);
+    let words = "belongs to cluster \"test\", not to \"other\"";
+    assert!(other.stderr.contains(words), "{}", other.stderr);
+    let server = recover(&data, &[&MEANT[..], &["--id", "s2"]].concat()).expect_code(6);
+    assert!(server.stderr.contains("belongs to server s1, not s2"), "{}", server.stderr);
+    for hesitant in [&[][..], &["--yes"], &["--cluster", "test"]] {
+        let told = recover(&data, hesitant).expect_code(2).stderr;
+        for words in ["cannot be undone", "entries 1 to", "s3 ", "--cluster test --yes"] {
+            assert!(told.contains(words), "{words} is missing: {told}");
+        }
+    }
+    assert!(files(&data) == before, "nothing was changed");
+    let made = fs::read_dir(&data).expect("it is there").flatten().map(|item| item.file_name());
+    let made = made.filter(|name| name.to_string_lossy().starts_with("recovered-"));
+    assert_eq!(made.count(), 0, "and nothing was left");
+
+    let nowhere = cluster.directory().join("nowhere");
+    recover(&nowhere, &MEANT).expect_code(2);
+    assert!(!nowhere.exists(), "it is not made");
+    fs::create_dir(&nowhere).expect("it can be made");
+    let told = recover(&nowhere, &MEANT).expect_code(2);
+    assert!(told.stderr.contains("no server's data directory"), "{}", told.stderr);
+    assert_eq!(fs::read_dir(&nowhere).expect("it is there").count(), 0);
+    recover(cluster.config(), &MEANT).expect_code(1);
+
+    // All three are back, and nothing has happened.
+    cluster.start_all();
+    cluster.leader();
+    wait_for_keys(&cluster, "s1", KEYS);
+}
