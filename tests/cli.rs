@@ -25,8 +25,10 @@ fn error(text: &str) -> Value {
 #[test]
 fn help_and_version_need_no_server() {
     let overview = alone(&["--help"]).expect_code(0).stdout;
-    for command in ["get", "set", "del", "show", "status", "log", "serve", "demo", "shell", "bench"]
-    {
+    let data = ["get", "set", "del", "cas", "show"];
+    let cluster = ["status", "log", "serve", "member", "leader", "snapshot", "wal", "recover"];
+    let others = ["demo", "shell", "bench", "help", "completions", "version"];
+    for command in data.into_iter().chain(cluster).chain(others) {
         assert!(overview.contains(&format!("\n  {command} ")), "{command}: {overview}");
         let help = alone(&["help", command]).expect_code(0).stdout;
         assert!(help.contains("Example"), "{command} has no example:\n{help}");

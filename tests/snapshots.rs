@@ -148,7 +148,8 @@ fn a_damaged_file_is_told_from_a_whole_one_with_the_place() {
     look(&cluster, "verify", "damaged.snapshot").expect_code(10);
     look(&cluster, "verify", "kv.toml").expect_code(10);
     look(&cluster, "verify", "nothing.snapshot").expect_code(1);
-    look(&cluster, "verify", ".").expect_code(1);
+    look(&cluster, "verify", "s1").expect_code(1);
+    look(&cluster, "verify", ".").expect_code(2);
 }
 
 #[test]

@@ -38,8 +38,10 @@ pub fn prepare_recovery(
         return Err(failed(io::ErrorKind::NotADirectory.into()));
     }
     let disk = wal::RealDisk::open(directory).map_err(failed)?;
+    // Whatever a server of this configuration may risk, this is done once and for good.
+    let wal = wal::Options { fsync: wal::Fsync::Always, ..log_options(config)? };
     let options = LogOptions {
-        wal: log_options(config)?,
+        wal,
         recent_bytes_max: 16 << 20,
         successors: Successors::Inline,
         snapshots: SnapshotOptions::default(),
