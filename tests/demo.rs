@@ -11,9 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
-use verify::cluster::{Run, clean_command, eventually, run};
+use verify::cluster::{Run, clean_command, eventually, run, terminal};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -215,16 +214,6 @@ fn a_signal_while_the_servers_start_leaves_nothing_behind() {
         assert_eq!(status.code(), Some(130), "{signal:?}");
         assert!(is_empty(temporary.path()), "{signal:?}");
     }
-}
-
-/// A terminal: this end of it, and the end that a program takes for one.
-fn terminal() -> (File, File) {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let name = ptsname(&ours, Vec::new()).unwrap();
-    let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-    (ours.into(), theirs)
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! A cluster that has lost its majority for good goes on as a cluster of its last server, which
 //! serves all that it had, grows again, and lets nobody of the old cluster in.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use verify::cluster::{Cluster, Run, clean_command, eventually, run};
+use verify::cluster::{Cluster, Run, clean_command, eventually, run, terminal};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -205,5 +207,65 @@ fn a_recovery_that_is_not_meant_or_makes_no_sense_changes_nothing() {
     // All three are back, and nothing has happened.
     cluster.start_all();
     cluster.leader();
+    wait_for_keys(&cluster, "s1", KEYS);
+}
+
+/// A recovery that asks, at a terminal.
+struct Asking {
+    child: Child,
+    terminal: File,
+}
+
+impl Asking {
+    /// Waits until it has told what it would do and asks for the name.
+    fn start(data: &Path) -> Asking {
+        let (mut ours, theirs) = terminal();
+        let mut command = clean_command(KVCTL);
+        command.arg("recover").arg("--data").arg(data);
+        command.stdin(theirs.try_clone().expect("a terminal")).stderr(theirs);
+        command.stdout(Stdio::null());
+        let child = command.spawn().expect("kvctl can be started");
+        let (mut seen, mut chunk) = (Vec::new(), [0; 1024]);
+        let prompt = b"Type the name of the cluster";
+        while !seen.windows(prompt.len()).any(|window| window == prompt) {
+            let count = ours.read(&mut chunk).expect("it asks before it ends");
+            seen.extend_from_slice(&chunk[..count]);
+        }
+        let told = String::from_utf8_lossy(&seen);
+        for words in ["kept ", "not known ", "lost ", "s3 "] {
+            assert!(told.contains(words), "{words} is missing: {told}");
+        }
+        Asking { child, terminal: ours }
+    }
+
+    fn answer(mut self, name: &str) -> Option<i32> {
+        self.terminal.write_all(format!("{name}\n").as_bytes()).expect("it listens");
+        let end = eventually("its end", LIMIT, || self.child.try_wait().expect("it is ours"));
+        end.code()
+    }
+}
+
+#[test]
+fn at_a_terminal_the_name_of_the_cluster_must_be_typed_and_until_then_nothing_has_happened() {
+    let mut cluster = filled();
+    cluster.kill_all();
+    let data = data_of(&cluster, "s1");
+    let before = files(&data);
+    assert_eq!(Asking::start(&data).answer("y"), Some(130));
+    assert!(files(&data) == before, "a mere yes is not enough");
+
+    // Everything is prepared and nothing counts yet when it is killed.
+    let mut killed = Asking::start(&data);
+    killed.child.kill().expect("it runs");
+    killed.child.wait().expect("it is ours");
+    let now = files(&data);
+    assert!(before.iter().all(|old| now.contains(old)), "all is as it was");
+    cluster.start_all();
+    cluster.leader();
+    wait_for_keys(&cluster, "s1", KEYS);
+    cluster.kill_all();
+
+    assert_eq!(Asking::start(&data).answer("test"), Some(0));
+    cluster.start("s1");
     wait_for_keys(&cluster, "s1", KEYS);
 }

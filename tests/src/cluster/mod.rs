@@ -8,6 +8,7 @@ mod address;
 mod run;
 mod server;
 mod story;
+mod terminal;
 mod wait;
 
 use std::fmt::Write as _;
@@ -22,6 +23,7 @@ pub use address::free_addresses;
 pub use run::{Run, clean_command, run};
 pub use server::Server;
 pub use story::Story;
+pub use terminal::terminal;
 pub use wait::eventually;
 
 /// How long a healthy cluster may take to elect a leader on a busy machine.

@@ -95,9 +95,9 @@ Examples:
   kvctl snapshot save monday.snapshot -o json
   kvctl -e 127.0.0.1:10001 snapshot save old.snapshot --stale
 
-Everything that was acknowledged before this began is in it, unless --stale is given: then it is what
-some server has, with or without a leader. The file gets its name when it is whole and on the disk,
-and never takes the place of another. --timeout is about each part of it, not about all.")]
+Everything that was acknowledged before this began is in it, unless --stale is given: then it is
+what some server has, with or without a leader. The file gets its name when it is whole and on the
+disk, and never takes the place of another. --timeout is about each part of it, not about all.")]
 pub(crate) struct SaveArgs {
     /// The file, which must not exist
     #[arg(value_name = "FILE")]
