@@ -4,11 +4,11 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use verify::cluster::{Cluster, Run, clean_command, eventually, run, terminal};
+use verify::cluster::{Cluster, Run, Settings, clean_command, eventually, run, terminal};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -16,7 +16,12 @@ const KEYS: u64 = 12;
 
 /// A cluster of three with some keys, all applied everywhere.
 fn filled() -> Cluster {
-    let cluster = Cluster::started(KVCTL, 3);
+    // Segments that are quickly copied.
+    let defaults = Settings::default();
+    let extra = format!("{}\n[wal]\nsegment = \"8MiB\"\n", defaults.extra);
+    let mut cluster = Cluster::with(KVCTL, &Settings { extra, ..defaults });
+    cluster.start_all();
+    cluster.leader();
     for number in 0..KEYS {
         cluster.kvctl(&["set", &format!("key-{number}"), "1"]).expect_code(0);
     }
@@ -28,12 +33,17 @@ fn data_of(cluster: &Cluster, id: &str) -> PathBuf {
     cluster.server(id).data().to_owned()
 }
 
-/// Runs `kvctl recover` on a directory, without a configuration.
-fn recover(data: &Path, more: &[&str]) -> Run {
+/// The line that recovers a directory of a cluster.
+fn recover_line(data: &Path) -> Command {
+    let directory = data.parent().expect("it lies in the cluster's");
     let mut command = clean_command(KVCTL);
-    command.current_dir(data.parent().expect("it lies in the cluster's")).arg("recover");
-    command.arg("--data").arg(data);
-    run(command, more, b"")
+    command.env("KVCTL_CONFIG", directory.join("kv.toml"));
+    command.arg("recover").arg("--data").arg(data);
+    command
+}
+
+fn recover(data: &Path, more: &[&str]) -> Run {
+    run(recover_line(data), more, b"")
 }
 
 const MEANT: [&str; 5] = ["--cluster", "test", "--yes", "-o", "json"];
@@ -220,8 +230,7 @@ impl Asking {
     /// Waits until it has told what it would do and asks for the name.
     fn start(data: &Path) -> Asking {
         let (mut ours, theirs) = terminal();
-        let mut command = clean_command(KVCTL);
-        command.arg("recover").arg("--data").arg(data);
+        let mut command = recover_line(data);
         command.stdin(theirs.try_clone().expect("a terminal")).stderr(theirs);
         command.stdout(Stdio::null());
         let child = command.spawn().expect("kvctl can be started");

@@ -1,5 +1,5 @@
-//! The arguments of the commands that save a cluster's state, and of the one that saves what is left
-//! of a cluster.
+//! The arguments of the commands that save a cluster's state, and of the one that saves what is
+//! left of a cluster.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! `recover`: makes a cluster of its own out of the last survivor's directory. Everything is decided
-//! below; here it is told, and asked for.
+//! `recover`: makes a cluster of its own out of the last survivor's directory. Everything is
+//! decided below; here it is told, and asked for.
 
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};

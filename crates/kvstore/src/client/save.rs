@@ -1,5 +1,5 @@
-//! A snapshot of the whole state, as a client gets it. It may be larger than memory, so it comes on a
-//! connection of its own, as a scan does, a part at a time.
+//! A snapshot of the whole state, as a client gets it. It may be larger than memory, so it comes on
+//! a connection of its own, as a scan does, a part at a time.
 
 use super::call::{Ask, Call};
 use super::error::ClientError;

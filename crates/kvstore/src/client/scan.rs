@@ -177,7 +177,8 @@ impl ScanStream {
 }
 
 impl Call<'_> {
-    /// Opens a connection for the scan or the snapshot, asks, and waits for the first part of the answer.
+    /// Opens a connection for the scan or the snapshot, asks, and waits for the first part of the
+    /// answer.
     pub(super) async fn attempt_scan(
         &self,
         reached: &Reached,

@@ -1,5 +1,5 @@
-//! Recovering the directory of a server that does not run: with the settings that a start would use,
-//! and the store as the state machine.
+//! Recovering the directory of a server that does not run: with the settings that a start would
+//! use, and the store as the state machine.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! A snapshot of the whole state, as a client asks for it and gets it: what it stands for, the state
-//! in parts, and a hash that tells whether all of it came. All parts are of one moment.
+//! A snapshot of the whole state, as a client asks for it and gets it: what it stands for, the
+//! state in parts, and a hash that tells whether all of it came. All parts are of one moment.
 
 use super::frame::{self, FRAME_BYTES_MAX, FrameError, Kind, Message};
 use super::request::{Consistency, Route};

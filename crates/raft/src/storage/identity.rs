@@ -14,8 +14,8 @@
 //! anything rests on it, so if one of the two is rotten at most the last boot number is unknown:
 //! the next one is raised by two. If both are, nobody knows what this server promised.
 //!
-//! The version is 1 in a directory that was never recovered, and 2 in one that was: what counts lies
-//! elsewhere then, and a program that does not know that must not take the rest for it.
+//! The version is 1 in a directory that was never recovered, and 2 in one that was: what counts
+//! lies elsewhere then, and a program that does not know that must not take the rest for it.
 
 use std::io;
 

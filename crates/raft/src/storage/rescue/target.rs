@@ -1,5 +1,5 @@
-//! Where a recovery puts the new cluster: a directory of its own, in which nothing counts before the
-//! identity names it.
+//! Where a recovery puts the new cluster: a directory of its own, in which nothing counts before
+//! the identity names it.
 
 use std::io;
 use std::sync::Arc;
