@@ -3,12 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use verify::cluster::{Cluster, Run, Settings, clean_command, eventually, run, terminal};
+use wal::{Inspector, Item, ReadOnlyDisk, Record};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -178,6 +180,59 @@ fn a_damaged_survivor_says_what_it_lost_and_serves_what_is_left() {
     let error: Value = serde_json::from_str(&told.stderr).expect("JSON was asked for");
     let message = error["error"]["message"].as_str().expect("a message");
     assert!(message.contains("nothing of it can be served: its log begins behind"), "{message}");
+}
+
+#[test]
+fn a_recovered_log_that_is_repaired_with_loss_keeps_its_server_from_starting() {
+    let mut cluster = filled();
+    cluster.kill_all();
+    let data = data_of(&cluster, "s1");
+    recover(&data, &MEANT).expect_code(0);
+    cluster.start("s1");
+    wait_for_keys(&cluster, "s1", KEYS);
+    for number in 0..5 {
+        let set = ["set", &format!("key-after-{number}"), "1"];
+        cluster.kvctl_at(cluster.server("s1").address(), &set).expect_code(0);
+    }
+    cluster.server_mut("s1").stop();
+    let (segment, offset) = third_batch(&data.join("recovered-1/log"));
+    let mut content = fs::read(&segment).expect("it can be read");
+    // Behind the header of the batch stands its directory.
+    content.iter_mut().skip(offset + 32).take(1).for_each(|byte| *byte ^= 1);
+    fs::write(&segment, content).expect("it can be written");
+
+    let place = data.to_str().expect("a path in UTF-8");
+    let repair = ["wal", "repair", "--accept-data-loss", "--data", place];
+    cluster.kvctl(&repair).expect_code(0);
+    let mut command = clean_command(KVCTL);
+    command.arg("--config").arg(cluster.config());
+    let told = run(command, &["serve", "--id", "s1"], b"").expect_code(10).stderr;
+    assert!(told.contains("a repair gave up a part of its log"), "{told}");
+    // The snapshot still has all that was there before.
+    let done = recover(&data, &MEANT).expect_code(0).json();
+    assert!(done["losses"].to_string().contains("a repair gave up"), "{done}");
+    cluster.start("s1");
+    let kept = eventually("s1 to serve", LIMIT, || keys_at(&cluster, "s1", &[]));
+    assert!((KEYS..KEYS + 5).contains(&kept), "{kept} keys");
+}
+
+/// Where the third batch with a command begins in the log of a stopped server.
+fn third_batch(log: &Path) -> (PathBuf, usize) {
+    let inspector = Inspector::open(ReadOnlyDisk::open(log).expect("it is there"));
+    let (mut file, mut batch, mut found) = (PathBuf::new(), 0, Vec::new());
+    let seen = inspector.expect("nobody uses it").dump(|item| {
+        match item {
+            Item::Segment { path, .. } => file = path.into(),
+            Item::Batch { offset, .. } => batch = offset,
+            Item::Record(Record::Entry { bytes, .. }) if bytes > 0 => {
+                found.push((file.clone(), usize::try_from(batch).expect("a small file")));
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    seen.expect("it can be read");
+    found.into_iter().nth(2).expect("three commands were written")
 }
 
 #[test]

@@ -119,6 +119,10 @@
 //! campaign, and asks the others, leader or not, for exactly those entries. If more is lost, it
 //! cannot know what it promised. It does not start, as if its disk had been wiped.
 //!
+//! When a majority has lost everything, nobody can say any more what it had acknowledged. Then a
+//! person may make another cluster out of what one server still has; see
+//! [`Rescue`](storage::Rescue). No server does that by itself.
+//!
 //! # Guarantees
 //!
 //! - *Election safety*: at most one leader per term.
@@ -144,7 +148,6 @@
 //!   the outcome.
 //! - Changing the members one server at a time, without a joint phase (4.2): one mechanism for
 //!   every change is easier to trust than two.
-//! - Snapshots and compaction: the log keeps every entry.
 
 pub mod driver;
 pub mod founding;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use raft::node::Incarnation;
 use raft::storage::{
-    Account, Flushes, LogOptions, Rescue, RescueError, SnapshotOptions, Successors, Wanted,
+    Account, Flushes, HomeError, LogOptions, Rescue, RescueError, SnapshotOptions, Successors,
+    Wanted,
 };
 
 use super::{ServeError, log_options};
@@ -53,7 +54,10 @@ pub fn prepare_recovery(
     match rescue {
         Ok(rescue) => Ok(Recovery { rescue, directory: directory.to_path_buf() }),
         Err(error) => {
-            tidy(directory);
+            // Whoever runs on the directory is left alone.
+            if !matches!(error, RescueError::Home(HomeError::InUse { .. })) {
+                tidy(directory);
+            }
             Err(error.into())
         }
     }
