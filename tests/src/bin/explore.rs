@@ -30,6 +30,12 @@ struct Arguments {
     /// Crashes.
     #[arg(long, default_value_t = 0)]
     crashes: u64,
+    /// Reads.
+    #[arg(long, default_value_t = 0)]
+    reads: u64,
+    /// Removals of a server.
+    #[arg(long, default_value_t = 0)]
+    changes: u64,
     /// Appends may be on the disk later than at once.
     #[arg(long)]
     slow_disk: bool,
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         timeouts: arguments.timeouts,
         heartbeats: arguments.heartbeats,
         crashes: arguments.crashes,
+        reads: arguments.reads,
+        changes: arguments.changes,
         disk: if arguments.slow_disk { Disk::Later } else { Disk::AtOnce },
     };
     let limit = arguments.seconds.map(Duration::from_secs);

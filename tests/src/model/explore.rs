@@ -24,6 +24,8 @@ pub struct Answer {
     pub scope: Scope,
     /// Different states that were seen.
     pub states: usize,
+    /// Different states of single servers among them.
+    pub servers: usize,
     /// Steps that were taken, also those that led to a state seen before.
     pub steps: usize,
     /// The longest schedule.
@@ -39,11 +41,12 @@ pub struct Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scope, states, steps, depth, is_complete, took, .. } = self;
+        let Self { scope, states, servers, steps, depth, is_complete, took, .. } = self;
         let complete = if *is_complete { "complete" } else { "CUT SHORT, not exhaustive" };
         write!(
             f,
-            "{scope}: {states} states, {steps} steps, depth {depth}, {complete}, in {:.1} s",
+            "{scope}: {states} states (of single servers {servers}), {steps} steps, depth {depth}, \
+             {complete}, in {:.1} s",
             took.as_secs_f64()
         )
     }
@@ -54,7 +57,7 @@ impl fmt::Display for Answer {
 pub fn explore(scope: Scope, patience: Patience) -> Answer {
     let begun = Instant::now();
     let threads = available_parallelism().map_or(1, usize::from);
-    let mut builder = Schedules { scope }.checker().threads(threads);
+    let mut builder = Schedules::within(scope).checker().threads(threads);
     if let Patience::AtMost(limit) = patience {
         builder = builder.timeout(limit);
     }
@@ -83,6 +86,7 @@ pub fn explore(scope: Scope, patience: Patience) -> Answer {
     Answer {
         scope,
         states: checker.unique_state_count(),
+        servers: checker.model().known.locals(),
         steps: checker.state_count(),
         depth: checker.max_depth(),
         is_complete,

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use raft::node::{
-    Actions, Append, Config, Configuration, DurableState, Entry, EntryKind, Envelope, HardState,
-    Index, MachineState, Node, Payload, Position, Term,
+    Actions, Append, Change, Config, Configuration, DurableState, Entry, EntryKind, Envelope,
+    HardState, Index, MachineState, Node, Payload, Position, ReadEnded, ReadId, Term,
 };
 
 use super::{Disk, FOUNDING_TERM};
@@ -52,8 +52,18 @@ impl Server {
         self.node.as_ref().map_or(self.hard_state.term, |node| node.status().term)
     }
 
+    /// Its promises, on the disk.
+    pub(super) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
     pub(super) fn is_writing(&self) -> bool {
         !self.writing.is_empty()
+    }
+
+    /// How many appends the disk has not completed.
+    pub(super) fn waiting(&self) -> usize {
+        self.writing.len()
     }
 
     /// What is on the disk.
@@ -87,6 +97,14 @@ impl Server {
 
     pub(super) fn propose(&mut self, command: Payload) -> Option<()> {
         self.node.as_mut()?.propose(vec![command]).ok().map(drop)
+    }
+
+    pub(super) fn read(&mut self, id: ReadId) -> Option<()> {
+        self.node.as_mut()?.request_read(id).ok()
+    }
+
+    pub(super) fn change(&mut self, change: &Change) -> Option<()> {
+        self.node.as_mut()?.change_membership(change).ok().map(drop)
     }
 
     pub(super) fn crash(&mut self) {
@@ -129,17 +147,19 @@ impl Server {
         self.log.clone_from(&self.entries);
     }
 
-    /// Does what the node asks for until it asks for nothing more; returns what it said.
-    pub(super) fn carry_out(&mut self, disk: Disk) -> Vec<Envelope> {
-        let mut said = Vec::new();
+    /// Does what the node asks for until it asks for nothing more; returns what it said, and which
+    /// reads it ended.
+    pub(super) fn carry_out(&mut self, disk: Disk) -> (Vec<Envelope>, Vec<ReadEnded>) {
+        let (mut said, mut ended) = (Vec::new(), Vec::new());
         while let Some(node) = self.node.as_mut() {
             let actions = node.drain();
             if actions.is_empty() {
                 break;
             }
-            let Actions { append, send, apply, fetch, .. } = actions;
+            let Actions { append, send, apply, fetch, reads, .. } = actions;
             assert!(fetch.is_empty(), "every entry of so short a log is in memory");
             said.extend(send);
+            ended.extend(reads);
             if let Some(last) = apply.last() {
                 node.on_applied(last.index);
             }
@@ -147,9 +167,15 @@ impl Server {
                 write(&mut self.log, &append);
                 self.writing.push_back(append);
             }
-            while disk == Disk::AtOnce && self.complete_one().is_some() {}
+            while self.is_done(disk) && self.complete_one().is_some() {}
         }
-        said
+        (said, ended)
+    }
+
+    /// Whether the oldest append completes before anything else happens. One that has nothing to
+    /// write need not be seen to wait: it only holds back messages, which a network may do as well.
+    fn is_done(&self, disk: Disk) -> bool {
+        disk == Disk::AtOnce || self.writing.front().is_some_and(Append::is_empty)
     }
 
     /// The disk completes the oldest append it was given.

@@ -248,10 +248,10 @@ impl Node {
         }
         if term < mine {
             match message {
-                Message::Append { .. } | Message::SnapshotOffer { .. } => {
-                    self.send(from, Message::TermIsOver);
-                }
-                Message::VoteRequest { .. } => self.send(from, Message::VoteRefused),
+                // A refusal would be one in this term, in which nobody has asked for a vote yet.
+                Message::Append { .. }
+                | Message::SnapshotOffer { .. }
+                | Message::VoteRequest { .. } => self.send(from, Message::TermIsOver),
                 _ => {}
             }
             return;
