@@ -131,9 +131,7 @@ fn happen(server: &mut Server, input: &Input) -> Option<()> {
     match input {
         Input::Deliver(letter) => server.step(letter.envelope.clone()),
         Input::Pass => server.pass(),
-        Input::Propose(number) => {
-            server.propose(Payload::new(format!("c{number}").into_bytes()))
-        }
+        Input::Propose(number) => server.propose(Payload::new(format!("c{number}").into_bytes())),
         Input::Read(number) => server.read(ReadId(*number)),
         Input::Remove(id) => server.change(&Change::Remove(*id)),
         Input::Complete => server.complete_one(),

@@ -210,9 +210,8 @@ impl Model for Schedules {
         for (place, local) in world.servers.iter().enumerate() {
             self.add_inputs(world, place, local, steps);
         }
-        let deliver = |letter: &&'static Letter| {
-            Step { place: letter.to(), input: Input::Deliver(letter) }
-        };
+        let deliver =
+            |letter: &&'static Letter| Step { place: letter.to(), input: Input::Deliver(letter) };
         let is_taken = |letter: &&&'static Letter| {
             world.servers.get(letter.to()).is_some_and(|local| !local.is_busy())
         };

@@ -25,11 +25,14 @@ pub(super) fn all() -> Vec<Property<Schedules>> {
         Property::sometimes("two terms have leaders", |model: &Schedules, world: &World| {
             model.scope.terms.min(model.scope.timeouts) < 2 || world.terms_led() >= 2
         }),
-        Property::sometimes("all know that something is committed", |model: &Schedules, world: &World| {
-            // The next append tells what is committed, if there is one.
-            let is_told = model.scope.proposals + model.scope.heartbeats > 0;
-            !is_told || world.servers.iter().all(|local| !local.server.committed().is_empty())
-        }),
+        Property::sometimes(
+            "all know that something is committed",
+            |model: &Schedules, world: &World| {
+                // The next append tells what is committed, if there is one.
+                let is_told = model.scope.proposals + model.scope.heartbeats > 0;
+                !is_told || world.servers.iter().all(|local| !local.server.committed().is_empty())
+            },
+        ),
         Property::sometimes("a read is confirmed", |model: &Schedules, world: &World| {
             model.scope.reads == 0 || world.is_read
         }),
