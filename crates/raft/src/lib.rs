@@ -148,6 +148,12 @@
 //!   the outcome.
 //! - Changing the members one server at a time, without a joint phase (4.2): one mechanism for
 //!   every change is easier to trust than two.
+//! - Sending a snapshot to a server that another one could feed from its log: what a follower lacks
+//!   always comes from its leader, and only damaged entries come from anybody.
+//! - Merging, splitting or nesting groups: one group, one log.
+//!
+//! What of the dissertation is followed to the letter, what is not, and which test holds each rule is
+//! in `docs/RAFT.md`.
 
 pub mod driver;
 pub mod founding;

@@ -243,6 +243,22 @@ fn dissertation_5_1_a_snapshot_has_the_configuration_of_its_own_index() {
     assert!(!point.configuration.is_joint(), "the change is not part of it");
 }
 
+#[test]
+fn dissertation_4_1_a_learner_is_not_promoted_before_the_change_that_added_it_is_committed() {
+    let mut one = One::with_log(&[1]);
+    one.lead();
+    one.hear(2, 2, Message::AppendAccepted { matched: Index(2) });
+    let (member, address) = (member(4), "127.0.0.1:4".to_string());
+    one.node.change_membership(&Change::AddVoter { member, address }).expect("it leads");
+    one.hear(2, 2, Message::AppendAccepted { matched: Index(3) });
+    assert_eq!(one.node.status().last, Index(4), "the configuration with the learner");
+    one.hear(4, 2, Message::AppendAccepted { matched: Index(4) });
+    assert_eq!(one.node.status().last, Index(4), "one change at a time");
+    one.hear(2, 2, Message::AppendAccepted { matched: Index(4) });
+    one.hear(4, 2, Message::AppendAccepted { matched: Index(4) });
+    assert_eq!(one.node.status().last, Index(5), "now it is promoted");
+}
+
 // ------------------------------------------------------------------------------- handing over
 
 #[test]
@@ -275,5 +291,5 @@ fn a_server_that_cannot_lead_takes_no_leadership_over() {
     slow.disk_takes_ticks = 1_000;
     slow.hear(2, 2, append(at(1, 1), &[2], 2));
     slow.hear(2, 2, Message::TimeoutNow { last: at(2, 2) });
-    assert_eq!(slow.node.role(), RoleName::Follower);
+    assert_eq!((slow.node.role(), slow.node.term()), (RoleName::Follower, Term(2)));
 }
