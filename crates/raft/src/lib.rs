@@ -150,7 +150,7 @@
 //!   every change is easier to trust than two.
 //! - Sending a snapshot to a server that another one could feed from its log: what a follower lacks
 //!   always comes from its leader, and only damaged entries come from anybody.
-//! - Merging, splitting or nesting groups: one group, one log.
+//! - Several groups in one, or one split in two: a cluster has one log.
 //!
 //! What of the dissertation is followed to the letter, what is not, and which test holds each rule is
 //! in `docs/RAFT.md`.
