@@ -152,8 +152,8 @@
 //!   always comes from its leader, and only damaged entries come from anybody.
 //! - Several groups in one, or one split in two: a cluster has one log.
 //!
-//! What of the dissertation is followed to the letter, what is not, and which test holds each rule is
-//! in `docs/RAFT.md`.
+//! What of the dissertation is followed to the letter, what is not, and which test holds each rule,
+//! is in `docs/RAFT.md`.
 
 pub mod driver;
 pub mod founding;

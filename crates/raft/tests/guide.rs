@@ -1,5 +1,5 @@
-//! The guide to the rules, `docs/RAFT.md`, names for each rule the code that follows it and the tests
-//! that hold it. Names rot; this test finds those that have.
+//! The guide to the rules, `docs/RAFT.md`, names for each rule the code that follows it and the
+//! tests that hold it. Names rot; this test finds those that have.
 
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
 

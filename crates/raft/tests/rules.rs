@@ -19,7 +19,7 @@ fn append(previous: Position, terms: &[u64], commit: u64) -> Message {
     Message::Append { previous, entries, commit: Index(commit), round: 1 }
 }
 
-// ------------------------------------------------------------------------------- elections
+// ------------------------------------------------------------------ elections
 
 #[test]
 fn dissertation_3_4_a_reply_to_an_earlier_campaign_does_not_elect() {
@@ -100,7 +100,7 @@ fn microsoft_ccf_8094_a_hard_state_older_than_the_log_is_no_start() {
     assert!(matches!(error, Some(RestoreError::TermLost { .. })), "{error:?}");
 }
 
-// ------------------------------------------------------------------------------- replication
+// ------------------------------------------------------------------ replication
 
 /// Entries 2 and 3 are what is left of an old leadership; s2 leads and has committed others there.
 #[test]
@@ -167,7 +167,7 @@ fn entries_that_do_not_follow_each_other_or_their_leader_are_ignored() {
     }
 }
 
-// ------------------------------------------------------------------------------- reads
+// ------------------------------------------------------------------ reads
 
 #[test]
 fn dissertation_6_4_a_heartbeats_round_confirms_no_read_before_the_own_term_has_committed() {
@@ -227,7 +227,7 @@ fn a_read_index_commits_nothing_that_this_leader_has_not_verified() {
     assert_eq!(one.node.commit(), Index(1), "which the own entry 3 is not");
 }
 
-// ------------------------------------------------------------------------------- members, snapshots
+// ------------------------------------------------------------------ members, snapshots
 
 #[test]
 fn dissertation_5_1_a_snapshot_has_the_configuration_of_its_own_index() {
@@ -259,7 +259,7 @@ fn dissertation_4_1_a_learner_is_not_promoted_before_the_change_that_added_it_is
     assert_eq!(one.node.status().last, Index(5), "now it is promoted");
 }
 
-// ------------------------------------------------------------------------------- handing over
+// ------------------------------------------------------------------ handing over
 
 #[test]
 fn dissertation_3_10_only_the_leader_hands_over() {

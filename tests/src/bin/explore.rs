@@ -1,5 +1,5 @@
-//! Goes through every schedule of a small cluster. Without arguments, the scope that is known to
-//! end within minutes; with arguments, any other.
+//! Goes through every schedule of a small cluster. Without arguments, within each of the scopes
+//! that are searched to the end whenever the code changes; with arguments, within any other.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,7 +46,24 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let scope = Scope {
+    let has_arguments = std::env::args_os().len() > 1;
+    let scopes = if has_arguments { vec![scope(&arguments)] } else { Scope::ROUTINE.to_vec() };
+    let patience = match arguments.seconds {
+        Some(seconds) => Patience::AtMost(Duration::from_secs(seconds)),
+        None => Patience::Endless,
+    };
+    let mut is_sound = true;
+    for scope in scopes {
+        let answer = explore(scope, patience);
+        println!("{answer}");
+        answer.failures.iter().for_each(|failure| println!("{failure}"));
+        is_sound &= answer.failures.is_empty();
+    }
+    if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn scope(arguments: &Arguments) -> Scope {
+    Scope {
         servers: arguments.servers,
         terms: arguments.terms,
         proposals: arguments.proposals,
@@ -56,12 +73,5 @@ fn main() -> ExitCode {
         reads: arguments.reads,
         changes: arguments.changes,
         disk: if arguments.slow_disk { Disk::Later } else { Disk::AtOnce },
-    };
-    let limit = arguments.seconds.map(Duration::from_secs);
-    let answer = explore(scope, limit.map_or(Patience::Endless, Patience::AtMost));
-    println!("{answer}");
-    for failure in &answer.failures {
-        println!("{failure}");
     }
-    if answer.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

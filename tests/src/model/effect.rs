@@ -8,6 +8,9 @@
 //! in a term, or above it, and is neither, never will be. And within the scope of a search nobody
 //! is ever in a term above the last.
 //!
+//! These are the protocol's own rules, and a node that breaks one is what a search is to find. So a
+//! message is not forgotten unseen: it is delivered once more, aside, and must change nothing.
+//!
 //! What is never delivered again was in no schedule that changes what a property speaks of: it
 //! would have changed no term, vote, log, role or commit index of its receiver, and what its
 //! receiver would have answered falls under the same rules.
@@ -111,7 +114,8 @@ mod tests {
             (local.leads(), local.term, local.floor, local.vote, log, disk, commit)
         };
         let servers: Vec<_> = world.servers.iter().map(server).collect();
-        let history = (&world.leaders, world.committed.print, world.is_forked, world.is_stale);
+        let faults = (world.is_forked, world.is_stale);
+        let history = (&world.leaders, world.committed.print, faults);
         print(&(servers, history))
     }
 
@@ -149,7 +153,6 @@ mod tests {
         for scope in scopes {
             let (all, expected) = essences(scope, Memory::Everything);
             let (fewer, found) = essences(scope, Memory::WhatMatters);
-            eprintln!("{scope}: {all} {fewer} {}", expected.len());
             assert!(expected == found, "{scope}: not the same is reached");
             assert!(fewer < all, "{scope}: {fewer} states instead of {all}");
         }

@@ -196,6 +196,15 @@ impl Local {
         self.role == Some(RoleName::Leader)
     }
 
+    /// Whether both are in the same role and term, with the same vote, log and commit index.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let promises = |local: &Self| (local.role, local.term, local.floor, local.vote);
+        promises(self) == promises(other)
+            && self.server.committed().len() == other.server.committed().len()
+            && self.log() == other.log()
+            && self.server.durable() == other.server.durable()
+    }
+
     pub(super) fn log(&self) -> &[Entry] {
         self.server.log()
     }

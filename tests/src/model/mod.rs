@@ -69,6 +69,18 @@ impl Scope {
         changes: 0,
         disk: Disk::AtOnce,
     };
+
+    /// What is searched to the end whenever the code changes: the smallest scope, and what each of
+    /// the other dangers adds to it, as far as that ends within seconds.
+    pub const ROUTINE: [Self; 7] = [
+        Self::SMALLEST,
+        Self { heartbeats: 1, ..Self::SMALLEST },
+        Self { crashes: 1, ..Self::SMALLEST },
+        Self { terms: 3, timeouts: 3, ..Self::SMALLEST },
+        Self { terms: 1, timeouts: 1, reads: 1, ..Self::SMALLEST },
+        Self { proposals: 0, changes: 1, ..Self::SMALLEST },
+        Self { proposals: 0, crashes: 1, disk: Disk::Later, ..Self::SMALLEST },
+    ];
 }
 
 /// When an append is on the disk.
@@ -134,6 +146,8 @@ pub struct World {
     committed: Committed,
     /// Whether some server committed anything else.
     is_forked: bool,
+    /// Whether a message that can do nothing any more would have done something.
+    is_haunted: bool,
     reads: Vec<Read>,
     /// Whether a read was confirmed, and whether with an index that misses something.
     is_read: bool,
@@ -155,8 +169,10 @@ impl Hash for World {
             mixed ^= letter.print.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
         (sum, mixed, self.said.len()).hash(state);
-        let Self { leaders, committed, is_forked, reads, is_read, is_stale, .. } = self;
-        (leaders, committed.print, is_forked, reads, is_read, is_stale).hash(state);
+        let Self { leaders, committed, is_forked, is_haunted, .. } = self;
+        (leaders, committed.print, is_forked, is_haunted).hash(state);
+        let Self { reads, is_read, is_stale, .. } = self;
+        (reads, is_read, is_stale).hash(state);
         let Self { proposals, timeouts, heartbeats, crashes, changes, .. } = self;
         (proposals, timeouts, heartbeats, crashes, changes).hash(state);
     }
@@ -195,6 +211,7 @@ impl Model for Schedules {
             leaders: Vec::new(),
             committed: Committed::default(),
             is_forked: false,
+            is_haunted: false,
             reads: Vec::new(),
             is_read: false,
             is_stale: false,
@@ -233,7 +250,7 @@ impl Model for Schedules {
         *next.servers.get_mut(place)? = moved.local;
         next.remember(place, moved);
         if self.memory == Memory::WhatMatters {
-            next.forget(self.bounds(&next));
+            self.forget(&mut next);
         }
         (!is_quiet || next != *world).then_some(next)
     }
@@ -274,6 +291,29 @@ impl Schedules {
     fn bounds(&self, world: &World) -> Bounds {
         let may_pass = world.timeouts < self.scope.timeouts;
         Bounds { last_term: self.last_term(), may_pass }
+    }
+
+    /// Lets go of what can change nothing any more. Why it cannot is a belief about the very rules
+    /// that are searched here, so each time it is tried out as well.
+    fn forget(&self, world: &mut World) {
+        let bounds = self.bounds(world);
+        let World { servers, said, is_haunted, .. } = world;
+        said.retain(|letter| {
+            let (sender, receiver) = (servers.get(letter.from()), servers.get(letter.to()));
+            let (Some(sender), Some(receiver)) = (sender, receiver) else { return true };
+            let matters = may_matter(letter, sender, receiver, bounds);
+            *is_haunted |= !matters && !self.does_nothing(letter, receiver);
+            matters
+        });
+    }
+
+    /// Whether a message leaves a server as it is, but for what no property speaks of; or takes it
+    /// out of scope.
+    fn does_nothing(&self, letter: &'static Letter, receiver: &'static Local) -> bool {
+        let moved = self.known.follow(receiver, &Input::Deliver(letter), self.scope.disk);
+        moved.is_none_or(|moved| {
+            moved.local.term > self.last_term() || moved.local.is_like(receiver)
+        })
     }
 
     /// What can happen to a server by itself.
@@ -359,15 +399,6 @@ impl World {
                 self.is_stale |= *index < needed;
             }
         }
-    }
-
-    /// Lets go of what can change nothing any more.
-    fn forget(&mut self, bounds: Bounds) {
-        let Self { servers, said, .. } = self;
-        said.retain(|letter| match (servers.get(letter.from()), servers.get(letter.to())) {
-            (Some(sender), Some(receiver)) => may_matter(letter, sender, receiver, bounds),
-            _ => true,
-        });
     }
 }
 

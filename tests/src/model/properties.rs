@@ -16,6 +16,7 @@ pub(super) fn all() -> Vec<Property<Schedules>> {
         Property::always("leader completeness", leaders_are_complete),
         Property::always("state machine safety", |_, world: &World| !world.is_forked),
         Property::always("committed is durable on a majority", committed_is_durable),
+        Property::always("what is past changes nothing", |_, world: &World| !world.is_haunted),
         Property::always("no stale read", |_, world: &World| !world.is_stale),
         Property::sometimes("a leader is elected", |_, world: &World| !world.leaders.is_empty()),
         Property::sometimes("a command is committed", |model: &Schedules, world: &World| {
