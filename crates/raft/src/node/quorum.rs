@@ -122,10 +122,13 @@ mod tests {
         }
     }
 
-    /// Every pair of groups among up to seven voters: each voter is in the first, in the second,
-    /// or in both. (Which of them is called what makes no difference, so the sizes say it all.)
+    /// One group of up to seven voters, and every pair of groups among so many: each voter is in the
+    /// first, in the second, or in both. (Which of them is called what makes no difference, so the
+    /// sizes say it all.)
     fn pairs_of_groups(check: impl Fn(&[usize], &[usize], usize)) {
         for voters in 1..=7_usize {
+            let all: Vec<usize> = (0..voters).collect();
+            check(&all, &[], voters);
             for only_first in 0..=voters {
                 for both in 0..=voters - only_first {
                     let first: Vec<usize> = (0..only_first + both).collect();
@@ -138,9 +141,10 @@ mod tests {
         }
     }
 
-    /// Whether more than half of a group is in a set of bits.
+    /// Whether more than half of a group, if there is one, is in a set of bits.
     fn more_than_half(group: &[usize], set: u32) -> bool {
-        2 * group.iter().filter(|&&voter| set & (1 << voter) != 0).count() > group.len()
+        group.is_empty()
+            || 2 * group.iter().filter(|&&voter| set & (1 << voter) != 0).count() > group.len()
     }
 
     #[test]
