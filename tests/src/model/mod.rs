@@ -77,7 +77,7 @@ impl Scope {
         Self { heartbeats: 1, ..Self::SMALLEST },
         Self { crashes: 1, ..Self::SMALLEST },
         Self { terms: 3, timeouts: 3, ..Self::SMALLEST },
-        Self { terms: 1, timeouts: 1, reads: 1, ..Self::SMALLEST },
+        Self { proposals: 0, reads: 1, ..Self::SMALLEST },
         Self { proposals: 0, changes: 1, ..Self::SMALLEST },
         Self { proposals: 0, crashes: 1, disk: Disk::Later, ..Self::SMALLEST },
     ];
