@@ -123,8 +123,8 @@ mod tests {
     }
 
     /// One group of up to seven voters, and every pair of groups among so many: each voter is in
-    /// the first, in the second, or in both. (Which of them is called what makes no difference, so the
-    /// sizes say it all.)
+    /// the first, in the second, or in both. (Which of them is called what makes no difference, so
+    /// the sizes say it all.)
     fn pairs_of_groups(check: impl Fn(&[usize], &[usize], usize)) {
         for voters in 1..=7_usize {
             let all: Vec<usize> = (0..voters).collect();
