@@ -16,7 +16,9 @@ use crate::entry::{Entry, Position, Ticket};
 use crate::error::{Failure, WalError};
 use crate::index::Extents;
 use crate::options::Fsync;
+use crate::pool::OPEN_FILES_MAX;
 use crate::record::Row;
+use crate::segment::segment_name;
 use crate::staged::Staged;
 use crate::wal::{Wal, reading_view};
 
@@ -226,10 +228,16 @@ impl Wal {
         let seal_end = self.active.end;
         if let Some(newest) = self.segments.newest_mut() {
             newest.end = seal_end;
+            newest.file = Arc::new(self.disk.file(segment_name(newest.sequence)));
         }
         if self.options.fsync == Fsync::UnsafeNever {
             let (file, path) = (Arc::clone(&self.active.file), Arc::clone(&self.active.path));
             self.unsynced.push((file, path));
+            // Each of them is an open file.
+            if self.unsynced.len() > OPEN_FILES_MAX {
+                let (file, path) = self.unsynced.remove(0);
+                work.steps.push(Step::Sync { file, path });
+            }
         }
         self.active = Active::unlinked(
             self.log_id,

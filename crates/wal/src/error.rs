@@ -7,7 +7,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::entry::Position;
-use crate::options::OptionsError;
+use crate::options::{LogId, OptionsError};
+use crate::segment::parse_segment_name;
 
 /// An operating system error with what was being done to which file.
 ///
@@ -32,6 +33,11 @@ impl Failure {
         Failure { operation, path: path.as_ref().to_owned(), source: Arc::new(source) }
     }
 
+    /// The sequence of the segment that it happened to, if it was one.
+    pub fn segment(&self) -> Option<u64> {
+        sequence_of(&self.path)
+    }
+
     /// Whether the medium had no space left.
     pub fn is_no_space(&self) -> bool {
         matches!(
@@ -39,6 +45,11 @@ impl Failure {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
     }
+}
+
+/// The sequence of the segment that a path names.
+fn sequence_of(path: &str) -> Option<u64> {
+    parse_segment_name(path.rsplit('/').next().unwrap_or_default())
 }
 
 /// Why a log could not be created.
@@ -85,6 +96,33 @@ pub enum OpenError {
     /// The operating system failed where nothing proves loss; trying again is safe.
     #[error(transparent)]
     Io(#[from] Failure),
+    /// The end of the log cannot be read, and nothing says what was written there last. Nothing
+    /// was touched; trying again is safe, and may succeed if the medium recovers.
+    #[error(
+        "{failure}, at offset {offset}, where the log ends: whether something was acknowledged \
+         there last cannot be told, so the log neither ends here nor goes on; if the medium does \
+         not recover, copy what can be read to another one, or give this log up and rebuild from \
+         another replica"
+    )]
+    UnreadableEnd {
+        /// The first offset that cannot be trusted.
+        offset: u64,
+        /// What the operating system said.
+        failure: Failure,
+    },
+    /// The log is whole, and is not the one that was asked for. Nothing was touched.
+    #[error(
+        "{path} holds the log {found}, not the log {expected}: its directory was exchanged, or \
+         its newest segment comes from elsewhere; put the right one back"
+    )]
+    OtherLog {
+        /// The directory.
+        path: String,
+        /// What it holds.
+        found: LogId,
+        /// What was asked for.
+        expected: LogId,
+    },
     /// The segment was written by a version of this crate that this one does not know.
     #[error("{segment} has format version {version}, features {features:#x}; use a newer program")]
     Unsupported {
@@ -120,6 +158,28 @@ pub enum OpenError {
         /// Which entries can no longer be accounted for.
         lost: LostRange,
     },
+}
+
+impl OpenError {
+    /// Whether something is wrong with the data, rather than with the machine or the call.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::NoLog { .. }
+            | OpenError::UnreadableEnd { .. }
+            | OpenError::OtherLog { .. }
+            | OpenError::HalfSalvaged { .. }
+            | OpenError::Corrupt { .. } => true,
+            OpenError::Locked { .. }
+            | OpenError::Options(_)
+            | OpenError::Io(_)
+            | OpenError::Unsupported { .. } => false,
+        }
+    }
+
+    /// For a place that nothing proves durable and that the medium refuses to read.
+    pub(crate) fn unreadable_end(offset: u64, failure: &Failure) -> OpenError {
+        OpenError::UnreadableEnd { offset, failure: failure.clone() }
+    }
 }
 
 /// What is wrong at a damaged place.
@@ -352,6 +412,20 @@ pub enum ReadError {
     /// The operating system failed. It is never the end of the log.
     #[error(transparent)]
     Io(#[from] Failure),
+}
+
+impl ReadError {
+    /// The sequence of the segment that could not be read as it was written. Opening the log with
+    /// it among the [suspects](crate::Check::suspects) finds out what is wrong with it.
+    pub fn segment(&self) -> Option<u64> {
+        match self {
+            ReadError::Dropped { .. } | ReadError::BeyondEnd { .. } => None,
+            ReadError::Lost { segment, .. } | ReadError::Corrupt { segment, .. } => {
+                sequence_of(segment)
+            }
+            ReadError::Io(failure) => failure.segment(),
+        }
+    }
 }
 
 /// Why a damaged entry was not repaired.

@@ -13,6 +13,7 @@ use crate::inventory::{Inventory, sequences, settle_medium, take_inventory};
 use crate::open::{Examined, examine, put_in_order};
 use crate::options::LogId;
 use crate::segment::segment_name;
+use crate::pool::Pool;
 use crate::survey::{Check, Content};
 use crate::verdict::{TornTail, Verdict};
 use crate::wal::{Wal, remove_temporaries, take_lock};
@@ -136,7 +137,7 @@ impl Inspector {
         }
         let lock =
             take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
-        Ok(Inspector { disk, _lock: lock })
+        Ok(Inspector { disk: Arc::new(Pool::new(disk)), _lock: lock })
     }
 
     pub(crate) fn inventory(&self, window: &mut Window) -> Result<Inventory, OpenError> {
@@ -144,7 +145,11 @@ impl Inspector {
         inventory.ok_or_else(|| OpenError::NoLog { path: self.disk.path("") })
     }
 
-    pub(crate) fn examine(&self, check: Check, window: &mut Window) -> Result<Examined, OpenError> {
+    pub(crate) fn examine(
+        &self,
+        check: Check<'_>,
+        window: &mut Window,
+    ) -> Result<Examined, OpenError> {
         let examined = examine(&*self.disk, check, window)?;
         examined.ok_or_else(|| OpenError::NoLog { path: self.disk.path("") })
     }
@@ -165,7 +170,7 @@ impl Inspector {
     ///
     /// Fails only if that cannot be said: no log, a newer format, a disk that does not answer.
     pub fn verify(&self, floor: Option<u64>) -> Result<Health, OpenError> {
-        let check = Check { verify_from: 0, floor };
+        let check = Check { floor, ..Check::default() };
         let verdict = match self.examine(check, &mut Window::default()) {
             Ok(examined) => examined.verdict,
             Err(error @ (OpenError::Corrupt { .. } | OpenError::HalfSalvaged { .. })) => {
@@ -190,7 +195,7 @@ impl Inspector {
     /// opening it.
     pub fn mend(&self) -> Result<Mended, OpenError> {
         let mut window = Window::default();
-        settle_medium(&*self.disk, 0, &mut window)?;
+        settle_medium(&*self.disk, Check::default(), &mut window)?;
         let verdict = self.examine(Check::default(), &mut window)?.verdict;
         put_in_order(&*self.disk, &verdict)?;
         remove_temporaries(&*self.disk)?;
@@ -201,7 +206,7 @@ impl Inspector {
     /// The log at a glance. Reads full segments only by their ends; fails if history is lost.
     pub fn summarize(&self) -> Result<Summary, OpenError> {
         let mut window = Window::default();
-        let check = Check { verify_from: u64::MAX, floor: None };
+        let check = Check { verify_from: u64::MAX, ..Check::default() };
         let Examined { verdict, runs, .. } = self.examine(check, &mut window)?;
         let inventory = self.inventory(&mut window)?;
         let newest = verdict.parts.last();

@@ -12,6 +12,7 @@ use crate::scan::{Source, read_control};
 use crate::segment::{
     HeaderReading, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, parse_segment_name, segment_name,
 };
+use crate::survey::Check;
 use crate::window::Window;
 
 /// The head of one segment file.
@@ -111,7 +112,7 @@ pub(crate) fn take_inventory(
         HeaderReading::Whole(header) if header.sequence == segment.sequence => Some(header.log_id),
         _ => None,
     });
-    let log_id = log_id.unwrap_or(LogId(0));
+    let log_id = log_id.unwrap_or(LogId::NONE);
     if opened.is_empty() {
         return Ok(None);
     }
@@ -174,10 +175,10 @@ pub(crate) fn encode_link(
 /// afterwards is what a power cut would leave. A repair may have failed in any segment.
 ///
 /// Only a segment that is believed by its seal is left alone: the next one's link says that it
-/// was synced, and that it ends below `verify_from`.
+/// was synced, and that it ends below what is to be verified.
 pub(crate) fn settle_medium(
     disk: &dyn Disk,
-    verify_from: u64,
+    check: Check<'_>,
     window: &mut Window,
 ) -> Result<(), Failure> {
     uninterrupted(|| disk.sync())
@@ -193,7 +194,7 @@ pub(crate) fn settle_medium(
         is_believed = match opened.reading {
             HeaderReading::Whole(header) => judge(opened, header.log_id, window)
                 .link
-                .is_some_and(|link| link.is_enough_for(verify_from)),
+                .is_some_and(|link| check.believes(sequence.saturating_sub(1), &link)),
             _ => false,
         };
     }

@@ -59,6 +59,7 @@ mod inspect;
 mod inventory;
 mod open;
 mod options;
+mod pool;
 mod read_only;
 mod reader;
 mod real_disk;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::active::{Active, Spare};
 use crate::batch::Before;
-use crate::disk::{Disk, Lock, uninterrupted, write_all_at};
+use crate::disk::{Disk, File, Lock, uninterrupted, write_all_at};
 use crate::entry::Position;
 use crate::error::{Damage, Failure, LostRange, OpenError};
 use crate::exchange::is_under_way;
 use crate::index::{Extents, Segment, Segments};
-use crate::inventory::settle_medium;
-use crate::options::Options;
+use crate::inventory::{Inventory, settle_medium, take_inventory};
+use crate::options::{LogId, Options};
+use crate::pool::Pool;
 use crate::record::Boundary;
 use crate::scan::Source;
 use crate::segment::{segment_name, write_zeros};
@@ -57,20 +58,25 @@ impl Wal {
     pub fn open(
         disk: Arc<dyn Disk>,
         options: Options,
-        check: Check,
+        check: Check<'_>,
     ) -> Result<(Wal, Recovery), OpenError> {
         options.validate()?;
-        let no_log = || OpenError::NoLog { path: disk.path("") };
+        let path = disk.path("");
+        let no_log = || OpenError::NoLog { path: path.clone() };
         if !Wal::exists(&*disk)
             .map_err(|error| OpenError::Io(Failure::new("list", disk.path(""), error)))?
         {
             return Err(no_log());
         }
+        let disk = Arc::new(Pool::new(disk));
         let lock =
             take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
         let lock = Arc::new(lock);
         let mut window = Window::default();
-        settle_medium(&*disk, check.verify_from, &mut window)?;
+        if let Some(expected) = options.log_id {
+            refuse_other(&*disk, expected, &mut window)?;
+        }
+        settle_medium(&*disk, check, &mut window)?;
         let examined = examine(&*disk, check, &mut window)?.ok_or_else(no_log)?;
         let Examined { mut verdict, segments, runs } = examined;
         verdict.replace_spare(options.segment_bytes, disk.room().unwrap_or(0));
@@ -79,6 +85,17 @@ impl Wal {
         let (mut wal, recovery) = build(disk, options, lock, verdict, segments)?;
         wal.runs = runs;
         Ok((wal, recovery))
+    }
+}
+
+/// A log that is not the one which its owner knows is whole in itself, and says nothing of what
+/// that one promised.
+fn refuse_other(disk: &dyn Disk, expected: LogId, window: &mut Window) -> Result<(), OpenError> {
+    match take_inventory(disk, window)? {
+        Some(Inventory { log_id: found, .. }) if found != LogId::NONE && found != expected => {
+            Err(OpenError::OtherLog { path: disk.path(""), found, expected })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -103,7 +120,7 @@ impl Examined {
 /// no segment at all.
 pub(crate) fn examine(
     disk: &dyn Disk,
-    check: Check,
+    check: Check<'_>,
     window: &mut Window,
 ) -> Result<Option<Examined>, OpenError> {
     let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), error))?;
@@ -213,7 +230,7 @@ pub(crate) fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), Ope
 }
 
 fn build(
-    disk: Arc<dyn Disk>,
+    disk: Arc<Pool>,
     options: Options,
     lock: Arc<Lock>,
     mut verdict: Verdict,
@@ -231,8 +248,8 @@ fn build(
     let newest = verdict.parts.pop().ok_or_else(no_log)?;
     let source = newest.source;
     let Content::Scanned(scan) = newest.content else { return Err(no_log()) };
-    let spare = verdict.spare.take().map(unused);
-    let successor = verdict.successor.take().map(unused);
+    let spare = verdict.spare.take().map(|source| unused(&disk, source)).transpose()?;
+    let successor = verdict.successor.take().map(|source| unused(&disk, source)).transpose()?;
     let is_closed = scan.closed;
     let active = match (scan.seal_offset, successor) {
         (Some(seal_offset), Some(successor)) => {
@@ -246,7 +263,7 @@ fn build(
         }
         _ => Active {
             sequence: source.sequence,
-            file: source.file,
+            file: hold(&disk, &source)?,
             path: source.path,
             capacity: source.capacity,
             seed: source.seed,
@@ -279,13 +296,16 @@ fn build(
     Ok((wal, recovery))
 }
 
-fn unused(source: Source) -> Spare {
-    Spare {
-        sequence: source.sequence,
-        file: source.file,
-        path: source.path,
-        capacity: source.capacity,
-    }
+fn unused(disk: &Pool, source: Source) -> Result<Spare, Failure> {
+    let file = hold(disk, &source)?;
+    let Source { sequence, path, capacity, .. } = source;
+    Ok(Spare { sequence, file, path, capacity })
+}
+
+/// A segment that is going to be written: it stays open, so that no write waits for that.
+fn hold(disk: &Pool, source: &Source) -> Result<Arc<dyn File>, Failure> {
+    let held = disk.hold(&segment_name(source.sequence));
+    held.map_err(|error| Failure::new("open", &source.path, error))
 }
 
 /// The terms of all entries, put together from what each part holds. `None` if they contradict

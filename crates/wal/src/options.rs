@@ -25,8 +25,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Whether a commit waits for the medium.
     pub fsync: Fsync,
-    /// The identity of a new log; drawn from the operating system when absent. A simulator sets
-    /// it, so that a run repeats byte for byte.
+    /// Which log this is: a new one gets this identity, and an existing one that has another is
+    /// not opened. When absent a new log draws one from the operating system.
     pub log_id: Option<LogId>,
 }
 
@@ -43,6 +43,11 @@ pub enum Fsync {
 /// Identifies one life of one log, so that bytes of another can never be taken for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub u128);
+
+impl LogId {
+    /// No log: what stands where an identity is not known.
+    pub(crate) const NONE: LogId = LogId(0);
+}
 
 impl std::fmt::Display for LogId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

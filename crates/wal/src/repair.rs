@@ -4,6 +4,7 @@
 //! taken. Nothing around them changes: repair never cuts, moves or renumbers anything.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,12 +30,33 @@ pub struct LostPayload {
     pub checksum: u32,
 }
 
-/// One file that repairs were written to, and what they put back there.
+/// One file that repairs are written to, and what they put back there.
 #[derive(Debug)]
-struct Touched {
+struct Touched<'p> {
     file: Arc<dyn File>,
     path: Arc<str>,
-    repaired: Vec<Position>,
+    /// What is put back, by where it begins.
+    payloads: BTreeMap<u64, (Position, &'p Bytes)>,
+}
+
+impl Touched<'_> {
+    /// Writes what stands back to back in one piece. A page that cannot be read takes all payloads
+    /// in it along, and can be written over only as a whole: for a part of it the operating system
+    /// has to read the rest first.
+    fn write(&self) -> io::Result<()> {
+        let mut run: Vec<u8> = Vec::new();
+        let mut begin: u64 = 0;
+        for (offset, (_, payload)) in &self.payloads {
+            if begin.saturating_add(run.len() as u64) != *offset {
+                write_all_at(&*self.file, &run, begin)?;
+                run.clear();
+                begin = *offset;
+            }
+            run.extend_from_slice(payload);
+        }
+        write_all_at(&*self.file, &run, begin)?;
+        uninterrupted(|| self.file.sync_data())
+    }
 }
 
 impl Wal {
@@ -59,8 +81,8 @@ impl Wal {
     /// Writes the payloads of damaged entries again, all durable before this returns, with one
     /// sync for each segment.
     ///
-    /// Fails at the first that is not lost or not the one that was written; of those before it,
-    /// none counts as repaired, though some may be.
+    /// Fails, before anything is written, at the first that is not lost or not the one that was
+    /// written.
     pub fn repair_all<'p>(
         &mut self,
         payloads: impl IntoIterator<Item = (Position, &'p Bytes)>,
@@ -68,7 +90,7 @@ impl Wal {
         if let Err(WalError::Poisoned(failure)) = self.check_poison() {
             return Err(RepairError::Poisoned(failure));
         }
-        let mut touched: BTreeMap<u64, Touched> = BTreeMap::new();
+        let mut touched: BTreeMap<u64, Touched<'p>> = BTreeMap::new();
         for (position, payload) in payloads {
             if self.lost.get(&position.index) != Some(&position) {
                 return Err(RepairError::NotLost(position));
@@ -82,19 +104,15 @@ impl Wal {
             let touched = touched.entry(segment.sequence).or_insert_with(|| Touched {
                 file: Arc::clone(&segment.file),
                 path: Arc::clone(&segment.path),
-                repaired: Vec::new(),
+                payloads: BTreeMap::new(),
             });
-            touched.repaired.push(position);
-            if let Err(error) = write_all_at(&*touched.file, payload, offset) {
-                let failure = Failure::new("repair", &touched.path, error);
-                return Err(self.poisoned_by_repair(failure));
-            }
+            touched.payloads.insert(offset, (position, payload));
         }
         for touched in touched.into_values() {
-            if let Err(error) = uninterrupted(|| touched.file.sync_data()) {
+            if let Err(error) = touched.write() {
                 return Err(self.poisoned_by_repair(Failure::new("repair", &touched.path, error)));
             }
-            for position in touched.repaired {
+            for (position, _) in touched.payloads.into_values() {
                 self.lost.remove(&position.index);
             }
         }

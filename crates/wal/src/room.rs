@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::active::{LINK_BYTES_MAX, SEAL_RESERVE_BYTES};
 use crate::append::Weight;
+use crate::disk::Disk;
 use crate::error::{AppendError, Failure, WalError};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::successor::{Cancelled, Claim, Job, JobDone, Make, MakeError, Outcome, Remove};
@@ -155,7 +156,7 @@ impl Wal {
     }
 
     fn new_remove(&self, sequences: Vec<u64>) -> Remove {
-        Remove { disk: Arc::clone(&self.disk), lock: Arc::clone(&self.lock), sequences }
+        Remove { disk: self.disk.clone(), lock: Arc::clone(&self.lock), sequences }
     }
 
     fn new_make(&mut self) -> (Make, Claim) {
@@ -167,7 +168,7 @@ impl Wal {
             capacity: self.options.segment_bytes,
         };
         let make = Make {
-            disk: Arc::clone(&self.disk),
+            disk: self.disk.clone(),
             lock: Arc::clone(&self.lock),
             header,
             first: Vec::new(),

@@ -17,13 +17,23 @@ use crate::window::Window;
 
 /// What the caller of `open` wants checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Check {
+pub struct Check<'a> {
     /// Every payload from this index on is verified before `open` returns. Sealed segments that
     /// end below it are opened by header, link and seal alone.
     pub verify_from: u64,
     /// An index that is known to have been durable in this log: a log that ends below it without
     /// having been reset beyond it has lost history.
     pub floor: Option<u64>,
+    /// Sequences of segments that are read in full whatever they hold: reading them has failed
+    /// before.
+    pub suspects: &'a [u64],
+}
+
+impl Check<'_> {
+    /// Whether a segment needs not be read, given the link behind it.
+    pub(crate) fn believes(&self, sequence: u64, next: &WholeLink) -> bool {
+        !self.suspects.contains(&sequence) && next.is_enough_for(self.verify_from)
+    }
 }
 
 /// What is known of a segment that is part of the log.
@@ -117,7 +127,7 @@ impl From<OpenError> for Trouble {
 /// Reads the segments of a log and collects what they prove.
 pub(crate) struct Surveyor<'a> {
     pub(crate) window: &'a mut Window,
-    pub(crate) check: Check,
+    pub(crate) check: Check<'a>,
     pub(crate) log_id: LogId,
     pub(crate) heads: Vec<Head>,
     pub(crate) mends: Vec<Mend>,
@@ -145,7 +155,7 @@ impl<'a> Surveyor<'a> {
     /// Reads the heads of all segments; `None` if there is no segment at all.
     pub(crate) fn begin(
         disk: &dyn Disk,
-        check: Check,
+        check: Check<'a>,
         window: &'a mut Window,
     ) -> Result<Option<Surveyor<'a>>, OpenError> {
         let Some(Inventory { log_id, heads }) = take_inventory(disk, window)? else {
@@ -249,7 +259,7 @@ impl<'a> Surveyor<'a> {
             return Ok(false);
         }
         match &damaged.unreadable {
-            Some(failure) => Err(OpenError::Io(failure.clone())),
+            Some(failure) => Err(OpenError::unreadable_end(damaged.offset, failure)),
             None => Ok(true),
         }
     }
@@ -384,7 +394,7 @@ impl<'a> Surveyor<'a> {
         link: WholeLink,
         next: &WholeLink,
     ) -> Option<Sealed> {
-        if !next.is_enough_for(self.check.verify_from) {
+        if !self.check.believes(source.sequence, next) {
             return None;
         }
         let seal_offset = next.link.seal_offset;

@@ -89,7 +89,7 @@ impl Verdict {
 /// Reads a directory and judges it. `None` if there is no segment at all.
 pub(crate) fn reach_verdict(
     disk: &dyn Disk,
-    check: Check,
+    check: Check<'_>,
     window: &mut Window,
 ) -> Result<Option<Verdict>, OpenError> {
     let Some(mut surveyor) = Surveyor::begin(disk, check, window)? else { return Ok(None) };
@@ -205,7 +205,9 @@ impl Surveyor<'_> {
                     verdict.remove.push(sequence);
                     continue;
                 }
-                Unlinked::Unreadable { failure, .. } => return Err(OpenError::Io(failure)),
+                Unlinked::Unreadable { failure, .. } => {
+                    return Err(OpenError::unreadable_end(from, &failure));
+                }
             };
             if is_successor {
                 next = next.saturating_add(1);
@@ -277,7 +279,7 @@ impl Surveyor<'_> {
             }
             Unlinked::Unreadable { dirty_end, .. } if dirty_end > SEGMENT_HEADER_BYTES => Ok(false),
             Unlinked::Unreadable { is_link_readable: false, failure, .. } if is_broken_before => {
-                Err(OpenError::Io(failure))
+                Err(OpenError::unreadable_end(SEGMENT_HEADER_BYTES, &failure))
             }
             Unlinked::Unreadable { .. } => Ok(true),
         }
@@ -295,7 +297,7 @@ impl Surveyor<'_> {
                     return Ok(false);
                 }
             } else if let Unlinked::Unreadable { failure, .. } = self.search_unlinked(&source) {
-                return Err(OpenError::Io(failure));
+                return Err(OpenError::unreadable_end(SEGMENT_HEADER_BYTES, &failure));
             }
         }
         Ok(true)
@@ -312,7 +314,7 @@ impl Surveyor<'_> {
             for damaged in &scanned.damaged {
                 if !self.is_proven(sequence, damaged.offset, damaged.last_before, start) {
                     return match &damaged.unreadable {
-                        Some(failure) => Err(OpenError::Io(failure.clone())),
+                        Some(failure) => Err(OpenError::unreadable_end(damaged.offset, failure)),
                         None => Ok(Some((sequence, damaged.offset))),
                     };
                 }
@@ -345,7 +347,7 @@ impl Surveyor<'_> {
                 return Err(loss_at(part, scanned, &broken, next));
             }
             return match broken.unreadable {
-                Some(failure) => Err(OpenError::Io(failure)),
+                Some(failure) => Err(OpenError::unreadable_end(scanned.end, &failure)),
                 None => Ok(Some((sequence, scanned.end))),
             };
         }
@@ -391,7 +393,9 @@ impl Surveyor<'_> {
         let mut offset = from;
         while offset < source.capacity {
             let piece = (64 * 1024).min(source.capacity.saturating_sub(offset));
-            let bytes = source.view(self.window, offset, piece).map_err(OpenError::Io)?;
+            let bytes = source
+                .view(self.window, offset, piece)
+                .map_err(|failure| OpenError::unreadable_end(offset, &failure))?;
             if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
                 end = offset.saturating_add(last as u64).saturating_add(1);
             }

@@ -16,6 +16,7 @@ use crate::exchange::is_under_way;
 use crate::index::{Extents, Segment, Segments};
 use crate::inventory::sequences;
 use crate::options::{LogId, Options};
+use crate::pool::Pool;
 use crate::record::{Boundary, Link, Row};
 use crate::segment::{
     SEGMENT_HEADER_BYTES, Seed, SegmentHeader, is_temporary_name, parse_segment_name, segment_name,
@@ -37,7 +38,7 @@ pub(crate) const LOCK_NAME: &str = "LOCK";
 /// - Once `poison` is set nothing is written any more.
 #[derive(Debug)]
 pub struct Wal {
-    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<Pool>,
     pub(crate) options: Options,
     pub(crate) log_id: LogId,
     pub(crate) segments: Segments,
@@ -86,6 +87,7 @@ impl Wal {
     /// of an unfinished creation is not a log yet, and is removed by the next attempt.
     pub fn create(disk: Arc<dyn Disk>, options: Options) -> Result<Wal, CreateError> {
         options.validate()?;
+        let disk = Arc::new(Pool::new(disk));
         let lock =
             take_lock(&*disk)?.ok_or_else(|| CreateError::Locked { path: disk.path(LOCK_NAME) })?;
         let lock = Arc::new(lock);
@@ -113,7 +115,7 @@ impl Wal {
 
         let header = SegmentHeader { log_id, sequence, capacity: options.segment_bytes };
         let make = Make {
-            disk: Arc::clone(&disk),
+            disk: disk.clone(),
             lock: Arc::clone(&lock),
             header,
             first,
@@ -151,7 +153,7 @@ impl Wal {
 
     /// A log whose every byte is durable, before terms, spare and damage are filled in.
     pub(crate) fn assemble(
-        disk: Arc<dyn Disk>,
+        disk: Arc<Pool>,
         options: Options,
         log_id: LogId,
         lock: Arc<Lock>,

@@ -161,8 +161,7 @@ pub(super) fn log_failure(error: OpenError, path: &Path) -> Failure {
     match error {
         OpenError::Locked { .. } => in_use(path),
         error => {
-            let is_damage =
-                matches!(error, OpenError::Corrupt { .. } | OpenError::HalfSalvaged { .. });
+            let is_damage = error.is_damage() && !matches!(error, OpenError::NoLog { .. });
             let exit = if is_damage { Exit::Damaged } else { Exit::Unexpected };
             Failure::from_text(exit, &error.to_string())
         }

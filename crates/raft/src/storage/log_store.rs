@@ -195,7 +195,7 @@ impl LogStore {
 
     /// Whether a log holds more than its making put there.
     pub(super) fn was_used(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<bool, LogError> {
-        let check = wal::Check { verify_from: 1, floor: None };
+        let check = wal::Check { verify_from: 1, floor: None, suspects: &[] };
         let (wal, _) = wal::Wal::open(Arc::clone(disk), options.wal.clone(), check)?;
         let grown = wal.last().index > 1 || wal.last().term > 1;
         let promised = match wal.metadata() {
@@ -219,11 +219,13 @@ impl LogStore {
     ) -> Result<(Self, Opened), LogError> {
         let is_synced = options.wal.fsync == wal::Fsync::Always;
         let check = match basis {
-            Basis::Nothing => wal::Check { verify_from: 1, floor: None },
-            Basis::Received(index) => wal::Check { verify_from: index.next().0, floor: None },
+            Basis::Nothing => wal::Check { verify_from: 1, floor: None, suspects: &[] },
+            Basis::Received(index) => {
+                wal::Check { verify_from: index.next().0, floor: None, suspects: &[] }
+            }
             Basis::Own(index) => {
                 let floor = is_synced.then_some(index.0);
-                wal::Check { verify_from: index.next().0, floor }
+                wal::Check { verify_from: index.next().0, floor, suspects: &[] }
             }
         };
         let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;

@@ -88,8 +88,15 @@ impl Inode {
         }
     }
 
-    pub(super) fn write(&mut self, buffer: &[u8], offset: u64) {
+    /// Fails if a part of a sector is to be written whose rest cannot be read.
+    pub(super) fn write(&mut self, buffer: &[u8], offset: u64) -> io::Result<()> {
         let end = offset.saturating_add(buffer.len() as u64);
+        for edge in [offset, end] {
+            let sector = edge / SECTOR_BYTES;
+            if edge % SECTOR_BYTES != 0 && self.spoiled.contains(&sector) {
+                return Err(unreadable());
+            }
+        }
         self.touch(offset, end);
         if self.len() < end {
             self.data.resize(position(end), 0);
@@ -97,6 +104,7 @@ impl Inode {
         if let Some(target) = self.data.get_mut(position(offset)..position(end)) {
             target.copy_from_slice(buffer);
         }
+        Ok(())
     }
 
     pub(super) fn set_len(&mut self, len: u64) {

@@ -294,7 +294,7 @@ impl Medium {
         if growth > 0 && self.room.is_some_and(|room| self.used().saturating_add(growth) > room) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.inode(id)?.write(bytes, offset);
+        self.inode(id)?.write(bytes, offset)?;
         match fault {
             Some(Fault::PowerOff) => Err(error_of(Fault::PowerOff)),
             _ => Ok(bytes.len()),

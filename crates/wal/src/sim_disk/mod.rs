@@ -149,7 +149,8 @@ impl SimDisk {
         self.medium().destroy(path)
     }
 
-    /// Makes a sector of a file unreadable until it is written again.
+    /// Makes a sector of a file unreadable until it is written again as a whole: before a part of
+    /// it is written, the rest would have to be read.
     pub fn spoil_sector(&self, path: &str, sector: u64) -> bool {
         self.medium().spoil_sector(path, sector)
     }

@@ -236,7 +236,7 @@ proptest! {
         floor in proptest::option::of(number()),
     ) {
         let medium = forge(&segments);
-        let check = Check { verify_from, floor };
+        let check = Check { verify_from, floor, suspects: &[] };
         let options = Options::with_segment_bytes(CAPACITY);
         let inspector = Inspector::open(medium.disk()).unwrap();
         let _ = inspector.verify(floor);

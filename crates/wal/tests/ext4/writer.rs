@@ -142,7 +142,7 @@ impl Drop for Writer {
 /// Opens what a writer has left: everything acknowledged must be there, and every entry that is
 /// there must be the one that was written. Returns the last index, and how the log ended.
 pub(crate) fn check(directory: &Path, acknowledged: u64) -> Result<(u64, Ending), Failed> {
-    let check = Check { verify_from: 0, floor: Some(acknowledged) };
+    let check = Check { verify_from: 0, floor: Some(acknowledged), suspects: &[] };
     let (wal, recovery) = Wal::open(RealDisk::open(directory)?, options(), check)?;
     if !recovery.lost.is_empty() || !recovery.mended.is_empty() {
         return Err(format!("a crash looks like damage: {recovery:?}").into());

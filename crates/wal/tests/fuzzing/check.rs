@@ -42,7 +42,7 @@ fn count_reads(medium: &SimDisk, work: impl FnOnce() -> Seen) -> Seen {
 
 /// Opens a log, asks it everything, appends to it, and opens it again.
 pub fn open(medium: &SimDisk, verify_from: u64, mutated: Option<&Mutated>) -> Seen {
-    let check = Check { verify_from, floor: None };
+    let check = Check { verify_from, floor: None, suspects: &[] };
     let mut opened = None;
     let seen = count_reads(medium, || match Wal::open(medium.disk(), options(), check) {
         Ok((wal, recovery)) => {

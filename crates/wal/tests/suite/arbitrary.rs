@@ -91,7 +91,7 @@ proptest! {
         let _ = inspector.verify(None);
         inspector.dump(|_| ControlFlow::Continue(())).unwrap();
         drop(inspector);
-        let check = Check { verify_from, floor: None };
+        let check = Check { verify_from, floor: None, suspects: &[] };
         if let Ok((wal, _)) = sample.open(&sample.medium, check) {
             let (start, last) = (wal.log_start().index, wal.last().index);
             prop_assert!(last <= sample.model.last().index);

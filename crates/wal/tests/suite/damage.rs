@@ -101,7 +101,7 @@ fn every_flipped_bit_is_reported_and_none_shortens_the_log_in_silence() {
 #[test]
 fn rot_that_opening_does_not_look_at_is_found_by_reading() {
     let sample = Sample::new();
-    let check = Check { verify_from: sample.model.last().index + 1, floor: None };
+    let check = Check { verify_from: sample.model.last().index + 1, floor: None, suspects: &[] };
     let mut refused = 0;
     let files = sample.medium.files();
     for file in &files[..files.len() - 1] {
@@ -199,7 +199,7 @@ fn a_segment_that_cannot_be_read_is_no_spare_behind_a_broken_end() {
     });
     let before = contents(&medium);
     let opened = sample.open(&medium, Check::default()).map(|(_, recovery)| recovery);
-    assert!(matches!(opened, Err(OpenError::Io(_))), "{opened:?}");
+    assert!(matches!(opened, Err(OpenError::UnreadableEnd { .. })), "{opened:?}");
     assert!(contents(&medium) == before);
 }
 
@@ -301,7 +301,7 @@ fn truncating_or_dropping_damaged_entries_ends_their_damage() {
 fn a_log_that_ends_below_the_floor_has_lost_history() {
     let sample = Sample::new();
     let last = sample.model.last().index;
-    let floor = |index| Check { verify_from: 0, floor: Some(index) };
+    let floor = |index| Check { verify_from: 0, floor: Some(index), suspects: &[] };
     assert!(sample.open(&sample.medium.fork(), floor(last)).is_ok());
     match sample.open(&sample.medium.fork(), floor(last + 1)) {
         Err(OpenError::Corrupt { damage: Damage::BelowFloor, lost, .. }) => {
@@ -379,7 +379,7 @@ fn many_payloads_are_repaired_with_one_sync_for_each_segment() {
 #[test]
 fn an_entry_that_could_not_be_read_is_noted_with_what_is_known_of_it() {
     let sample = Sample::new();
-    let check = Check { verify_from: sample.model.last().index, floor: None };
+    let check = Check { verify_from: sample.model.last().index, floor: None, suspects: &[] };
     let (mut wal, _) = sample.open(&sample.medium, check).unwrap();
     let victim = sample.model.entries[&6].clone();
     rot(&sample.medium, std::slice::from_ref(&victim));
@@ -402,7 +402,7 @@ fn an_entry_that_could_not_be_read_is_noted_with_what_is_known_of_it() {
 #[test]
 fn a_scrub_finds_rot_in_a_running_log_and_repair_heals_it() {
     let sample = Sample::new();
-    let check = Check { verify_from: sample.model.last().index, floor: None };
+    let check = Check { verify_from: sample.model.last().index, floor: None, suspects: &[] };
     let (mut wal, _) = sample.open(&sample.medium, check).unwrap();
     let victim = sample.model.entries[&6].clone();
     rot(&sample.medium, std::slice::from_ref(&victim));

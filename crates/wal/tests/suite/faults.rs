@@ -180,7 +180,7 @@ fn an_unreadable_sector_is_damage_where_it_was_durable_and_an_error_at_the_end()
         let fork = medium.fork();
         fork.spoil_sector(file, sector);
         let opened = Wal::open(fork.disk(), options.clone(), Check::default());
-        assert!(matches!(opened, Err(OpenError::Io(_))), "sector {sector}");
+        assert!(matches!(opened, Err(OpenError::UnreadableEnd { .. })), "sector {sector}");
     }
 }
 
@@ -225,7 +225,7 @@ fn an_unused_segment_that_cannot_be_read_is_made_again() {
             let opened = Wal::open(medium.disk(), options, Check::default());
             if is_torn && sector == 0 {
                 // What is torn may have been a seal, and the link behind it cannot be read.
-                assert!(matches!(opened, Err(OpenError::Io(_))));
+                assert!(matches!(opened, Err(OpenError::UnreadableEnd { .. })));
                 assert_eq!(medium.files().len(), 2, "nothing is removed");
                 continue;
             }

@@ -322,16 +322,16 @@ impl Harness {
     }
 
     /// A legal choice of what `open` is to verify: anything, and a floor that is durable.
-    pub(crate) fn check(&self, random: &mut Random) -> Check {
+    pub(crate) fn check(&self, random: &mut Random) -> Check<'static> {
         let acknowledged = &self.allowed[0];
         let last = acknowledged.last().index;
         // A floor must have been reached in every state that a crash may leave.
         let floor = self.allowed.iter().map(|model| model.last().index).min().unwrap_or(0);
         let floor = (random.below(3) == 0).then(|| random.edge(floor));
-        Check { verify_from: random.edge(last + 1), floor }
+        Check { verify_from: random.edge(last + 1), floor, suspects: &[] }
     }
 
-    fn try_open(&mut self, check: Check) -> Result<Recovery, String> {
+    fn try_open(&mut self, check: Check<'_>) -> Result<Recovery, String> {
         let opened = Wal::open(self.medium.disk(), self.options.clone(), check);
         let (wal, recovery) = opened.map_err(|error| error.to_string())?;
         self.wal = Some(wal);
@@ -339,7 +339,7 @@ impl Harness {
     }
 
     /// Opens after a crash and compares what is there with what may be there.
-    pub(crate) fn recover(&mut self, check: Check, story: &str) -> Recovery {
+    pub(crate) fn recover(&mut self, check: Check<'_>, story: &str) -> Recovery {
         self.wal = None;
         self.out = None;
         self.jobs.clear();

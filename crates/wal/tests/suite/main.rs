@@ -25,3 +25,4 @@ mod sample;
 mod smoke;
 mod space;
 mod successor;
+mod suspects;

@@ -146,7 +146,7 @@ fn metadata_outlives_the_segment_that_it_was_written_to() {
     assert_eq!(wal.metadata(), vote);
     drop(wal);
     medium.crash(1);
-    let check = Check { verify_from: 60, floor: Some(50) };
+    let check = Check { verify_from: 60, floor: Some(50), suspects: &[] };
     let (mut wal, _) = Wal::open(medium.disk(), options(4096), check).unwrap();
     assert_eq!(wal.metadata(), vote);
 

@@ -133,7 +133,7 @@ fn a_seal_is_not_believed_if_nothing_says_that_its_segment_was_synced() {
         Pending::Sector { path, number: 3, .. } if path == "0000000000000001.wal" => Fate::Lose,
         _ => Fate::Keep,
     });
-    let check = Check { verify_from: last + 1, floor: None };
+    let check = Check { verify_from: last + 1, floor: None, suspects: &[] };
     let (wal, recovery) = Wal::open(medium.disk(), options, check).unwrap();
     assert!(matches!(recovery.ending, Ending::Torn(torn) if torn.segment == 1));
     assert!(wal.last().index < 8, "what stands behind the lost sector does not count");
@@ -169,7 +169,7 @@ fn a_seal_that_the_next_link_does_not_confirm_is_not_believed() {
         // The seal is what stands at the very end.
         contents[at - 100..].copy_from_slice(&stale[at - 100..]);
     });
-    let check = Check { verify_from: model.last().index, floor: None };
+    let check = Check { verify_from: model.last().index, floor: None, suspects: &[] };
     let (wal, recovery) = Wal::open(medium.disk(), options, check).unwrap();
     assert_eq!(recovery.mended.len(), 1, "the seal was made again from what it seals");
     assert!(observe(&wal) == model);

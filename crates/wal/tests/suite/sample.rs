@@ -93,7 +93,7 @@ impl Sample {
     pub(crate) fn open(
         &self,
         medium: &SimDisk,
-        check: Check,
+        check: Check<'_>,
     ) -> Result<(Wal, Recovery), OpenError> {
         Wal::open(medium.disk(), self.options.clone(), check)
     }

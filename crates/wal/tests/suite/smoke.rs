@@ -50,7 +50,7 @@ fn write_and_reopen(disk: &dyn Fn() -> Arc<dyn Disk>) {
     }
     drop(wal);
 
-    let check = Check { verify_from: 500, floor: Some(400) };
+    let check = Check { verify_from: 500, floor: Some(400), suspects: &[] };
     let (wal, recovery) = Wal::open(disk(), options, check).unwrap();
     assert_eq!(recovery.ending, Ending::Whole);
     assert_eq!(wal.log_start(), Position::new(300, 2));

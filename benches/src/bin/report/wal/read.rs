@@ -120,7 +120,7 @@ impl Side for Reopen {
         let begin = Instant::now();
         let disk = RealDisk::open(&self.directory)?;
         let options = Options::with_segment_bytes(SEGMENT_BYTES);
-        let check = Check { verify_from: self.verify_from, floor: None };
+        let check = Check { verify_from: self.verify_from, floor: None, suspects: &[] };
         let (wal, _) = Wal::open(disk, options, check)?;
         let elapsed = begin.elapsed();
         if wal.last().index != self.last {
