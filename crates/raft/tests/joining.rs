@@ -45,7 +45,7 @@ fn join(disk: &SimDisk, drawn: u64, seen: &mut Option<Member>) -> Result<Durable
     let identity = home.identity().clone();
     assert!(seen.is_none_or(|seen| seen == identity.member), "an announced pair stays");
     *seen = Some(identity.member);
-    if !matches!(identity.stage, Stage::Founded(_)) {
+    if !matches!(identity.stage, Stage::Founded { .. }) {
         home.join(charter(), &options())?;
     }
     let recovered = home.recover(&options(), Nothing::default)?;
@@ -71,7 +71,8 @@ fn joining_survives_a_power_cut_at_every_step() {
             assert_eq!(state.last, Position::default());
             assert_eq!(state.hard_state.term, Term(0));
             let home = open(&disk, 7).expect("a member's directory");
-            assert_eq!(home.identity().stage, Stage::Founded(charter().cluster_id()));
+            let (cluster, log) = (charter().cluster_id(), wal::LogId(7));
+            assert_eq!(home.identity().stage, Stage::Founded { cluster, log });
             assert_eq!(home.charter(), Some(&charter()));
         }
     }

@@ -108,7 +108,7 @@ fn start(disk: &SimDisk, count: u64) -> (Home, Replica<Count>) {
     if home.identity().stage == Stage::Drawn {
         home.agree(charter(count)).expect("a disk that works");
     }
-    if !matches!(home.identity().stage, Stage::Founded(_)) {
+    if !matches!(home.identity().stage, Stage::Founded { .. }) {
         home.found(charter(count), &options()).expect("a disk that works");
     }
     let recovered = home.recover(&options(), Count::default).expect("a whole log");

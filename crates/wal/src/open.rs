@@ -50,6 +50,12 @@ pub enum Ending {
 }
 
 impl Wal {
+    /// Which log a directory holds, by the heads of its segments alone; `None` if none of them is
+    /// whole. Nobody may be using it.
+    pub fn identify(disk: Arc<dyn Disk>) -> Result<Option<LogId>, OpenError> {
+        identify(&Pool::new(disk), &mut Window::default())
+    }
+
     /// Opens an existing log; it never makes a new one.
     ///
     /// What a crash can leave behind is put in order: a torn end is removed, and everything that
@@ -91,12 +97,18 @@ impl Wal {
 /// A log that is not the one which its owner knows is whole in itself, and says nothing of what
 /// that one promised.
 fn refuse_other(disk: &dyn Disk, expected: LogId, window: &mut Window) -> Result<(), OpenError> {
-    match take_inventory(disk, window)? {
-        Some(Inventory { log_id: found, .. }) if found != LogId::NONE && found != expected => {
+    match identify(disk, window)? {
+        Some(found) if found != expected => {
             Err(OpenError::OtherLog { path: disk.path(""), found, expected })
         }
         _ => Ok(()),
     }
+}
+
+/// What the newest whole segment header says.
+fn identify(disk: &dyn Disk, window: &mut Window) -> Result<Option<LogId>, OpenError> {
+    let inventory = take_inventory(disk, window)?;
+    Ok(inventory.map(|Inventory { log_id, .. }| log_id).filter(|log_id| *log_id != LogId::NONE))
 }
 
 /// A log that can be opened, before anything is put in order.

@@ -144,7 +144,7 @@ impl Server {
         if home.charter().is_none() {
             home.agree(charter.clone()).map_err(StartError::Home)?;
         }
-        if !matches!(home.identity().stage, raft::storage::Stage::Founded(_)) {
+        if !matches!(home.identity().stage, raft::storage::Stage::Founded { .. }) {
             home.found(charter.clone(), &options).map_err(StartError::Home)?;
         }
         let recovered = home.recover(&options, || Witness::new(StoreLimits::default()));

@@ -42,7 +42,7 @@ fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Drawn => "drawn",
         Stage::Agreed(_) => "agreed",
-        Stage::Founded(_) => "founded",
+        Stage::Founded { .. } => "founded",
         Stage::Admitted(_) => "admitted",
     }
 }

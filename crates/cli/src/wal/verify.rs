@@ -125,7 +125,7 @@ fn verify(global: &Global, place: &Place) -> Result<Verified, Failure> {
         .server
         .as_ref()
         .and_then(|server| server.identity.as_ref())
-        .is_none_or(|identity| matches!(identity.stage, Stage::Founded(_)));
+        .is_none_or(|identity| matches!(identity.stage, Stage::Founded { .. }));
     if place.log.is_none() && (!is_founded || !verified.problems.is_empty()) {
         return Ok(verified);
     }

@@ -215,7 +215,7 @@ impl Core {
             let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
             let BeforeFounding { founding, home } = before.as_mut();
             match home.identity().stage {
-                Stage::Founded(_) => return self.start_replica(),
+                Stage::Founded { .. } => return self.start_replica(),
                 Stage::Admitted(_) => {
                     if let Some(charter) = home.charter().cloned() {
                         home.join(charter, &self.settings.log)?;
@@ -321,7 +321,7 @@ impl Core {
     pub(super) fn is_founded(&self) -> bool {
         match &self.phase {
             Phase::Founding(before) => {
-                matches!(before.home.identity().stage, Stage::Founded(_))
+                matches!(before.home.identity().stage, Stage::Founded { .. })
             }
             Phase::Running(_) | Phase::Stopped => true,
         }

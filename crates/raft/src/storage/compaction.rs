@@ -12,7 +12,7 @@ impl LogStore {
         from_position(self.wal.log_start())
     }
 
-    /// The end of the log.
+    /// The last entry.
     pub(super) fn last(&self) -> Position {
         from_position(self.wal.last())
     }

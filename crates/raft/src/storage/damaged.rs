@@ -25,7 +25,7 @@ impl LogStore {
             Err(LogError::Read(wal::ReadError::Lost { position, .. })) => {
                 Ok(ReadBack::Lost(self.note_lost(position)?))
             }
-            entries => Ok(ReadBack::Entries(entries?)),
+            entries => Ok(ReadBack::Entries(entries.map_err(|error| self.suspect(error))?)),
         }
     }
 
@@ -36,7 +36,8 @@ impl LogStore {
     }
 
     fn note_lost(&mut self, position: wal::Position) -> Result<LostEntry, LogError> {
-        let lost = self.wal.note_lost(position)?;
+        let lost = self.wal.note_lost(position);
+        let lost = lost.map_err(|error| self.suspect(error.into()))?;
         let wal::LostPayload { tag, bytes, checksum, .. } = lost;
         let index = Index(position.index);
         let kind = kind_of(tag, index)?;
@@ -44,11 +45,17 @@ impl LogStore {
         Ok(LostEntry { position, kind, bytes: bytes.into(), checksum })
     }
 
+    /// Whether any entry is known to be damaged.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.wal.lost().is_empty()
+    }
+
     /// Puts damaged entries back in their own places, durable before this returns.
     pub(super) fn put_back(&mut self, entries: &[Entry]) -> Result<(), LogError> {
         let payload = |entry: &Entry| wal::Position::new(entry.index.0, entry.term.0);
         let payloads = entries.iter().map(|entry| (payload(entry), &entry.payload.bytes));
-        Ok(self.wal.repair_all(payloads)?)
+        let repaired = self.wal.repair_all(payloads);
+        repaired.map_err(|error| self.suspect(error.into()))
     }
 
     /// The next full segment to be read again, on whatever thread its owner likes. `None` when all
@@ -64,7 +71,8 @@ impl LogStore {
     /// # Errors
     /// More than payloads are damaged, or the segment could not be read.
     pub fn finish_scrub(&mut self, scrubbed: wal::Scrubbed) -> Result<Vec<LostEntry>, LogError> {
-        let found = self.wal.finish_scrub(scrubbed)?;
+        let found = self.wal.finish_scrub(scrubbed);
+        let found = found.map_err(|error| self.suspect(error.into()))?;
         found.into_iter().map(|position| self.note_lost(position)).collect()
     }
 }

@@ -5,12 +5,13 @@
 use std::io;
 use std::sync::Arc;
 
-use wal::{Disk, File};
+use wal::{Disk, File, LogId};
 
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
 use super::log_store::{LogError, LogOptions, LogStore};
 use super::lost_history::lost_history;
 use super::snapshot_file::SnapshotError;
+use super::suspect::{Suspects, clear_suspects, suspects};
 use crate::founding::Charter;
 use crate::node::{Incarnation, Member, NodeId};
 
@@ -119,9 +120,20 @@ impl From<LogError> for HomeError {
                 let what = "there is an identity, but the log is gone".to_string();
                 HomeError::LostHistory { path, what }
             }
+            LogError::Open(wal::OpenError::OtherLog { path, found, expected }) => {
+                HomeError::LostHistory { path, what: other_log(found, expected) }
+            }
             error => HomeError::Log(error),
         }
     }
+}
+
+/// What to say of a log that is not the server's own.
+pub(super) fn other_log(found: LogId, expected: LogId) -> String {
+    format!(
+        "it holds the log {found}, but this server's own is {expected}: the directory was \
+         exchanged, or copied from another server; put the right one back, if there is one"
+    )
 }
 
 impl HomeError {
@@ -232,8 +244,8 @@ impl Home {
             write_charter(self.base.as_ref(), &charter)?;
         }
         let log = self.clear_log(options)?;
-        LogStore::found(log, options, &charter.configuration)?;
-        self.identity.set_stage(Stage::Founded(cluster))?;
+        let log = LogStore::found(log, options, &charter.configuration)?;
+        self.identity.set_stage(Stage::Founded { cluster, log })?;
         self.charter = Some(charter);
         Ok(())
     }
@@ -249,7 +261,7 @@ impl Home {
         let is_free = match self.identity().stage {
             Stage::Drawn => true,
             Stage::Agreed(agreed) | Stage::Admitted(agreed) => agreed == cluster,
-            Stage::Founded(_) => false,
+            Stage::Founded { .. } => false,
         };
         assert!(is_free, "a directory belongs to one cluster for its whole life");
         if self.identity().stage != Stage::Admitted(cluster) {
@@ -260,8 +272,8 @@ impl Home {
             self.charter = Some(charter);
         }
         let log = self.clear_log(options)?;
-        LogStore::create(log, options)?;
-        self.identity.set_stage(Stage::Founded(cluster))?;
+        let log = LogStore::create(log, options)?;
+        self.identity.set_stage(Stage::Founded { cluster, log })?;
         Ok(())
     }
 
@@ -290,6 +302,22 @@ impl Home {
     pub(super) fn snapshot_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
         let io = |source| HomeError::Io { path: self.base.path(SNAPSHOTS), source };
         self.base.subdirectory(SNAPSHOTS).map_err(io)
+    }
+
+    /// Where it is noted what could not be read.
+    pub(super) fn notes(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.base)
+    }
+
+    /// What the last life of this server could not read.
+    pub(super) fn suspects(&self) -> Result<Suspects, HomeError> {
+        let io = |source| HomeError::Io { path: self.base.path(""), source };
+        suspects(self.base.as_ref()).map_err(io)
+    }
+
+    pub(super) fn clear_suspects(&self) -> Result<(), HomeError> {
+        let io = |source| HomeError::Io { path: self.base.path(""), source };
+        clear_suspects(self.base.as_ref()).map_err(io)
     }
 
     /// The path of something in the directory.
@@ -401,9 +429,10 @@ pub(super) fn find_identity(
 
 /// What a server agreed to, which must be what its identity says that it agreed to.
 pub(super) fn find_charter(disk: &dyn Disk, stage: Stage) -> Result<Option<Charter>, HomeError> {
-    let (Stage::Agreed(cluster) | Stage::Founded(cluster) | Stage::Admitted(cluster)) = stage
-    else {
-        return Ok(None);
+    let cluster = match stage {
+        Stage::Drawn => return Ok(None),
+        Stage::Agreed(cluster) | Stage::Admitted(cluster) => cluster,
+        Stage::Founded { cluster, .. } => cluster,
     };
     let charter = read_charter(disk)?;
     if charter.cluster_id() != cluster {

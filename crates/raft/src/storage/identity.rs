@@ -7,19 +7,23 @@
 //!   0  magic "KVCTLID1"      8  version u16        10  stage u8       11  length of the name u8
 //!  12  recovery u32         16  sequence u64       24  incarnation u64
 //!  32  boot u64             40  founding [u8; 16]  56  name [u8; 32]
-//!  88  zeros                                      508  crc32 of the 508 bytes before it
+//!  88  log u128, zero if there is none yet  104  zeros
+//! 508  crc32 of the 508 bytes before it
 //! ```
 //!
 //! The sector with the higher sequence is the current one. A new stage is written to both before
 //! anything rests on it, so if one of the two is rotten at most the last boot number is unknown:
 //! the next one is raised by two. If both are, nobody knows what this server promised.
 //!
-//! The version is 1 in a directory that was never recovered, and 2 in one that was: what counts
+//! The log is named by its own identity, so that another in its place (of another server, or of an
+//! earlier life of this one) is not taken for it.
+//!
+//! The version is 2 in a directory that was never recovered, and 3 in one that was: what counts
 //! lies elsewhere then, and a program that does not know that must not take the rest for it.
 
 use std::io;
 
-use wal::{Disk, File};
+use wal::{Disk, File, LogId};
 
 use crate::ClusterId;
 use crate::node::{Boot, Incarnation, Member, NodeId};
@@ -27,12 +31,14 @@ use crate::node::{Boot, Incarnation, Member, NodeId};
 /// The file's name.
 pub(super) const NAME: &str = "identity";
 const SECTOR: usize = 512;
+/// Where in a sector the log is named.
+const LOG_AT: usize = 88;
 /// Where the two sectors are.
 const PLACES: [u64; 2] = [0, 4096];
 const MAGIC: &[u8; 8] = b"KVCTLID1";
 /// The versions of a directory that was never recovered, and of one that was.
-const VERSION: u16 = 1;
-const VERSION_RECOVERED: u16 = 2;
+const VERSION: u16 = 2;
+const VERSION_RECOVERED: u16 = 3;
 
 /// How far a server has come in founding its cluster, or in joining it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +49,12 @@ pub enum Stage {
     /// yet, and will never agree to others.
     Agreed(ClusterId),
     /// Its cluster is founded and it has a log.
-    Founded(ClusterId),
+    Founded {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Which log is this server's.
+        log: LogId,
+    },
     /// It was taken into this cluster, for good. It has no log yet.
     Admitted(ClusterId),
 }
@@ -78,8 +89,11 @@ pub enum IdentityError {
         /// The file.
         path: String,
     },
-    /// A newer program wrote it.
-    #[error("{path}: version {version} of the identity file is unknown; a newer program wrote it")]
+    /// Another version of the program wrote it.
+    #[error(
+        "{path}: the identity file has version {version}, this program knows version {VERSION}; \
+         use the one that wrote it"
+    )]
     Version {
         /// The file.
         path: String,
@@ -210,7 +224,7 @@ fn encode(sequence: u64, identity: &Identity) -> [u8; SECTOR] {
     let (stage, founding) = match identity.stage {
         Stage::Drawn => (0, ClusterId::default()),
         Stage::Agreed(founding) => (1, founding),
-        Stage::Founded(founding) => (2, founding),
+        Stage::Founded { cluster, .. } => (2, cluster),
         Stage::Admitted(founding) => (3, founding),
     };
     let name = identity.member.id.as_str();
@@ -226,6 +240,10 @@ fn encode(sequence: u64, identity: &Identity) -> [u8; SECTOR] {
     }
     sector.extend_from_slice(&founding.0);
     sector.extend_from_slice(name.as_bytes());
+    sector.resize(LOG_AT, 0);
+    if let Stage::Founded { log, .. } = identity.stage {
+        sector.extend_from_slice(&log.0.to_le_bytes());
+    }
     sector.resize(SECTOR - 4, 0);
     let checksum = crc32fast::hash(&sector);
     sector.extend_from_slice(&checksum.to_le_bytes());
@@ -259,7 +277,10 @@ fn decode(sector: &[u8; SECTOR]) -> Option<Sector> {
     let stage = match body.get(10)? {
         0 => Stage::Drawn,
         1 => Stage::Agreed(founding),
-        2 => Stage::Founded(founding),
+        2 => {
+            let log = body.get(LOG_AT..LOG_AT + 16)?.try_into().ok()?;
+            Stage::Founded { cluster: founding, log: LogId(u128::from_le_bytes(log)) }
+        }
         3 => Stage::Admitted(founding),
         _ => return None,
     };
@@ -274,10 +295,13 @@ fn decode(sector: &[u8; SECTOR]) -> Option<Sector> {
 mod tests {
     use super::*;
 
+    fn stage() -> Stage {
+        Stage::Founded { cluster: ClusterId([9; 16]), log: LogId(0x0001_0203_0405_0607) }
+    }
+
     fn identity() -> Identity {
         let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(77) };
-        let stage = Stage::Agreed(ClusterId([9; 16]));
-        Identity { member, boot: Boot(5), stage, recovery: 0 }
+        Identity { member, boot: Boot(5), stage: stage(), recovery: 0 }
     }
 
     #[test]
@@ -285,10 +309,12 @@ mod tests {
         let sector = encode(3, &identity());
         let expected: Vec<u8> = [
             b"KVCTLID1".as_slice(),
-            &[1, 0, 1, 2, 0, 0, 0, 0],
+            &[2, 0, 2, 2, 0, 0, 0, 0],
             &[3, 0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0],
             &[9; 16],
             b"s1",
+            &[0; 30],
+            &[7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         ]
         .concat();
         assert_eq!(&sector[..expected.len()], expected);
@@ -300,7 +326,7 @@ mod tests {
     fn a_recovered_directory_has_another_version_and_says_which_recovery_counts() {
         let recovered = Identity { recovery: 3, ..identity() };
         let sector = encode(3, &recovered);
-        assert_eq!(&sector[8..16], [2, 0, 1, 2, 3, 0, 0, 0]);
+        assert_eq!(&sector[8..16], [3, 0, 2, 2, 3, 0, 0, 0]);
         assert!(matches!(decode(&sector), Some(Sector::Valid(3, read)) if read == recovered));
     }
 
@@ -345,13 +371,12 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let disk = wal::RealDisk::open(directory.path()).unwrap();
             let mut file = IdentityFile::create(disk.as_ref(), identity().member).unwrap();
-            let stage = Stage::Founded(ClusterId([9; 16]));
-            file.set_stage(stage).unwrap();
+            file.set_stage(stage()).unwrap();
             drop(file);
             let file = disk.open(NAME).unwrap();
             wal::disk::write_all_at(file.as_ref(), &[0xff; 8], rotten + 30).unwrap();
             let opened = IdentityFile::open(disk.as_ref()).unwrap();
-            assert_eq!(opened.identity().stage, stage, "with the sector at {rotten} rotten");
+            assert_eq!(opened.identity().stage, stage(), "with the sector at {rotten} rotten");
         }
     }
 

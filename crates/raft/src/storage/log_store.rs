@@ -2,6 +2,7 @@
 //! truncation and entries in one write.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, mpsc};
 
 use wal::Disk;
@@ -11,6 +12,7 @@ use super::flusher::{Flusher, Flushes};
 use super::hard_state::{decode_hard_state, encode_hard_state};
 use super::room::Patience;
 use super::snapshot_store::SnapshotOptions;
+use super::suspect::{Suspects, note_suspect};
 use crate::node::{
     Append, Configuration, DurableState, Entry, EntryKind, Fetch, HardState, Index, MachineState,
     Payload, Term, Ticket,
@@ -75,6 +77,14 @@ pub enum LogError {
     /// Damaged entries could not be put back.
     #[error(transparent)]
     Repair(#[from] wal::RepairError),
+    /// Entries could not be read back, nor could it be noted where.
+    #[error("{cause}; and that could not be noted for the next start: {source}")]
+    NotNoted {
+        /// What ended the server.
+        cause: Box<LogError>,
+        /// Why it could not be noted.
+        source: io::Error,
+    },
     /// The log is whole, but what it says makes no sense.
     #[error("the log is whole but cannot be understood: {0}")]
     Meaning(String),
@@ -85,16 +95,24 @@ impl LogError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            LogError::Open(
-                wal::OpenError::Corrupt { .. }
-                | wal::OpenError::HalfSalvaged { .. }
-                | wal::OpenError::NoLog { .. },
-            ) => true,
+            LogError::Open(error) => error.is_damage(),
             LogError::Meaning(_) | LogError::Read(_) => true,
+            LogError::NotNoted { cause, .. } => cause.is_damage(),
             LogError::Repair(error) => matches!(error, wal::RepairError::Read(_)),
-            LogError::Open(_) | LogError::Create(_) | LogError::Append(_) | LogError::Write(_) => {
-                false
+            LogError::Create(_) | LogError::Append(_) | LogError::Write(_) => false,
+        }
+    }
+}
+
+impl LogError {
+    /// The segment that could not be read, or written over where it was damaged.
+    fn segment(&self) -> Option<u64> {
+        match self {
+            LogError::Read(error) | LogError::Repair(wal::RepairError::Read(error)) => {
+                error.segment()
             }
+            LogError::Repair(wal::RepairError::Poisoned(failure)) => failure.segment(),
+            _ => None,
         }
     }
 }
@@ -106,6 +124,8 @@ pub struct Opened {
     pub entries: u64,
     /// An unfinished last write that was discarded, if any.
     pub torn_tail: Option<TornTail>,
+    /// A part that could not be read, and that a snapshot stands for: it was let go of.
+    pub let_go: Option<String>,
 }
 
 /// An unfinished last write, of which nothing says that it was ever acknowledged.
@@ -144,10 +164,13 @@ pub struct LogStore {
     pub(super) scrubbed: u64,
     /// A new start of the log was staged and not yet committed.
     pub(super) compacted: bool,
+    /// Where it is noted which segments could not be read.
+    notes: Option<Arc<dyn Disk>>,
 }
 
 impl LogStore {
-    /// Makes the log of a new cluster: term 1, and the configuration as its first entry.
+    /// Makes the log of a new cluster: term 1, and the configuration as its first entry. Returns
+    /// which log that is.
     ///
     /// # Errors
     /// The disk refuses, or there is a log already.
@@ -155,7 +178,7 @@ impl LogStore {
         disk: Arc<dyn Disk>,
         options: &LogOptions,
         configuration: &Configuration,
-    ) -> Result<(), LogError> {
+    ) -> Result<wal::LogId, LogError> {
         let term = Term(1);
         let entry = Entry {
             index: Index(1),
@@ -170,7 +193,7 @@ impl LogStore {
     ///
     /// # Errors
     /// The disk refuses, or there is a log already.
-    pub fn create(disk: Arc<dyn Disk>, options: &LogOptions) -> Result<(), LogError> {
+    pub fn create(disk: Arc<dyn Disk>, options: &LogOptions) -> Result<wal::LogId, LogError> {
         Self::begin(disk, options, Term(0), None)
     }
 
@@ -180,7 +203,7 @@ impl LogStore {
         options: &LogOptions,
         term: Term,
         entry: Option<Entry>,
-    ) -> Result<(), LogError> {
+    ) -> Result<wal::LogId, LogError> {
         let mut wal = wal::Wal::create(disk, options.wal.clone())?;
         wal.stage(wal::Append {
             metadata: Some(encode_hard_state(HardState { term, vote: None })?),
@@ -189,13 +212,14 @@ impl LogStore {
             entries: entry.map(to_wal),
         })?;
         wal.commit()?;
+        let log_id = wal.log_id();
         wal.close()?;
-        Ok(())
+        Ok(log_id)
     }
 
     /// Whether a log holds more than its making put there.
     pub(super) fn was_used(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<bool, LogError> {
-        let check = wal::Check { verify_from: 1, floor: None, suspects: &[] };
+        let check = wal::Check::default();
         let (wal, _) = wal::Wal::open(Arc::clone(disk), options.wal.clone(), check)?;
         let grown = wal.last().index > 1 || wal.last().term > 1;
         let promised = match wal.metadata() {
@@ -216,18 +240,23 @@ impl LogStore {
         disk: Arc<dyn Disk>,
         options: &LogOptions,
         basis: Basis,
+        suspects: &Suspects,
     ) -> Result<(Self, Opened), LogError> {
         let is_synced = options.wal.fsync == wal::Fsync::Always;
-        let check = match basis {
-            Basis::Nothing => wal::Check { verify_from: 1, floor: None, suspects: &[] },
+        let mut check = match basis {
+            Basis::Nothing => wal::Check::default(),
             Basis::Received(index) => {
-                wal::Check { verify_from: index.next().0, floor: None, suspects: &[] }
+                wal::Check { verify_from: index.next().0, ..wal::Check::default() }
             }
             Basis::Own(index) => {
                 let floor = is_synced.then_some(index.0);
-                wal::Check { verify_from: index.next().0, floor, suspects: &[] }
+                wal::Check { verify_from: index.next().0, floor, ..wal::Check::default() }
             }
         };
+        match suspects {
+            Suspects::Segments(segments) => check.suspects = segments,
+            Suspects::All => check.verify_from = 0,
+        }
         let (wal, recovery) = wal::Wal::open(disk, options.wal.clone(), check)?;
         let mut store = Self {
             wal,
@@ -243,6 +272,7 @@ impl LogStore {
             queued_bytes: 0,
             scrubbed: 0,
             compacted: false,
+            notes: None,
         };
         let opened = Opened {
             entries: store.wal.last().index - store.wal.log_start().index,
@@ -252,9 +282,25 @@ impl LogStore {
                 }
                 wal::Ending::Closed | wal::Ending::Whole => None,
             },
+            let_go: None,
         };
         store.make_successor()?;
         Ok((store, opened))
+    }
+
+    /// Where to note from now on which segments could not be read.
+    pub(super) fn note_suspects_in(&mut self, disk: Arc<dyn Disk>) {
+        self.notes = Some(disk);
+    }
+
+    /// An error is about to end the server. If it came from reading the log, or from putting
+    /// something back, the next start must look there, or it would end at the same place.
+    pub(super) fn suspect(&self, error: LogError) -> LogError {
+        let (Some(notes), Some(segment)) = (&self.notes, error.segment()) else { return error };
+        match note_suspect(notes.as_ref(), segment) {
+            Ok(()) => error,
+            Err(source) => LogError::NotNoted { cause: Box::new(error), source },
+        }
     }
 
     pub(super) fn hard_state(&self) -> Result<HardState, LogError> {
@@ -286,7 +332,8 @@ impl LogStore {
                 next = next.next();
                 continue;
             }
-            let entries = self.wal.read(next.0, last.index.0, PORTION_BYTES)?;
+            let entries = self.wal.read(next.0, last.index.0, PORTION_BYTES);
+            let entries = entries.map_err(|error| self.suspect(error.into()))?;
             for entry in entries {
                 let entry = from_wal(entry)?;
                 if entry.kind == EntryKind::Configuration {

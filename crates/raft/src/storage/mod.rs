@@ -8,6 +8,7 @@
 //! identity    two sectors: name, incarnation, boot, how far founding has come
 //! founding    the pairs that its cluster is founded with, once it agreed to them or was taken in
 //! log/        the write-ahead log
+//! suspect     only after a read of the log failed: segments that the next start reads in full
 //! lost-history    only after a lossy repair: the server must not start with what is left
 //! snapshots/  the state machine at some indexes, each a file of its own
 //! ```
@@ -32,6 +33,7 @@ mod saved;
 mod snapshot_file;
 mod snapshot_store;
 mod survey;
+mod suspect;
 
 pub use damaged::ReadBack;
 pub use entry::entry_kind;

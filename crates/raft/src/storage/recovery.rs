@@ -9,9 +9,11 @@
 use std::sync::Arc;
 
 use super::home::{Home, HomeError};
+use super::identity::Stage;
 use super::log_store::{Basis, LogError, LogOptions, LogStore, Opened};
 use super::snapshot_file::{Head, SnapshotError};
 use super::snapshot_store::{Origin, SnapshotStore, Stored};
+use super::suspect::Suspects;
 use crate::node::{Configuration, DurableState, Index, MachineState, SnapshotId};
 use crate::state_machine::StateMachine;
 
@@ -70,7 +72,7 @@ impl Home {
                 Origin::Received => Basis::Received(stored.position.index),
             },
         };
-        let (mut log, opened) = LogStore::open(self.log_disk()?, options, basis)?;
+        let (mut log, opened) = self.open_log(options, basis)?;
         let start = log.start();
         let usable = chosen.filter(|chosen| chosen.head.id.position.index >= start.index);
         let mut state = match &usable {
@@ -85,6 +87,7 @@ impl Home {
             }
             None => log.durable_state(options.recent_bytes_max, start.index)?,
         };
+        self.forget_suspects(&log)?;
         found.used = usable.as_ref().map(|chosen| chosen.head.id);
         state.snapshot = found.used;
         let machine = match usable {
@@ -105,6 +108,63 @@ impl Home {
             }
         };
         Ok(Recovered { log, snapshots, state, machine, opened, found })
+    }
+
+    /// Opens this server's own log. Segments that could not be read before are read in full. If
+    /// more than payloads of one is damaged, and a snapshot stands for all that it held, it is let
+    /// go of: nothing else needs it.
+    fn open_log(
+        &self,
+        options: &LogOptions,
+        basis: Basis,
+    ) -> Result<(LogStore, Opened), HomeError> {
+        let mut options = options.clone();
+        if let Stage::Founded { log, .. } = self.identity().stage {
+            options.wal.log_id = Some(log);
+        }
+        let noted = self.suspects()?;
+        let disk = self.log_disk()?;
+        let (mut log, opened) = match LogStore::open(Arc::clone(&disk), &options, basis, &noted) {
+            Err(error) if !noted.are_none() => self.open_without(&options, basis, error)?,
+            opened => opened?,
+        };
+        log.note_suspects_in(self.notes());
+        Ok((log, opened))
+    }
+
+    /// Opens the log as if nothing were suspect, and lets go of everything that the snapshot stands
+    /// for. Fails with `error` if that does not help.
+    fn open_without(
+        &self,
+        options: &LogOptions,
+        basis: Basis,
+        error: LogError,
+    ) -> Result<(LogStore, Opened), HomeError> {
+        let (Basis::Own(index) | Basis::Received(index)) = basis else { return Err(error.into()) };
+        let LogError::Open(wal::OpenError::Corrupt { segment, damage, .. }) = &error else {
+            return Err(error.into());
+        };
+        let let_go = format!("{segment}: {damage}");
+        let nothing = Suspects::Segments(Vec::new());
+        let (mut log, mut opened) = match LogStore::open(self.log_disk()?, options, basis, &nothing)
+        {
+            Ok(opened) => opened,
+            // It is damaged where no snapshot helps.
+            Err(_) => return Err(error.into()),
+        };
+        if log.start().index > index || log.last().index < index {
+            return Err(error.into());
+        }
+        log.compact(index)?;
+        log.complete()?;
+        opened.let_go = Some(let_go);
+        Ok((log, opened))
+    }
+
+    /// What was suspect was looked at. The note stays for as long as anything is damaged: it is put
+    /// back only after this start, and another must know of it too.
+    fn forget_suspects(&self, log: &LogStore) -> Result<(), HomeError> {
+        if log.is_damaged() { Ok(()) } else { self.clear_suspects() }
     }
 
     fn snapshots(&self, options: &LogOptions) -> Result<SnapshotStore, HomeError> {

@@ -119,6 +119,7 @@ mod tests {
     use super::super::flusher::Flushes;
     use super::super::log_store::{Basis, LogOptions};
     use super::super::snapshot_store::SnapshotOptions;
+    use super::super::suspect::Suspects;
     use super::*;
     use crate::node::{Append, Configuration, EntryKind, HardState, Index, Payload, Term, Ticket};
 
@@ -146,11 +147,13 @@ mod tests {
             snapshots: SnapshotOptions::default(),
             flushes: Flushes::Inline,
         };
+        let none = Suspects::Segments(Vec::new());
         LogStore::found(medium.disk(), &options, &Configuration::default()).unwrap();
         for after in 0..10_000 {
             medium.inject(after, Some(OperationKind::Create), TOO_MANY_OPEN_FILES);
         }
-        let (mut store, _) = LogStore::open(medium.disk(), &options, Basis::Nothing).unwrap();
+        let (mut store, _) =
+            LogStore::open(medium.disk(), &options, Basis::Nothing, &none).unwrap();
         let mut index = 1;
         let bytes = 1000 + Entry::OVERHEAD_BYTES;
         while store.room() >= bytes {
@@ -173,7 +176,8 @@ mod tests {
         store.submit(append(index + 1, 1000)).unwrap();
         store.complete().unwrap();
         drop(store);
-        let (mut store, _) = LogStore::open(medium.disk(), &options, Basis::Nothing).unwrap();
+        let (mut store, _) =
+            LogStore::open(medium.disk(), &options, Basis::Nothing, &none).unwrap();
         let state = store.durable_state(0, Index(0)).unwrap();
         assert_eq!(state.last.index, Index(index + 1));
     }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use wal::{Disk, Lock};
 
-use super::home::{HomeError, LOCK, LOG, find_base, find_charter, find_identity, refuse_if_noted};
+use super::home::{
+    HomeError, LOCK, LOG, find_base, find_charter, find_identity, other_log, refuse_if_noted,
+};
 use super::identity::{Identity, Stage};
+use super::log_store::LogError;
 use crate::founding::Charter;
 
 /// What a directory says without its log's contents. Nobody can start a server on it meanwhile.
@@ -69,9 +72,20 @@ impl Survey {
         let has_log = log.as_deref().map_or(Ok(false), wal::Wal::exists).map_err(io)?;
         survey.log = log.filter(|_| has_log);
         let stage = survey.identity.as_ref().map(|identity| identity.stage);
-        if let (Some(Stage::Founded(_)), None) = (stage, &survey.log) {
-            let what = "there is an identity, but the log is gone".to_string();
-            survey.lost.push(HomeError::LostHistory { path: base.path(LOG), what });
+        if let Some(Stage::Founded { log: expected, .. }) = stage {
+            let path = base.path(LOG);
+            let found = match &survey.log {
+                Some(log) => wal::Wal::identify(Arc::clone(log)).map_err(LogError::Open)?,
+                None => None,
+            };
+            let what = match found {
+                _ if survey.log.is_none() => {
+                    "there is an identity, but the log is gone".to_string()
+                }
+                Some(found) if found != expected => other_log(found, expected),
+                _ => return Ok(Some(survey)),
+            };
+            survey.lost.push(HomeError::LostHistory { path, what });
         }
         let is_nobodys = survey.identity.is_none() && survey.lost.is_empty();
         Ok((!is_nobodys).then_some(survey))

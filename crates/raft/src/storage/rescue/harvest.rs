@@ -11,6 +11,7 @@ use super::super::home::{HomeError, LOG, SNAPSHOTS};
 use super::super::log_store::{Basis, LogError, LogOptions, LogStore, Successors};
 use super::super::snapshot_file::SnapshotError;
 use super::super::snapshot_store::SnapshotStore;
+use super::super::suspect::Suspects;
 use super::RescueError;
 use crate::node::{
     Configuration, Entry, EntryKind, Fetch, FetchId, Index, LostEntry, Position, Term,
@@ -205,7 +206,8 @@ impl Ground<'_> {
         // One thread suffices for what nobody waits for.
         let mut options = self.options.clone();
         (options.successors, options.flushes) = (Successors::Inline, Flushes::Inline);
-        let (log, _) = LogStore::open(Arc::clone(self.scratch), &options, Basis::Nothing)?;
+        let scratch = Arc::clone(self.scratch);
+        let (log, _) = LogStore::open(scratch, &options, Basis::Nothing, &Suspects::All)?;
         Ok(Some(log))
     }
 

@@ -307,7 +307,7 @@ impl Old {
         };
         let id = id.ok_or_else(|| unknown("the name of its server", "--id ID"))?;
         let stage = identity.as_ref().map(|identity| identity.stage);
-        if stage.is_some_and(|stage| !matches!(stage, Stage::Founded(_))) {
+        if stage.is_some_and(|stage| !matches!(stage, Stage::Founded { .. })) {
             return Err(RescueError::NeverServed { path, id });
         }
         let charter = match stage {
@@ -360,9 +360,9 @@ impl Old {
         let charter = Charter { name: self.cluster.clone(), configuration };
         let new_cluster = charter.cluster_id();
         let Harvest { machine, position, snapshot, log, term, members, .. } = harvest;
-        target.write(&charter, machine, position, term, ground)?;
+        let log_id = target.write(&charter, machine, position, term, ground)?;
 
-        let stage = Stage::Founded(new_cluster);
+        let stage = Stage::Founded { cluster: new_cluster, log: log_id };
         let identity = Identity { member: server, boot: Boot(0), stage, recovery: self.recovery };
         let account = Account {
             before: self.member,

@@ -4,12 +4,13 @@
 use std::io;
 use std::sync::Arc;
 
-use wal::Disk;
+use wal::{Disk, LogId};
 
 use super::super::flusher::Flushes;
 use super::super::home::{HomeError, LOG, SNAPSHOTS, recovery_directory, write_charter};
 use super::super::log_store::{Basis, LogError, LogStore, Successors};
 use super::super::snapshot_store::SnapshotStore;
+use super::super::suspect::Suspects;
 use super::RescueError;
 use super::harvest::Ground;
 use crate::founding::Charter;
@@ -59,7 +60,7 @@ impl Target {
         position: Position,
         term: Term,
         ground: &Ground<'_>,
-    ) -> Result<(), RescueError> {
+    ) -> Result<LogId, RescueError> {
         empty(&self.scratch)?;
         let disk = Arc::clone(&self.snapshots);
         let store = SnapshotStore::new(disk, Arc::clone(ground.lock), ground.options.snapshots);
@@ -70,18 +71,21 @@ impl Target {
 
         let mut options = ground.options.clone();
         (options.successors, options.flushes) = (Successors::Inline, Flushes::Inline);
-        LogStore::begin(Arc::clone(&self.log), &options, term, None)?;
-        let (mut log, _) = LogStore::open(Arc::clone(&self.log), &options, Basis::Nothing)?;
+        let log_id = LogStore::begin(Arc::clone(&self.log), &options, term, None)?;
+        let none = Suspects::Segments(Vec::new());
+        let (mut log, _) =
+            LogStore::open(Arc::clone(&self.log), &options, Basis::Nothing, &none)?;
         log.reset(position)?;
         log.close()?;
         let basis = Basis::Own(position.index);
-        let (log, _) = LogStore::open(Arc::clone(&self.log), &options, basis)?;
+        let (log, _) = LogStore::open(Arc::clone(&self.log), &options, basis, &none)?;
         if log.start() != position || log.hard_state()?.term < term {
             let what = "the new log does not read as it was written".to_string();
             return Err(LogError::Meaning(what).into());
         }
         log.close()?;
-        Ok(write_charter(self.base.as_ref(), charter)?)
+        write_charter(self.base.as_ref(), charter)?;
+        Ok(log_id)
     }
 }
 
