@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use raft::driver::{Clock, Driver, Input};
 use raft::founding::{Charter, Founded, Founding, Seat, Standing, Step};
-use raft::node::{self, Boot, Config as NodeConfig, Envelope, Incarnation, Member, NodeId};
+use raft::node::{self, Boot, Config as NodeConfig, Envelope, Member, NodeId};
 use raft::replica::{Carried, Replica, SnapshotEnvelope, Transport};
 use raft::storage::{Home, LogOptions, Stage};
 use slab::Slab;
@@ -107,8 +107,6 @@ pub(super) struct Core {
     connections: Vec<Weak<Connection>>,
     /// Connections with answers to flush.
     pub(super) dirty: Vec<Rc<Connection>>,
-    /// The last incarnation seen of each server, and its highest boot.
-    pub(super) boots: BTreeMap<NodeId, (Incarnation, Boot)>,
     /// Where servers listen that the configuration does not list, as they say themselves.
     pub(super) introduced: BTreeMap<NodeId, String>,
     /// Links are to be made or ended.
@@ -164,7 +162,6 @@ impl Core {
             pending_bytes: 0,
             connections: Vec::new(),
             dirty: Vec::new(),
-            boots: BTreeMap::new(),
             introduced: BTreeMap::new(),
             members_changed: Rc::default(),
             heard: BTreeMap::new(),
@@ -281,6 +278,9 @@ impl Core {
                     .into(),
             );
         }
+        if let Some(trouble) = home.boots().trouble() {
+            self.warn(trouble.to_string());
+        }
         let start = Instant::now();
         let recovered = home.recover(&self.settings.log, || Store::new(StoreLimits::default()))?;
         self.tell(&Event::Recovered {
@@ -293,6 +293,12 @@ impl Core {
         if let Some(torn) = recovered.opened.torn_tail.clone() {
             let raft::storage::TornTail { segment, offset, bytes } = torn;
             self.tell(&Event::TornTail { segment, offset, bytes });
+        }
+        if let Some(damage) = &recovered.opened.let_go {
+            self.warn(format!(
+                "the oldest part of the log was damaged ({damage}); a snapshot stands for it, so it \
+                 was let go of"
+            ));
         }
         let mut config = NodeConfig::new(self.me, self.boot);
         (config.election_ticks_min, config.election_ticks_max) = self.settings.election_ticks;
@@ -324,6 +330,15 @@ impl Core {
                 matches!(before.home.identity().stage, Stage::Founded { .. })
             }
             Phase::Running(_) | Phase::Stopped => true,
+        }
+    }
+
+    /// The data directory; `None` once it is closed.
+    pub(super) fn home_mut(&mut self) -> Option<&mut Home> {
+        match &mut self.phase {
+            Phase::Founding(before) => Some(&mut before.home),
+            Phase::Running(running) => Some(&mut running.home),
+            Phase::Stopped => None,
         }
     }
 

@@ -194,7 +194,7 @@ async fn announce_once(core: &SharedCore, address: &str) -> Option<String> {
     let Shaken { outbox, welcome, mut input } =
         match links::connect(core, None, address, Purpose::Raft).await {
             Ok(connected) => connected,
-            Err(ConnectError::Refused(why)) => return Some(why),
+            Err(ConnectError::Refused(why) | ConnectError::RolledBack(why)) => return Some(why),
             Err(ConnectError::NobodyListens | ConnectError::Unreachable) => return None,
         };
     let id = NodeId::new(&welcome.node).ok()?;

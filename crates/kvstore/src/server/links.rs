@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use raft::founding::Standing;
 use raft::node::{Boot, Envelope, Incarnation, Member, NodeId, Term};
 use raft::replica::{Carried, SnapshotEnvelope};
+use raft::storage::Sighting;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +23,7 @@ use super::listener;
 use super::outbox::Outbox;
 use super::snapshot_link::{self, SnapshotLink};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
-use crate::wire::handshake::{Answer, Hello, Role, VersionRange, Welcome};
+use crate::wire::handshake::{Answer, Hello, RefusedReason, Role, VersionRange, Welcome};
 use crate::wire::peer::{self, Addressee};
 
 /// How long a server may take to accept a connection and to answer its handshake.
@@ -118,7 +119,7 @@ impl Suspicion {
                     welcome.boot == self.boot.0 && welcome.incarnation == self.leader.incarnation.0;
                 if same { Verdict::Unfounded } else { Verdict::Gone }
             }
-            Err(ConnectError::Refused(_)) => Verdict::Unfounded,
+            Err(ConnectError::Refused(_) | ConnectError::RolledBack(_)) => Verdict::Unfounded,
             Err(ConnectError::Unreachable) if self.since.elapsed() > SUSPICION_MAX => {
                 Verdict::Unfounded
             }
@@ -352,12 +353,15 @@ enum Ended {
 fn complain(core: &SharedCore, link: &Link, error: &ConnectError) {
     let reason = match error {
         ConnectError::NobodyListens | ConnectError::Unreachable => return,
-        ConnectError::Refused(reason) => reason,
+        ConnectError::Refused(reason) | ConnectError::RolledBack(reason) => reason,
     };
     if *link.complaint.borrow() != *reason {
         link.complaint.replace(reason.clone());
         let event = Event::PeerRefused { peer: link.id, reason: reason.clone() };
         core.borrow().tell(&event);
+    }
+    if let ConnectError::RolledBack(reason) = error {
+        core.borrow_mut().on_rolled_back(link.id, reason);
     }
 }
 
@@ -368,6 +372,8 @@ pub(super) enum ConnectError {
     Unreachable,
     /// Somebody who does not want us, or whom we do not want.
     Refused(String),
+    /// Somebody who knows that this server's directory is an older copy of what it was.
+    RolledBack(String),
 }
 
 impl From<io::Error> for ConnectError {
@@ -417,6 +423,9 @@ pub(super) async fn connect(
     let answer = read_answer(&outbox, &mut input);
     let answer = timeout(CONNECT_TIMEOUT, answer).await.map_err(timed_out)??;
     match answer {
+        Answer::Refused(refused) if refused.reason == RefusedReason::RolledBack => {
+            Err(ConnectError::RolledBack(refused.text))
+        }
         Answer::Refused(refused) => Err(ConnectError::Refused(refused.text)),
         Answer::Welcome(welcome) => match check_welcome(core, id, address, &welcome) {
             None => Ok(Shaken { outbox, welcome, input }),
@@ -461,11 +470,13 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     let Shaken { outbox, welcome, mut input } = shaken;
     let member = Member { id: link.id, incarnation: Incarnation(welcome.incarnation) };
     let boot = Boot(welcome.boot);
-    if !core.borrow_mut().note_boot(member, boot) {
+    let sighting = core.borrow_mut().note_boot(member, boot, welcome.cluster_id);
+    if let Sighting::RolledBack { seen } = sighting {
         let text = format!(
-            "{} runs on a data directory that was rolled back: it was seen at a later start; \
-             nothing is sent to it",
-            link.id
+            "{} runs on a data directory that was rolled back: this is its start {boot}, and its \
+             start {seen} was seen; nothing is sent to it. Put its newest directory back, or start \
+             it with an empty one and --join, then: kvctl member replace {}",
+            link.id, link.id
         );
         core.borrow_mut().warn(text);
         return Ended::Lost;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use raft::node::{self, Boot, Incarnation, Member, NodeId, Term};
+use raft::storage::Sighting;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -239,11 +240,14 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         return Err(Refused::new(RefusedReason::Identity, text));
     }
     let member = Member { id, incarnation: Incarnation(peer.incarnation) };
-    if !core.note_boot(member, Boot(peer.boot)) {
+    if let Sighting::RolledBack { seen } = core.note_boot(member, Boot(peer.boot), peer.cluster_id)
+    {
+        let boot = peer.boot;
         let text = format!(
-            "the data directory of {id} was rolled back: it was seen at a later start; \
-             restore nothing by copying directories"
+            "{id} was rolled back: this is start {boot} of its directory, {me} has seen start \
+             {seen}; put its newest directory back, or empty it, then: kvctl member replace {id}"
         );
+        core.warn(text.clone());
         return Err(Refused::new(RefusedReason::RolledBack, text));
     }
     if peer.timing != core.settings.timing {

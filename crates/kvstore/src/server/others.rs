@@ -9,6 +9,7 @@ use raft::driver::Input;
 use raft::founding::{Founded, Seat, Standing};
 use raft::node::{Boot, Configuration, Envelope, Member, NodeId, SnapshotId, Term};
 use raft::replica::{SnapshotEnvelope, SnapshotMessage};
+use raft::storage::{HomeError, Sighting};
 use tokio::time::Instant;
 
 use super::ServeError;
@@ -178,18 +179,45 @@ impl Core {
         }
     }
 
-    /// Notes another server's boot. False if a higher one was seen: its directory was rolled back.
-    pub(super) fn note_boot(&mut self, member: Member, boot: Boot) -> bool {
-        if self.members().is_some_and(|members| !members.lists(member)) {
-            return true;
+    /// Compares another server's boot with the latest that was ever seen, and notes it, durably if
+    /// it is later: before anything that comes over its connection is read.
+    ///
+    /// Only servers of this cluster are noted, or those that may become one: what others say is
+    /// never counted. That the configuration lists it is not asked, since this server may have been
+    /// away when it became a member.
+    pub(super) fn note_boot(
+        &mut self,
+        member: Member,
+        boot: Boot,
+        cluster: Option<[u8; 16]>,
+    ) -> Sighting {
+        if self.cluster_id().is_some() && cluster != self.cluster_id() {
+            return Sighting::Current;
         }
-        let seen = self.boots.entry(member.id).or_insert((member.incarnation, boot));
-        if seen.0 != member.incarnation {
-            *seen = (member.incarnation, boot);
+        let members = self.members().cloned();
+        let seats: Vec<NodeId> = self.settings.seats.iter().map(|seat| seat.id).collect();
+        let is_known = |member: Member| match &members {
+            Some(members) => members.lists(member),
+            None => seats.contains(&member.id),
+        };
+        let Some(home) = self.home_mut() else { return Sighting::Current };
+        match home.boots_mut().see(member, boot, is_known) {
+            Ok(sighting) => sighting,
+            Err(source) => {
+                let path = self.settings.data.display().to_string();
+                self.failures.report(HomeError::Io { path, source }.into());
+                // The connection ends with the server.
+                Sighting::RolledBack { seen: boot }
+            }
         }
-        let current = boot >= seen.1;
-        seen.1 = seen.1.max(boot);
-        current
+    }
+
+    /// Another server has seen a later start of this one: its directory is an older copy. It stops,
+    /// and does not start again.
+    pub(super) fn on_rolled_back(&mut self, by: NodeId, text: &str) {
+        let Some(home) = self.home_mut() else { return };
+        let noted = home.note_rolled_back(&format!("{by} says: {text}"));
+        self.failures.report(noted.unwrap_or_else(|failed| failed).into());
     }
 
     /// A message of another server came.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use raft::node::{Boot, Incarnation, Member};
 use raft::replica::{Carried, SnapshotEnvelope};
+use raft::storage::Sighting;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -103,7 +104,8 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> io::Result<()>
     let Shaken { outbox, welcome, mut input } = shaken;
     let member = Member { id: link.id(), incarnation: Incarnation(welcome.incarnation) };
     let boot = Boot(welcome.boot);
-    if !core.borrow_mut().note_boot(member, boot) {
+    let sighting = core.borrow_mut().note_boot(member, boot, welcome.cluster_id);
+    if matches!(sighting, Sighting::RolledBack { .. }) {
         return Ok(());
     }
     let up = Up::new(outbox, member, boot, welcome.cluster_id);

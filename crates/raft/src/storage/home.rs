@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use wal::{Disk, File, LogId};
 
+use super::boots::Boots;
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
 use super::log_store::{LogError, LogOptions, LogStore};
-use super::lost_history::lost_history;
+use super::lost_history::{lost_history, note_lost_history};
 use super::snapshot_file::SnapshotError;
 use super::suspect::{Suspects, clear_suspects, suspects};
 use crate::founding::Charter;
@@ -156,6 +157,7 @@ pub struct Home {
     identity: IdentityFile,
     /// What the identity's stage speaks of.
     charter: Option<Charter>,
+    boots: Boots,
     lock: Arc<wal::Lock>,
 }
 
@@ -197,7 +199,8 @@ impl Home {
         }
         // From here on it is the right directory: this start counts.
         identity.count_start()?;
-        Ok(Self { base, identity, charter, lock: Arc::new(lock) })
+        let boots = Boots::open(base.as_ref());
+        Ok(Self { base, identity, charter, boots, lock: Arc::new(lock) })
     }
 
     /// Who this server is.
@@ -211,6 +214,29 @@ impl Home {
     #[must_use]
     pub fn identity_was_mended(&self) -> bool {
         self.identity.was_mended()
+    }
+
+    /// Which starts of other servers were seen.
+    #[must_use]
+    pub fn boots(&self) -> &Boots {
+        &self.boots
+    }
+
+    /// Which starts of other servers were seen, to note another.
+    pub fn boots_mut(&mut self) -> &mut Boots {
+        &mut self.boots
+    }
+
+    /// Makes durable that this directory is an older copy of what it was: others have seen a later
+    /// start. No later start of it takes part; what it promised in between is not known.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn note_rolled_back(&self, account: &str) -> Result<HomeError, HomeError> {
+        let path = self.base.path("");
+        let io = |source| HomeError::Io { path: path.clone(), source };
+        note_lost_history(self.base.as_ref(), account).map_err(io)?;
+        Ok(HomeError::LostHistory { path: self.base.path(""), what: account.to_string() })
     }
 
     /// What the cluster was founded with that this server agreed to, belongs to, or was taken into.
@@ -401,7 +427,9 @@ pub fn refuse_if_noted(disk: &dyn Disk, log: Option<&dyn Disk>) -> Result<(), Ho
             lost_history(disk).map_err(|source| HomeError::Io { path: path.clone(), source })?;
         if let Some(account) = note {
             let account = account.lines().next().unwrap_or_default();
-            let what = format!("a repair gave up a part of its log ({account})");
+            let what = format!(
+                "a repair gave up a part of its log, or it was found to be rolled back ({account})"
+            );
             return Err(HomeError::LostHistory { path, what });
         }
     }

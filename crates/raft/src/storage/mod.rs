@@ -8,6 +8,7 @@
 //! identity    two sectors: name, incarnation, boot, how far founding has come
 //! founding    the pairs that its cluster is founded with, once it agreed to them or was taken in
 //! log/        the write-ahead log
+//! boots       the latest start of each other server that was seen
 //! suspect     only after a read of the log failed: segments that the next start reads in full
 //! lost-history    only after a lossy repair: the server must not start with what is left
 //! snapshots/  the state machine at some indexes, each a file of its own
@@ -17,6 +18,7 @@
 //!
 //! [`Survey`] looks at all of it without touching anything.
 
+mod boots;
 mod compaction;
 mod damaged;
 mod entry;
@@ -35,6 +37,7 @@ mod snapshot_store;
 mod survey;
 mod suspect;
 
+pub use boots::{Boots, Sighting};
 pub use damaged::ReadBack;
 pub use entry::entry_kind;
 pub use flusher::{Flushes, Waker};

@@ -73,8 +73,7 @@ impl Target {
         (options.successors, options.flushes) = (Successors::Inline, Flushes::Inline);
         let log_id = LogStore::begin(Arc::clone(&self.log), &options, term, None)?;
         let none = Suspects::Segments(Vec::new());
-        let (mut log, _) =
-            LogStore::open(Arc::clone(&self.log), &options, Basis::Nothing, &none)?;
+        let (mut log, _) = LogStore::open(Arc::clone(&self.log), &options, Basis::Nothing, &none)?;
         log.reset(position)?;
         log.close()?;
         let basis = Basis::Own(position.index);
