@@ -2,11 +2,11 @@
 //! that were lost or turned back are never let in as what they were.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use verify::cluster::{Cluster, eventually};
+use verify::cluster::{Cluster, Settings, eventually};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -146,6 +146,109 @@ fn a_directory_that_was_turned_back_takes_no_part() {
     cluster.kvctl(&["set", "without", "it"]).expect_code(0);
     let told = cluster.server(&turned).story().lines().join("\n");
     assert!(!told.contains("\"LEADER"), "{told}");
+}
+
+/// Three servers that have a leader, and small segments, so that a start is quick.
+fn three_quick_ones() -> Cluster {
+    let Settings { servers, extra } = Settings::default();
+    let extra = format!("{extra}[wal]\nsegment = \"8MiB\"\n");
+    let mut cluster = Cluster::with(KVCTL, &Settings { servers, extra });
+    cluster.start_all();
+    cluster.leader();
+    cluster
+}
+
+/// Starts a stopped server, waits until the others count it again, and stops it.
+fn one_more_life(cluster: &mut Cluster, id: &str) {
+    cluster.start(id);
+    cluster.server(id).story().wait_for_event("recovered", LIMIT);
+    cluster.wait_until_level(LIMIT);
+    cluster.server_mut(id).stop();
+}
+
+#[test]
+fn a_directory_that_was_turned_back_is_known_also_after_all_were_stopped() {
+    let mut cluster = three_quick_ones();
+    let turned = cluster.follower();
+    cluster.kvctl(&["set", "key", "old"]).expect_code(0);
+    cluster.server_mut(&turned).stop();
+    let (data, old) = (cluster.server(&turned).data().to_owned(), cluster.directory().join("old"));
+    copy(&data, &old);
+    one_more_life(&mut cluster, &turned);
+    one_more_life(&mut cluster, &turned);
+    let others: Vec<String> =
+        cluster.servers().iter().map(|it| it.id().to_owned()).filter(|it| *it != turned).collect();
+    for id in &others {
+        cluster.server_mut(id).stop();
+    }
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&old, &data).unwrap();
+
+    cluster.start_all();
+    let refused = cluster.server(&turned).story().wait_for_event("refused", LIMIT);
+    let remedy = format!("kvctl member replace {turned}");
+    for part in ["was rolled back", "put its newest directory back", &remedy] {
+        assert!(story(&refused).contains(part), "{refused}");
+    }
+    assert_eq!(cluster.server_mut(&turned).wait().code(), Some(10), "it does not stay");
+    cluster.kvctl(&["set", "without", "it"]).expect_code(0);
+    let told = cluster.server(&turned).story().lines().join("\n");
+    assert!(!told.contains("\"LEADER") && !told.contains("count on me"), "{told}");
+    // However often it is started: counting starts up to where it was is no way back.
+    for _ in 0..3 {
+        cluster.start(&turned);
+        assert_eq!(cluster.server_mut(&turned).wait().code(), Some(10));
+    }
+    let told = cluster.server(&turned).story().lines().join("\n");
+    assert!(told.contains("was rolled back") && !told.contains("\"recovered\""), "{told}");
+}
+
+#[test]
+fn a_majority_that_was_turned_back_is_told_what_to_do_and_elects_nobody() {
+    let mut cluster = three_quick_ones();
+    let kept = cluster.leader();
+    let turned: Vec<String> =
+        cluster.servers().iter().map(|it| it.id().to_owned()).filter(|it| *it != kept).collect();
+    let directories: Vec<(PathBuf, PathBuf)> = turned
+        .iter()
+        .map(|id| {
+            let data = cluster.server(id).data().to_owned();
+            (data, cluster.directory().join(format!("old-{id}")))
+        })
+        .collect();
+    for (id, (data, old)) in turned.iter().zip(&directories) {
+        cluster.server_mut(id).stop();
+        copy(data, old);
+        cluster.start(id);
+        cluster.wait_until_level(LIMIT);
+        cluster.server_mut(id).stop();
+        one_more_life(&mut cluster, id);
+        cluster.start(id);
+        cluster.wait_until_level(LIMIT);
+    }
+    cluster.kvctl(&["set", "acknowledged", "1"]).expect_code(0);
+    for id in turned.iter().chain([&kept]) {
+        cluster.server_mut(id).stop();
+    }
+    for (data, old) in &directories {
+        fs::remove_dir_all(data).unwrap();
+        fs::rename(old, data).unwrap();
+    }
+    cluster.start_all();
+    for id in &turned {
+        cluster.server(id).story().wait_for_event("refused", LIMIT);
+        assert_eq!(cluster.server_mut(id).wait().code(), Some(10), "{id}");
+        let told = cluster.server(id).story().lines().join("\n");
+        assert!(told.contains("was rolled back") && !told.contains("\"LEADER"), "{told}");
+    }
+    for id in &turned {
+        let about = format!("kvctl member replace {id}");
+        cluster.server(&kept).story().wait_for("a word on what to do", LIMIT, |event| {
+            event["event"] == "warning" && story(event).contains(&about)
+        });
+    }
+    let run = cluster.kvctl(&["set", "lost", "1", "--timeout", "1s"]);
+    assert_ne!(run.code, Some(0), "nobody leads alone");
 }
 
 #[test]
