@@ -296,8 +296,8 @@ impl Core {
         }
         if let Some(damage) = &recovered.opened.let_go {
             self.warn(format!(
-                "the oldest part of the log was damaged ({damage}); a snapshot stands for it, so it \
-                 was let go of"
+                "the oldest part of the log was damaged ({damage}); a snapshot stands for it, so \
+                 it was let go of"
             ));
         }
         let mut config = NodeConfig::new(self.me, self.boot);

@@ -67,7 +67,7 @@ impl Boots {
     pub(super) fn open(disk: &dyn Disk) -> Self {
         let path = disk.path(NAME);
         match find(disk) {
-            Ok(Some((file, slots))) => {
+            Ok(Some(Found { file, slots })) => {
                 let rotten = slots.iter().filter(|slot| slot.is_none()).count();
                 let newest = slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence);
                 let trouble = match (&newest, rotten) {
@@ -140,10 +140,16 @@ impl Boots {
     }
 }
 
+/// What a slot holds, if it is whole.
 type Slot = Option<(u64, BTreeMap<Member, Boot>)>;
 
+struct Found {
+    file: Box<dyn File>,
+    slots: [Slot; 2],
+}
+
 /// The file and what its slots hold; `None` if there is no file.
-fn find(disk: &dyn Disk) -> io::Result<Option<(Box<dyn File>, [Slot; 2])>> {
+fn find(disk: &dyn Disk) -> io::Result<Option<Found>> {
     if !disk.list()?.iter().any(|name| name == NAME) {
         return Ok(None);
     }
@@ -159,7 +165,7 @@ fn find(disk: &dyn Disk) -> io::Result<Option<(Box<dyn File>, [Slot; 2])>> {
         wal::disk::read_exact_at(file.as_ref(), &mut slot, place).ok()?;
         decode(&slot)
     });
-    Ok(Some((file, slots)))
+    Ok(Some(Found { file, slots }))
 }
 
 /// Makes the file, durable with its name, so that no later write of it needs space.
