@@ -123,6 +123,27 @@ fn a_flipped_bit_is_repaired_in_place_also_while_the_third_server_is_down() {
 }
 
 #[test]
+fn a_rotten_note_of_suspects_stops_nobody_and_goes_once_everything_is_whole() {
+    let mut cluster = filled();
+    let damaged = cluster.follower();
+    cluster.server_mut(&damaged).stop();
+    let data = data_of(&cluster, &damaged);
+    let note = data.join("suspect");
+    fs::write(&note, b"anything").unwrap();
+    damage(&data, |place| (20..23).contains(&place.index));
+    cluster.start(&damaged);
+    let repaired = cluster.server(&damaged).story().wait_for_event("repaired", LIMIT);
+    assert_eq!(repaired["left"], 0);
+    cluster.server_mut(&damaged).stop();
+    assert!(note.exists(), "a start that found damage leaves it for the next");
+    cluster.start(&damaged);
+    cluster.server(&damaged).story().wait_for_event("recovered", LIMIT);
+    assert!(!note.exists());
+    cluster.wait_until_level(LIMIT);
+    assert_eq!(keys_at(&cluster, &damaged), KEYS);
+}
+
+#[test]
 fn servers_that_lost_different_entries_help_each_other_before_any_of_them_leads() {
     let mut cluster = filled();
     for number in 1..=3 {
