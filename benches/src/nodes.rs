@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::node::{
-    Actions, Boot, Config, Configuration, DurableState, Envelope, HardState, Incarnation, Index,
-    MachineState, Member, Node, NodeId, Payload, Position, RoleName, Term, Voter,
+    Actions, Boot, Config, Configuration, DurableState, Envelope, Incarnation, Index, Member, Node,
+    NodeId, Payload, RoleName, Voter,
 };
 
 use crate::Result;
@@ -35,18 +35,7 @@ impl Trio {
         let voter = |member: &Member| Voter { member: *member, address: "127.0.0.1:1".into() };
         let configuration = Configuration::new(members.iter().map(voter).collect())?;
         let node = |(seed, &member): (u64, &Member)| -> Result<Node> {
-            let state = DurableState {
-                lost: Vec::new(),
-                hard_state: HardState { term: Term(1), vote: None },
-                start: Position::default(),
-                runs: Vec::new(),
-                last: Position::default(),
-                recent: Vec::new(),
-                snapshot: None,
-                machine: MachineState::Whole,
-                configuration: configuration.clone(),
-                configurations: Vec::new(),
-            };
+            let state = DurableState::new(configuration.clone());
             let mut config = Config::new(member, Boot(1));
             // Nothing can be read back here, so all that may be wanted stays in memory.
             config.window_bytes_max = 1 << 20;

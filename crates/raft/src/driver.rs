@@ -3,7 +3,7 @@
 //! loop can be a thread of its own or a server's one event loop.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::node::{Change, Envelope, Event, Member, NodeId, Payload, ReadId, Term};
 use crate::replica::{
@@ -38,6 +38,82 @@ pub enum Input {
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// A replica and the time it lives in. All times are those of one clock.
+///
+/// # Example
+///
+/// A cluster of one, on the disk. What comes from sockets in a server is put into the inbox by
+/// hand here.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use raft::founding::Charter;
+/// use raft::node::{Config, Configuration, Incarnation, Member, NodeId, Payload, Voter};
+/// use raft::replica::{Completion, Replica, Token};
+/// use raft::storage::{Home, LogOptions, RealDisk};
+/// use raft::{Driver, Input};
+/// # use raft::node::{Envelope, Index};
+/// # use raft::replica::{Carried, SnapshotEnvelope};
+/// # #[derive(Default)]
+/// # struct Length(u64, Index);
+/// # impl raft::StateMachine for Length {
+/// #     type Reply = u64;
+/// #     type Image = ();
+/// #     fn apply(&mut self, at: Index, it: &bytes::Bytes) -> Result<u64, raft::Undecodable> {
+/// #         (self.0, self.1) = (self.0 + it.len() as u64, at);
+/// #         Ok(self.0)
+/// #     }
+/// #     fn advance(&mut self, index: Index) {
+/// #         self.1 = index;
+/// #     }
+/// #     fn applied(&self) -> Index {
+/// #         self.1
+/// #     }
+/// #     fn image(&self) {}
+/// #     fn write(_: (), _: &mut dyn std::io::Write) -> std::io::Result<()> {
+/// #         Ok(())
+/// #     }
+/// #     fn restore(_: &mut dyn std::io::Read) -> std::io::Result<Self> {
+/// #         Ok(Self::default())
+/// #     }
+/// # }
+/// # struct Nowhere;
+/// # impl raft::Transport for Nowhere {
+/// #     fn send(&mut self, _: Envelope) {}
+/// #     fn send_snapshot(&mut self, _: &SnapshotEnvelope) -> Carried {
+/// #         Carried::NotNow
+/// #     }
+/// # }
+///
+/// let directory = tempfile::tempdir()?;
+/// let options = LogOptions::with_segment_bytes(1 << 20);
+/// let me = Member { id: NodeId::new("s1")?, incarnation: Incarnation(1) };
+/// let voter = Voter { member: me, address: "127.0.0.1:7001".into() };
+/// let configuration = Configuration::new(vec![voter])?;
+/// let mut home = Home::open(RealDisk::open(directory.path())?, me.id, "demo", || me.incarnation)?;
+/// home.found(Charter { name: "demo".into(), configuration }, &options)?;
+///
+/// // `Length` is a state machine that counts the bytes of its commands.
+/// let recovered = home.recover(&options, Length::default)?;
+/// let replica = Replica::new(Config::new(me, home.identity().boot), recovered, 1)?;
+/// let tick = Duration::from_millis(1);
+/// let mut driver = Driver::in_real_time(replica, tick, Config::TICKS_PER_HEARTBEAT);
+///
+/// let mut inbox = vec![Input::Propose(Token(7), Payload::new("four"))];
+/// let length = loop {
+///     // `Nowhere` is a transport without anybody to talk to.
+///     driver.turn(inbox.drain(..), &mut Nowhere)?;
+///     match driver.take_completions().pop() {
+///         Some(Completion::Applied(Token(7), _, length)) => break length,
+///         // It has not elected itself yet.
+///         Some(_) => inbox.push(Input::Propose(Token(7), Payload::new("four"))),
+///         None => {}
+///     }
+/// };
+/// assert_eq!(length, 4);
+/// driver.stop().close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Driver<M: StateMachine> {
     replica: Replica<M>,
     clock: Clock,
@@ -62,6 +138,12 @@ impl<M: StateMachine> Driver<M> {
             u64::try_from(watched().as_nanos() / tick_nanos).unwrap_or(u64::MAX)
         }));
         Self { replica, clock, tick, ticked, ticks_per_turn_max: ticks_per_heartbeat }
+    }
+
+    /// Drives `replica` from now on, by the clock of the operating system.
+    pub fn in_real_time(replica: Replica<M>, tick: Duration, ticks_per_heartbeat: u32) -> Self {
+        let begun = Instant::now();
+        Self::new(replica, tick, ticks_per_heartbeat, Arc::new(move || begun.elapsed()))
     }
 
     /// Takes everything in `inbox`, carries out what follows from it, and lets the time pass that
@@ -129,6 +211,16 @@ impl<M: StateMachine> Driver<M> {
     /// A job was run; it took this long. A turn should follow.
     pub fn finish_job(&mut self, done: JobDone<M>, took: Duration) {
         self.replica.finish_job(done, took);
+    }
+
+    /// Runs all the work that takes long here and now. That is simple, and fits where the state is
+    /// small; meanwhile this server hears nobody. A turn should follow.
+    pub fn run_jobs(&mut self) {
+        while let Some(job) = self.take_job() {
+            let begun = (self.clock)();
+            let done = job.run();
+            self.finish_job(done, (self.clock)().saturating_sub(begun));
+        }
     }
 
     /// Takes what has happened to snapshots, for people.

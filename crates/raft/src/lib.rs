@@ -96,6 +96,14 @@
 //! would be loyal to it, so the request for their votes says where it comes from. It is an
 //! election like any other: if the successor does not make it, nothing has happened but a pause.
 //!
+//! # Forgetting the past (chapter 5)
+//!
+//! A log cannot grow for ever. From time to time a server writes down its state machine, a
+//! *snapshot*, and lets go of the log up to there. Each does so by itself, from a picture of the
+//! state that later commands do not change, and nobody waits for it. A follower that needs what the
+//! leader has let go of is offered the snapshot, fetches it beside the ordinary messages, makes it
+//! durable, and goes on with the log behind it.
+//!
 //! # What must be durable, and when
 //!
 //! A server may promise only what it will remember. Term and vote are written before a vote is
@@ -133,12 +141,18 @@
 //! - *One outcome*: each proposal ends once, as committed, refused (it never entered the log) or
 //!   unknown; each read ends once, confirmed or not; so do changes of the members and transfers.
 //!
+//! # Using it
+//!
+//! Implement [`StateMachine`] and [`Transport`], open a [`Home`](storage::Home), and give a
+//! [`Driver`] what comes. `examples/counter.rs` is a whole program: three servers, one of which
+//! dies.
+//!
 //! # Reading order
 //!
 //! 1. [`node`]: the protocol. Pure: no clock, thread, file or socket.
 //! 2. [`storage`]: the data directory; who a server is, and its log.
 //! 3. [`founding`]: how servers with empty directories become a cluster, or join one.
-//! 4. [`replica`]: node, log and state machine in one; still without clock or thread.
+//! 4. [`replica`]: node, log, snapshots and state machine in one; still without clock or thread.
 //! 5. [`driver`]: the replica in real time.
 //!
 //! # Deliberately not done
@@ -162,5 +176,7 @@ pub mod replica;
 mod state_machine;
 pub mod storage;
 
+pub use driver::{Driver, Input};
 pub use founding::ClusterId;
+pub use replica::{Replica, Transport};
 pub use state_machine::{StateMachine, Undecodable};

@@ -29,6 +29,39 @@ pub use stream::{SnapshotEnvelope, SnapshotMessage};
 use snapshots::Snapshots;
 
 /// Takes messages to other servers. May lose them, and may not wait.
+///
+/// # Example
+///
+/// Between threads of one process, a channel to each server is enough.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::mpsc::Sender;
+///
+/// use raft::node::{Envelope, NodeId};
+/// use raft::replica::{Carried, SnapshotEnvelope};
+/// use raft::{Input, Transport};
+///
+/// struct Channels(BTreeMap<NodeId, Sender<Input>>);
+///
+/// impl Transport for Channels {
+///     fn send(&mut self, envelope: Envelope) {
+///         if let Some(inbox) = self.0.get(&envelope.to.id) {
+///             // A server that is gone gets nothing, as over any network.
+///             let _ = inbox.send(Input::Message(envelope));
+///         }
+///     }
+///
+///     fn send_snapshot(&mut self, envelope: &SnapshotEnvelope) -> Carried {
+///         match self.0.get(&envelope.to.id) {
+///             Some(inbox) if inbox.send(Input::Snapshot(envelope.clone())).is_ok() => {
+///                 Carried::Taken
+///             }
+///             _ => Carried::NotNow,
+///         }
+///     }
+/// }
+/// ```
 pub trait Transport {
     /// Queues a message for its receiver.
     fn send(&mut self, envelope: Envelope);
@@ -37,8 +70,9 @@ pub trait Transport {
     /// wait behind it. One that is not taken comes again later.
     fn send_snapshot(&mut self, envelope: &SnapshotEnvelope) -> Carried;
 
-    /// Nothing more comes for now: what is queued should leave before the disk is waited for.
-    fn flush(&mut self);
+    /// Nothing more comes for now: what is queued should leave before the disk is waited for. There
+    /// is nothing to do where [`send`](Self::send) does not gather.
+    fn flush(&mut self) {}
 }
 
 /// Whether a message about a snapshot is on its way.

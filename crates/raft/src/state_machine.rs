@@ -10,6 +10,70 @@ use crate::node::Index;
 /// A deterministic state machine. Given the same commands at the same indexes it must end in the
 /// same state and give the same replies, on every server and in every run: it may look at nothing
 /// but its own state and the command.
+///
+/// # Example
+///
+/// The last command, as a state machine.
+///
+/// ```
+/// use std::io::{self, Read, Write};
+///
+/// use bytes::Bytes;
+/// use raft::node::Index;
+/// use raft::{StateMachine, Undecodable};
+///
+/// #[derive(Clone, Debug, Default, PartialEq)]
+/// struct Register {
+///     value: Bytes,
+///     applied: Index,
+/// }
+///
+/// impl StateMachine for Register {
+///     /// The value before.
+///     type Reply = Bytes;
+///     // Cloning shares the bytes, so this takes no time however many there are.
+///     type Image = Register;
+///
+///     fn apply(&mut self, index: Index, command: &Bytes) -> Result<Bytes, Undecodable> {
+///         self.applied = index;
+///         Ok(std::mem::replace(&mut self.value, command.clone()))
+///     }
+///
+///     fn advance(&mut self, index: Index) {
+///         self.applied = index;
+///     }
+///
+///     fn applied(&self) -> Index {
+///         self.applied
+///     }
+///
+///     fn image(&self) -> Register {
+///         self.clone()
+///     }
+///
+///     fn write(image: Register, out: &mut dyn Write) -> io::Result<()> {
+///         out.write_all(&image.applied.0.to_be_bytes())?;
+///         out.write_all(&image.value)
+///     }
+///
+///     fn restore(input: &mut dyn Read) -> io::Result<Register> {
+///         let (mut applied, mut value) = ([0; 8], Vec::new());
+///         input.read_exact(&mut applied)?;
+///         input.read_to_end(&mut value)?;
+///         let applied = Index(u64::from_be_bytes(applied));
+///         Ok(Register { value: value.into(), applied })
+///     }
+/// }
+///
+/// let mut register = Register::default();
+/// register.apply(Index(1), &"old".into())?;
+/// assert_eq!(register.apply(Index(2), &"new".into())?, "old");
+///
+/// let mut bytes = Vec::new();
+/// Register::write(register.image(), &mut bytes)?;
+/// assert_eq!(Register::restore(&mut bytes.as_slice())?, register);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait StateMachine: Sized + Send + 'static {
     /// What applying a command answers to whoever proposed it.
     type Reply;

@@ -115,6 +115,45 @@ enum FetchPurpose {
 /// - what a leader has committed in its term, a majority of voters holds durably.
 ///
 /// Two nodes that are equal act alike from here on, which is what an exhaustive search needs.
+///
+/// # Example
+///
+/// A node that is a cluster by itself elects itself, writes, and has its command to apply. Its
+/// owner does what every [`drain`](Node::drain) asks for, and says what is done.
+///
+/// ```
+/// use raft::node::{
+///     Boot, Config, Configuration, DurableState, Incarnation, Member, Node, NodeId, Payload, Voter,
+/// };
+///
+/// let member = Member { id: NodeId::new("s1")?, incarnation: Incarnation(1) };
+/// let voter = Voter { member, address: "127.0.0.1:7001".into() };
+/// let founded = DurableState::new(Configuration::new(vec![voter])?);
+/// let mut node = Node::restore(Config::new(member, Boot(1)), founded, 1)?;
+///
+/// let mut applied = Vec::new();
+/// let mut carry_out = |node: &mut Node| loop {
+///     let actions = node.drain();
+///     if actions.is_empty() {
+///         break;
+///     }
+///     if let Some(last) = actions.apply.last() {
+///         let index = last.index;
+///         applied.extend(actions.apply.into_iter().map(|entry| entry.payload.bytes));
+///         node.on_applied(index);
+///     }
+///     if let Some(append) = actions.append {
+///         // Here it is written and synced.
+///         node.on_durable(append.ticket, 0);
+///     }
+/// };
+/// node.tick();
+/// carry_out(&mut node);
+/// node.propose(vec![Payload::new("set a 1")])?;
+/// carry_out(&mut node);
+/// assert_eq!(applied, ["", "set a 1"], "a leader begins with an entry that says nothing");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     config: Config,

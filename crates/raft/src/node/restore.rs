@@ -42,6 +42,26 @@ pub struct DurableState {
     pub lost: Vec<LostEntry>,
 }
 
+impl DurableState {
+    /// That of a server of `configuration` which holds no entry and has promised nothing: what
+    /// nodes start from that live in memory alone.
+    #[must_use]
+    pub fn new(configuration: Configuration) -> Self {
+        Self {
+            hard_state: HardState::default(),
+            start: Position::default(),
+            runs: Vec::new(),
+            last: Position::default(),
+            recent: Vec::new(),
+            snapshot: None,
+            machine: MachineState::Whole,
+            configuration,
+            configurations: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+}
+
 /// Why a node cannot start from what was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {

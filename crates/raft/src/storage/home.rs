@@ -209,6 +209,12 @@ impl Home {
         self.identity.identity()
     }
 
+    /// Whether this server is a member of a cluster that exists, and has a log.
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
+        matches!(self.identity().stage, Stage::Founded(_))
+    }
+
     /// Whether one of the two copies of the identity was damaged when it was opened. Nothing was
     /// lost with it, and both are whole again.
     #[must_use]

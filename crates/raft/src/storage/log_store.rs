@@ -33,6 +33,28 @@ pub struct LogOptions {
     pub flushes: Flushes,
 }
 
+impl Default for LogOptions {
+    /// The settings of a server that has no reason to differ.
+    fn default() -> Self {
+        Self {
+            wal: wal::Options::default(),
+            recent_bytes_max: 16 << 20,
+            successors: Successors::Thread,
+            snapshots: SnapshotOptions::default(),
+            flushes: Flushes::Inline,
+        }
+    }
+}
+
+impl LogOptions {
+    /// The default settings, with segments of this size: a log takes at least two of them on the
+    /// disk, and a command has at most a quarter of one.
+    #[must_use]
+    pub fn with_segment_bytes(segment_bytes: u64) -> Self {
+        Self { wal: wal::Options::with_segment_bytes(segment_bytes), ..Self::default() }
+    }
+}
+
 /// What is known of the log before it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Basis {

@@ -52,3 +52,4 @@ pub use saved::{FLAWS_MAX, Flaw, Saving, SnapshotFacts, SnapshotFile};
 pub use snapshot_file::{SnapshotError, StateHasher, StopFlag};
 pub use snapshot_store::{SnapshotOptions, SnapshotStore};
 pub use survey::Survey;
+pub use wal::{Disk, RealDisk};
