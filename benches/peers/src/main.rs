@@ -1,6 +1,7 @@
 //! Measures ours beside other systems, in turns, and prints the ratios. A section is a module.
 
 mod print;
+mod raft;
 mod wal;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
+    /// The protocol beside raft-rs, and running replicas beside openraft.
+    Raft,
     /// The write-ahead log beside raft-engine and okaywal.
     Wal,
 }
@@ -78,6 +81,7 @@ fn run(arguments: Arguments) -> Result<()> {
     };
     for section in arguments.sections {
         match section {
+            Section::Raft => raft::measure(&mut session)?,
             Section::Wal => wal::measure(&mut session)?,
         }
     }

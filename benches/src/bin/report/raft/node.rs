@@ -5,32 +5,13 @@ use std::time::{Duration, Instant};
 use benches::Result;
 use benches::figure::{Figure, Goal};
 use benches::measure::{Side, Slice, Turns};
-use benches::nodes::{ThreeLists, Trio};
+use benches::nodes::{ThreeLists, TrioSide};
 use bytes::Bytes;
 use raft::node::Payload;
 
 use crate::{Care, Session};
 
 const COMMAND_BYTES: usize = 100;
-
-impl Side for Ours {
-    fn work(&mut self, length: Duration) -> Result<Slice> {
-        let begin = Instant::now();
-        let mut batches = 0;
-        while begin.elapsed() < length {
-            for _ in 0..16 {
-                self.trio.replicate()?;
-            }
-            batches += 16;
-        }
-        Ok(Slice::whole(batches * self.batch, begin.elapsed()))
-    }
-}
-
-struct Ours {
-    trio: Trio,
-    batch: u64,
-}
 
 struct Floor {
     lists: ThreeLists,
@@ -58,7 +39,7 @@ pub(super) fn measure(session: &mut Session) -> Result<()> {
             continue;
         }
         let payload = Payload::new(Bytes::from(vec![b'x'; COMMAND_BYTES]));
-        let mut ours = Ours { trio: Trio::elect(batch, COMMAND_BYTES)?, batch: batch as u64 };
+        let mut ours = TrioSide::elect(batch, COMMAND_BYTES)?;
         let mut floor = Floor { lists: ThreeLists::default(), batch: vec![payload; batch] };
         let rounds = if session.care == Care::Quick { 5 } else { 20 };
         let turns = Turns { rounds, slice: Duration::from_millis(100) };
