@@ -14,8 +14,8 @@ mod stream;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::node::{
-    Actions, Change, ChangeOutcome, Config, Ended, Entry, EntryKind, Envelope, Event, Fetch,
-    FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, ProposalOutcome,
+    Actions, Change, ChangeOutcome, Config, Ended, Entries, Entry, EntryKind, Envelope, Event,
+    Fetch, FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, ProposalOutcome,
     ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded, TransferError,
 };
 use crate::state_machine::{StateMachine, Undecodable};
@@ -301,7 +301,7 @@ impl<M: StateMachine> Replica<M> {
         if let Some(point) = snapshot {
             self.begin_snapshot(point);
         }
-        self.apply(apply)?;
+        self.apply(&apply)?;
         if let Some(offer) = offered {
             self.on_offered(offer);
         }
@@ -382,7 +382,7 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
+    fn apply(&mut self, entries: &Entries) -> Result<(), Fatal> {
         let Some(last) = entries.last().map(|last| last.index) else { return Ok(()) };
         let Some(machine) = &mut self.machine else {
             assert!(entries.is_empty(), "nothing is applied where there is no state machine");

@@ -103,7 +103,7 @@ fn a_log_that_was_used_is_never_taken_for_one_that_was_just_made() {
         hard_state: Some(vote),
         reset: None,
         truncate_after: None,
-        entries: Vec::new(),
+        entries: raft::node::Entries::default(),
         repairs: Vec::new(),
     };
     log.submit(append).expect("there is room");

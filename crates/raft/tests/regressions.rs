@@ -138,7 +138,7 @@ fn empty_entry(index: u64, term: u64) -> Entry {
 fn append(from: Member, term: u64, previous: (u64, u64), entries: Vec<Entry>) -> Envelope {
     let previous = Position { index: Index(previous.0), term: Term(previous.1) };
     let commit = entries.last().map_or(previous.index, |last| last.index);
-    let message = Message::Append { previous, entries, commit, round: 1 };
+    let message = Message::Append { previous, entries: entries.into(), commit, round: 1 };
     Envelope { from, to: member(1), term: Term(term), message }
 }
 

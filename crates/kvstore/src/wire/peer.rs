@@ -10,7 +10,8 @@ use crate::codec::{self, DecodeError, Raw};
 use bytes::{Bytes, BytesMut};
 use raft::founding::Standing;
 use raft::node::{
-    Boot, Cause, Entry, EntryKind, Incarnation, Index, Message, Payload, Position, SnapshotId, Term,
+    Boot, Cause, Entries, Entry, EntryKind, Incarnation, Index, Message, Payload, Position,
+    SnapshotId, Term,
 };
 use raft::replica::SnapshotMessage;
 use serde::{Deserialize, Serialize};
@@ -374,14 +375,14 @@ fn to_entries(
     previous: Position,
     bodies: &[EntryBody<'_>],
     frame: &Bytes,
-) -> Result<Vec<Entry>, DecodeError> {
+) -> Result<Entries, DecodeError> {
     let mut index = previous.index;
     let mut entries = Vec::with_capacity(bodies.len());
     for body in bodies {
         index = Index(index.0.wrapping_add(1));
         entries.push(to_entry(index, body, frame)?);
     }
-    Ok(entries)
+    Ok(entries.into())
 }
 
 /// An entry, with its payload checked against the checksum that its first encoder gave it: that
@@ -428,6 +429,7 @@ mod tests {
             entry(6, EntryKind::Empty, Bytes::new()),
             entry(7, EntryKind::Command, Bytes::from_static(payload)),
         ];
+        let entries = entries.into();
         Message::Append { previous: at(5, 7), entries, commit: Index(4), round: 3 }
     }
 
@@ -555,12 +557,13 @@ mod tests {
 
     #[test]
     fn a_payload_that_does_not_match_its_checksum_is_refused() {
-        let Message::Append { previous, mut entries, commit, round } = append(b"x") else {
+        let Message::Append { previous, entries, commit, round } = append(b"x") else {
             unreachable!()
         };
+        let mut entries = entries.to_vec();
         entries[1].payload.checksum ^= 1;
         let mut out = BytesMut::new();
-        let message = Message::Append { previous, entries, commit, round };
+        let message = Message::Append { previous, entries: entries.into(), commit, round };
         encode_raft(&mut out, TO, Term(9), &message).unwrap();
         let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
         assert!(matches!(decode(&frame), Err(DecodeError::Malformed { .. })));

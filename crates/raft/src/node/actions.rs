@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::configuration::Configuration;
+use super::entries::Entries;
 use super::message::{Cause, Envelope};
 use super::types::{
     Entry, FetchId, HardState, Index, Member, NodeId, Position, ReadId, SnapshotId, Term, Ticket,
@@ -18,7 +19,7 @@ pub struct Actions {
     pub send: Vec<Envelope>,
     /// Committed entries for the state machine, in order and without gaps; answered with
     /// [`Node::on_applied`](super::Node::on_applied).
-    pub apply: Vec<Entry>,
+    pub apply: Entries,
     /// Entries to read back; answered with [`Node::on_fetched`](super::Node::on_fetched).
     pub fetch: Vec<Fetch>,
     /// The state machine is to be written down as it is now, before anything of `apply`;
@@ -97,7 +98,7 @@ pub struct Append {
     /// Entries above this index are to go, before any of `entries` is written.
     pub truncate_after: Option<Index>,
     /// Contiguous entries that follow the end of the log.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// Entries that the log holds and whose payloads are damaged on the disk: to be put back in
     /// their own places, and nothing else there is to change.
     pub repairs: Vec<Entry>,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
 use super::actions::Append;
+use super::entries::Entries;
 use super::log::Log;
 use super::message::{Envelope, Message};
 use super::types::{HardState, Index, Member, Position, Term, Ticket};
@@ -146,7 +147,7 @@ impl Durability {
         let messages = std::mem::take(&mut self.open);
         self.pending.push_back(Pending { ticket, last, state, messages });
         let (hard_state, truncate_after) = (None, None);
-        let (entries, repairs) = (Vec::new(), Vec::new());
+        let (entries, repairs) = (Entries::default(), Vec::new());
         Some(Append { ticket, hard_state, reset, truncate_after, entries, repairs })
     }
 

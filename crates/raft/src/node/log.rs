@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 
+use super::entries::Entries;
 use super::types::{Entry, Index, Position, Term};
 
 /// Invariants, asserted where they could break:
 /// - indexes are contiguous from `start.index + 1` to `last`, terms never fall;
 /// - `runs` names the first index of each term, ascending, and covers every entry;
-/// - `window` holds a suffix of the log: if it is not empty, its last entry is the log's last.
+/// - `window` holds a suffix of the log: if it is not empty, its last entry is the log's last;
+/// - none of the batches in `window` is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Log {
     /// The position before the first entry that still exists.
@@ -17,8 +19,8 @@ pub(super) struct Log {
     runs: Vec<Position>,
     /// The end of the log; `start` when it is empty.
     last: Position,
-    /// The recent entries.
-    window: VecDeque<Entry>,
+    /// The recent entries, in the batches in which they came.
+    window: VecDeque<Entries>,
     /// What the window's entries count for.
     window_bytes: u64,
 }
@@ -32,7 +34,8 @@ impl Log {
         recent: Vec<Entry>,
     ) -> Self {
         let window_bytes = recent.iter().map(Entry::bytes).sum();
-        Self { start, runs, last, window: recent.into(), window_bytes }
+        let window = Some(Entries::from(recent)).filter(|recent| !recent.is_empty());
+        Self { start, runs, last, window: window.into_iter().collect(), window_bytes }
     }
 
     /// Whether the invariants hold, for a log that comes from outside; says what is wrong.
@@ -58,8 +61,9 @@ impl Log {
         if previous.term != self.last.term || previous.index > self.last.index {
             return Err(format!("the log ends at {} but its last run is {previous}", self.last));
         }
-        let mut expected = Index(self.last.index.0.saturating_sub(self.window.len() as u64));
-        for entry in &self.window {
+        let recent = self.window.iter().map(|batch| batch.len() as u64).sum::<u64>();
+        let mut expected = Index(self.last.index.0.saturating_sub(recent));
+        for entry in self.window.iter().flatten() {
             expected = expected.next();
             if entry.index != expected || self.term(entry.index) != Some(entry.term) {
                 return Err(format!("entry {} does not belong at {expected}", entry.position()));
@@ -78,7 +82,8 @@ impl Log {
 
     /// The first index that is in memory; one past the end when nothing is.
     pub(super) fn window_first(&self) -> Index {
-        self.window.front().map_or(self.last.index.next(), |entry| entry.index)
+        let oldest = self.window.front().and_then(|batch| batch.first());
+        oldest.map_or(self.last.index.next(), |entry| entry.index)
     }
 
     /// The term of the entry at `index`; also of the position before the first one.
@@ -110,19 +115,23 @@ impl Log {
         Position { index, term: self.term(index).unwrap_or(self.start.term) }
     }
 
-    pub(super) fn append(&mut self, entry: Entry) {
-        assert!(
-            entry.index == self.last.index.next() && entry.term >= self.last.term,
-            "an entry follows the end of the log in index and term: {} after {}",
-            entry.position(),
-            self.last
-        );
-        if self.runs.last().is_none_or(|run| run.term != entry.term) {
-            self.runs.push(entry.position());
+    pub(super) fn append(&mut self, entries: Entries) {
+        for entry in &entries {
+            assert!(
+                entry.index == self.last.index.next() && entry.term >= self.last.term,
+                "an entry follows the end of the log in index and term: {} after {}",
+                entry.position(),
+                self.last
+            );
+            if self.runs.last().is_none_or(|run| run.term != entry.term) {
+                self.runs.push(entry.position());
+            }
+            self.last = entry.position();
+            self.window_bytes += entry.bytes();
         }
-        self.last = entry.position();
-        self.window_bytes += entry.bytes();
-        self.window.push_back(entry);
+        if !entries.is_empty() {
+            self.window.push_back(entries);
+        }
     }
 
     /// Removes everything above `index`.
@@ -137,8 +146,13 @@ impl Log {
         while self.runs.last().is_some_and(|run| run.index > index) {
             self.runs.pop();
         }
-        while self.window.back().is_some_and(|entry| entry.index > index) {
-            self.window_bytes -= self.window.pop_back().map_or(0, |entry| entry.bytes());
+        while let Some(newest) = self.window.back_mut()
+            && newest.last().is_some_and(|entry| entry.index > index)
+        {
+            let kept = newest.partition_point(|entry| entry.index <= index);
+            self.window_bytes -= newest.iter().skip(kept).map(Entry::bytes).sum::<u64>();
+            newest.truncate(kept);
+            self.window.pop_back_if(|batch| batch.is_empty());
         }
         self.last = Position { index, term };
     }
@@ -163,9 +177,16 @@ impl Log {
         if goes_on {
             self.runs.insert(0, Position { index: index.next(), term });
         }
-        while self.window.front().is_some_and(|entry| entry.index <= index) {
-            self.window_bytes -= self.window.pop_front().map_or(0, |entry| entry.bytes());
-        }
+        while self.window_first() <= index && self.forget_oldest() {}
+    }
+
+    /// Forgets the oldest entry in memory; false if there is none.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(batch) = self.window.front_mut() else { return false };
+        self.window_bytes -= batch.first().map_or(0, Entry::bytes);
+        batch.skip_first(1);
+        self.window.pop_front_if(|batch| batch.is_empty());
+        true
     }
 
     /// Lets go of everything. The log goes on after `position`.
@@ -174,32 +195,43 @@ impl Log {
     }
 
     /// Entries from `from` to `to` as far as `bytes_max` allows, at least one. `None` when the
-    /// first of them is no longer in memory.
-    pub(super) fn slice(&self, from: Index, to: Index, bytes_max: u64) -> Option<Vec<Entry>> {
+    /// first of them is no longer in memory. Those that came in one batch are shared; only where
+    /// batches meet are entries copied.
+    pub(super) fn slice(&self, from: Index, to: Index, bytes_max: u64) -> Option<Entries> {
         if from > to {
-            return Some(Vec::new());
+            return Some(Entries::default());
         }
-        let offset = usize::try_from(from.0.checked_sub(self.window_first().0)?).ok()?;
-        let wanted = usize::try_from(to.0 - from.0 + 1).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let fitting = |entry: &&Entry| {
-            let first = bytes == 0;
-            bytes += entry.bytes();
-            first || bytes <= bytes_max
-        };
-        let available = self.window.len().saturating_sub(offset).min(wanted);
-        let mut entries = Vec::with_capacity(available.min(1024));
-        entries.extend(self.window.range(offset..offset + available).take_while(fitting).cloned());
-        Some(entries)
+        if from < self.window_first() {
+            return None;
+        }
+        let is_before = |batch: &Entries| batch.last().is_none_or(|last| last.index < from);
+        let batches = self.window.range(self.window.partition_point(is_before)..);
+        let mut left = Some(bytes_max);
+        let mut parts = batches.map_while(|batch| {
+            let skipped = batch.partition_point(|entry| entry.index < from);
+            let fits = |entry: &&Entry| {
+                let is_first = entry.index == from;
+                left = left.and_then(|left| left.checked_sub(entry.bytes()));
+                entry.index <= to && (is_first || left.is_some())
+            };
+            let count = batch.iter().skip(skipped).take_while(fits).count();
+            (count > 0).then(|| batch.part(skipped..skipped + count))
+        });
+        let first = parts.next().unwrap_or_default();
+        let second = parts.next();
+        let Some(second) = second else { return Some(first) };
+        let mut entries = Vec::with_capacity(first.len() + second.len());
+        entries.extend_from_slice(&first);
+        entries.extend_from_slice(&second);
+        parts.for_each(|part| entries.extend_from_slice(&part));
+        Some(entries.into())
     }
 
     /// Forgets the oldest entries in memory while they count for more than `bytes_max`, but none
     /// above `limit`: those are not durable yet, so nobody else could give them back.
     pub(super) fn evict(&mut self, bytes_max: u64, limit: Index) {
-        while self.window_bytes > bytes_max
-            && self.window.front().is_some_and(|entry| entry.index <= limit)
+        while self.window_bytes > bytes_max && self.window_first() <= limit && self.forget_oldest()
         {
-            self.window_bytes -= self.window.pop_front().map_or(0, |entry| entry.bytes());
         }
     }
 }
@@ -214,12 +246,13 @@ mod tests {
         let mut log =
             Log::restore(Position::default(), Vec::new(), Position::default(), Vec::new());
         for (offset, &term) in terms.iter().enumerate() {
-            log.append(Entry {
+            let entry = Entry {
                 index: Index(offset as u64 + 1),
                 term: Term(term),
                 kind: EntryKind::Command,
                 payload: Payload::new(vec![b'x'; 10]),
-            });
+            };
+            log.append(entry.into());
         }
         log
     }

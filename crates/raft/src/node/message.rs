@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::entries::Entries;
 use super::types::{Boot, Entry, Index, Member, Position, SnapshotId, Term};
 
 /// A message with its sender, its receiver and the sender's current term.
@@ -56,7 +57,7 @@ pub enum Message {
         /// The position just before the first entry.
         previous: Position,
         /// Contiguous entries from `previous.index + 1`.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: Index,
         /// The latest read round of this leader in this term; see [`Message::RoundEcho`].

@@ -24,6 +24,7 @@ mod config;
 mod configuration;
 mod durability;
 mod election;
+mod entries;
 mod install;
 mod invariants;
 mod log;
@@ -59,6 +60,7 @@ pub use actions::{
 pub use change::{Change, ChangeError};
 pub use config::Config;
 pub use configuration::{Configuration, ConfigurationError, Intent, Learner, Lists, Voter};
+pub use entries::Entries;
 pub use install::Reception;
 pub use message::{Cause, Envelope, Message};
 pub use propose::ProposeError;
@@ -139,7 +141,7 @@ enum FetchPurpose {
 ///     }
 ///     if let Some(last) = actions.apply.last() {
 ///         let index = last.index;
-///         applied.extend(actions.apply.into_iter().map(|entry| entry.payload.bytes));
+///         applied.extend(actions.apply.iter().map(|entry| entry.payload.bytes.clone()));
 ///         node.on_applied(index);
 ///     }
 ///     if let Some(append) = actions.append {

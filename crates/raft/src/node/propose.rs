@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::change::ChangeError;
+use super::entries::Entries;
 use super::role::Role;
 use super::types::{Entry, EntryKind, Index, NodeId, Payload};
 use super::{FetchPurpose, Node};
@@ -89,9 +90,9 @@ impl Node {
         self.room -= bytes;
         leader.uncommitted_bytes += bytes;
         leader.uncommitted.push_back((end.previous(), bytes));
-        for payload in batch {
-            self.append_own(EntryKind::Command, payload);
-        }
+        let (term, kind) = (self.hard_state.term, EntryKind::Command);
+        let entry = |(index, payload)| Entry { index: Index(index), term, kind, payload };
+        self.log.append((first.0..).zip(batch).map(entry).collect());
         self.assert_invariants();
         Ok(first..end)
     }
@@ -109,25 +110,25 @@ impl Node {
 
     /// Committed and durable entries that the state machine has not been given, one portion at a
     /// time. Nothing that is not whole on the own disk is applied, committed or not.
-    pub(super) fn take_apply(&mut self) -> Vec<Entry> {
+    pub(super) fn take_apply(&mut self) -> Entries {
         let to = self.commit.min(self.proven());
         let may_apply = self.snapshots.may_apply() && self.applying == self.applied;
         if !may_apply || self.applying >= to {
-            return Vec::new();
+            return Entries::default();
         }
         let (from, bytes_max) = (self.applying.next(), self.config.apply_bytes_max);
-        let mut entries = std::mem::take(&mut self.fetched);
+        let mut entries = Entries::from(std::mem::take(&mut self.fetched));
         if entries.first().is_none_or(|first| first.index != from) {
             match self.log.slice(from, to, bytes_max) {
                 Some(slice) => entries = slice,
                 None if self.fetching.values().any(|purpose| *purpose == FetchPurpose::Apply) => {
-                    return Vec::new();
+                    return Entries::default();
                 }
                 None => {
                     let to = to.min(self.log.window_first().previous());
                     let id = self.new_fetch(from, to, bytes_max);
                     self.fetching.insert(id, FetchPurpose::Apply);
-                    return Vec::new();
+                    return Entries::default();
                 }
             }
         }

@@ -14,6 +14,7 @@ use super::Node;
 use super::actions::{ChangeEnded, ChangeOutcome, Event, StepDown};
 use super::change::{Change, ChangeError};
 use super::configuration::{Configuration, Intent};
+use super::entries::Entries;
 use super::progress::Progress;
 use super::propose::ProposeError;
 use super::role::Role;
@@ -213,7 +214,7 @@ impl Node {
         let untold = leader.progress.iter().filter(|(_, progress)| !progress.was_told(commit));
         let untold: Vec<Member> = untold.map(|(member, _)| *member).collect();
         for member in untold {
-            self.send_append(member, Vec::new());
+            self.send_append(member, Entries::default());
         }
         self.send_timeout_now();
         self.step_down(StepDown::NotAVoter);

@@ -451,7 +451,7 @@ impl Node {
                 if bytes > self.config.message_bytes_max && !entries.is_empty() {
                     break;
                 }
-                entries.extend(entry);
+                entries.extend_from_slice(&entry);
             } else if number == 0 {
                 return self.fetch_for_repair(from, positions);
             } else {

@@ -3,6 +3,7 @@
 
 use super::actions::{Ended, Event, ProposalOutcome};
 use super::configuration::{Configuration, Voter};
+use super::entries::Entries;
 use super::message::Message;
 use super::progress::Progress;
 use super::role::Role;
@@ -13,7 +14,7 @@ use super::{FetchPurpose, Node};
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) previous: Position,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Entries,
     pub(super) commit: Index,
     pub(super) round: u64,
 }
@@ -25,7 +26,7 @@ impl Node {
     /// drain, both at the same time (10.2.1).
     pub(super) fn append_own(&mut self, kind: EntryKind, payload: Payload) {
         let index = self.log.last().index.next();
-        self.log.append(Entry { index, term: self.hard_state.term, kind, payload });
+        self.log.append(Entry { index, term: self.hard_state.term, kind, payload }.into());
     }
 
     /// Sends every follower what it lacks and may be sent now.
@@ -85,7 +86,7 @@ impl Node {
         let next = progress.next();
         let current = |entry: &Entry| self.log.holds(entry.position());
         if entries.first().is_some_and(|first| first.index == next) && entries.iter().all(current) {
-            self.send_append(member, entries);
+            self.send_append(member, entries.into());
         }
     }
 
@@ -101,11 +102,11 @@ impl Node {
         let due = progress.lacks_round(leader.rounds.round())
             || urge == Urge::Tick && progress.lacks_commit(self.commit);
         if due {
-            self.send_append(member, Vec::new());
+            self.send_append(member, Entries::default());
         }
     }
 
-    pub(super) fn send_append(&mut self, member: Member, entries: Vec<Entry>) {
+    pub(super) fn send_append(&mut self, member: Member, entries: Entries) {
         let commit = self.commit;
         let Role::Leader(leader) = &mut self.role else { return };
         let round = leader.rounds.round();
@@ -221,7 +222,7 @@ impl Node {
     /// As many of the entries as the disk has room for now. The others come again: what follows
     /// them is rejected until they do. The empty entry of a new leader is in reserve, since
     /// without it nothing could even be read, and what the log holds already takes no room.
-    fn within_room(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
+    fn within_room(&self, mut entries: Entries) -> Entries {
         let mut room = self.room;
         let lacks_room = |entry: &Entry| {
             let is_free = entry.kind != EntryKind::Command || self.log.holds(entry.position());
@@ -236,7 +237,7 @@ impl Node {
 
     /// Adds what is new of entries whose predecessor this log holds. False when they cannot be
     /// what a leader sent.
-    fn take_entries(&mut self, from: Member, entries: Vec<Entry>) -> bool {
+    fn take_entries(&mut self, from: Member, mut entries: Entries) -> bool {
         let known = entries.iter().take_while(|entry| self.log.holds(entry.position())).count();
         if self.repair.is_damaged() {
             entries.iter().take(known).for_each(|entry| self.take_lost_entry(from, entry));
@@ -252,8 +253,8 @@ impl Node {
                 configurations.push((entry.index, configuration));
             }
         }
-        let mut entries = entries.into_iter().skip(known).peekable();
-        if let Some(first) = entries.peek().map(|entry| entry.index)
+        entries.skip_first(known);
+        if let Some(first) = entries.first().map(|entry| entry.index)
             && first <= self.log.last().index
         {
             if first <= self.commit {
@@ -265,10 +266,9 @@ impl Node {
             }
             self.truncate_after(first.previous());
         }
-        for entry in entries {
-            self.room = self.room.saturating_sub(entry.bytes());
-            self.log.append(entry);
-        }
+        let bytes: u64 = entries.iter().map(Entry::bytes).sum();
+        self.room = self.room.saturating_sub(bytes);
+        self.log.append(entries);
         for (index, configuration) in configurations {
             self.take_configuration(index, configuration);
         }

@@ -3,13 +3,13 @@
 use super::log_store::LogError;
 use crate::node::{Entry, EntryKind, Index, Payload, Position, Term};
 
-pub(super) fn to_wal(entry: Entry) -> wal::Entry {
+pub(super) fn to_wal(entry: &Entry) -> wal::Entry {
     let tag = match entry.kind {
         EntryKind::Empty => 0,
         EntryKind::Command => 1,
         EntryKind::Configuration => 2,
     };
-    let Payload { bytes: payload, checksum } = entry.payload;
+    let Payload { bytes: payload, checksum } = entry.payload.clone();
     wal::Entry { index: entry.index.0, term: entry.term.0, tag, payload, checksum }
 }
 

@@ -231,7 +231,7 @@ impl LogStore {
             metadata: Some(encode_hard_state(HardState { term, vote: None })?),
             reset: None,
             truncate_after: None,
-            entries: entry.map(to_wal),
+            entries: entry.iter().map(to_wal),
         })?;
         wal.commit()?;
         let log_id = wal.log_id();
@@ -414,7 +414,7 @@ impl LogStore {
         }
         // What does not fit into one batch becomes several, each whole: a prefix of an append is
         // no promise, for nothing is acknowledged before all of it is durable.
-        let mut entries = entries.into_iter().map(to_wal).peekable();
+        let mut entries = entries.iter().map(to_wal).peekable();
         let mut is_first = is_control;
         while std::mem::take(&mut is_first) || entries.peek().is_some() {
             let mut bytes = 0;

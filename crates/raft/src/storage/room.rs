@@ -121,7 +121,9 @@ mod tests {
     use super::super::snapshot_store::SnapshotOptions;
     use super::super::suspect::Suspects;
     use super::*;
-    use crate::node::{Append, Configuration, EntryKind, HardState, Index, Payload, Term, Ticket};
+    use crate::node::{
+        Append, Configuration, Entries, EntryKind, HardState, Index, Payload, Term, Ticket,
+    };
 
     fn append(index: u64, bytes: usize) -> Append {
         let payload = Payload::new(vec![b'x'; bytes]);
@@ -131,7 +133,7 @@ mod tests {
             hard_state: None,
             reset: None,
             truncate_after: None,
-            entries: vec![Entry { index, term, kind: EntryKind::Command, payload }],
+            entries: Entry { index, term, kind: EntryKind::Command, payload }.into(),
             repairs: Vec::new(),
         }
     }
@@ -165,7 +167,7 @@ mod tests {
         for term in 2..20 {
             let hard_state = Some(HardState { term: Term(term), vote: None });
             let ticket = Ticket(term);
-            let vote = Append { ticket, hard_state, entries: Vec::new(), ..append(1, 0) };
+            let vote = Append { ticket, hard_state, entries: Entries::default(), ..append(1, 0) };
             store.submit(vote).unwrap();
             assert_eq!(store.complete().unwrap(), [ticket], "votes are recorded all the same");
         }

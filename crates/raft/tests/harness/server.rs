@@ -216,7 +216,7 @@ impl Server {
                 self.rotten.retain(|index| *index <= after);
                 self.entries.retain(|entry| entry.index <= after);
             }
-            self.entries.extend(entries);
+            self.entries.extend_from_slice(&entries);
             if let Some(node) = self.node.as_mut() {
                 node.on_durable(ticket, took_ticks);
             }
