@@ -218,27 +218,29 @@ impl Trio {
         if confirmed { Ok(()) } else { Err("a read was not confirmed".into()) }
     }
 
-    /// Carries out what the nodes ask for until they ask for nothing more.
+    /// Carries out what the nodes ask for until they ask for nothing more. Only a node to which
+    /// something has happened is asked.
     fn settle(&mut self) {
         let Self { nodes, members, flight, .. } = self;
-        loop {
-            let mut is_quiet = true;
-            for node in nodes.iter_mut() {
-                let actions = node.drain();
-                if !actions.is_empty() {
-                    is_quiet = false;
-                    carry_out(node, actions, flight);
+        let mut touched = [true; 3];
+        while touched.contains(&true) {
+            for (node, touched) in nodes.iter_mut().zip(&mut touched) {
+                while std::mem::take(touched) {
+                    let actions = node.drain();
+                    if !actions.is_empty() {
+                        *touched = true;
+                        carry_out(node, actions, flight);
+                    }
                 }
             }
             while let Some(envelope) = flight.pop_front() {
-                is_quiet = false;
                 let place = members.iter().position(|member| *member == envelope.to);
-                if let Some(node) = place.and_then(|place| nodes.get_mut(place)) {
+                let Some(place) = place else { continue };
+                if let (Some(node), Some(touched)) = (nodes.get_mut(place), touched.get_mut(place))
+                {
+                    *touched = true;
                     node.step(envelope);
                 }
-            }
-            if is_quiet {
-                return;
             }
         }
     }

@@ -40,7 +40,10 @@ impl Node {
             Message::RepairRequest { positions } if positions.len() > POSITIONS_MAX => {
                 Err("it asks for more entries than one question may")
             }
-            Message::Append { entries, .. } if entries.iter().any(too_large) => {
+            Message::Append { entries, .. }
+                if entries.bytes() > self.config.command_bytes_max
+                    && entries.iter().any(too_large) =>
+            {
                 Err("an entry is larger than this server's log takes: its segments are too small")
             }
             _ => Ok(()),

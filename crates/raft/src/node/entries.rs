@@ -16,22 +16,30 @@ pub struct Entries {
     batch: Arc<[Entry]>,
     /// The part of it that counts here.
     range: Range<usize>,
+    /// What that part counts for in every limit.
+    bytes: u64,
 }
 
 impl Entries {
-    /// A part of these, which keeps all of them in memory.
-    pub(super) fn part(&self, range: Range<usize>) -> Self {
-        let at = |place: usize| self.range.start.saturating_add(place).min(self.range.end);
-        Self { batch: Arc::clone(&self.batch), range: at(range.start)..at(range.end) }
+    fn whole(batch: Arc<[Entry]>) -> Self {
+        Self { range: 0..batch.len(), bytes: batch.iter().map(Entry::bytes).sum(), batch }
     }
 
-    /// Lets go of all but the first `count`.
+    /// What all of them count for in every limit. It is known without looking at each.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Lets go of all but the first `count`. What it lets go of stays in memory with the others.
     pub(super) fn truncate(&mut self, count: usize) {
+        self.bytes -= self.iter().skip(count).map(Entry::bytes).sum::<u64>();
         self.range.end = self.range.end.min(self.range.start.saturating_add(count));
     }
 
-    /// Lets go of the first `count`.
+    /// Lets go of the first `count`. They stay in memory with the others.
     pub(super) fn skip_first(&mut self, count: usize) {
+        self.bytes -= self.iter().take(count).map(Entry::bytes).sum::<u64>();
         self.range.start = self.range.start.saturating_add(count).min(self.range.end);
     }
 }
@@ -46,20 +54,19 @@ impl Deref for Entries {
 
 impl From<Vec<Entry>> for Entries {
     fn from(entries: Vec<Entry>) -> Self {
-        Self { range: 0..entries.len(), batch: entries.into() }
+        Self::whole(entries.into())
     }
 }
 
 impl From<Entry> for Entries {
     fn from(entry: Entry) -> Self {
-        Self { batch: Arc::new([entry]), range: 0..1 }
+        Self::whole(Arc::new([entry]))
     }
 }
 
 impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
-        let batch: Arc<[Entry]> = entries.into_iter().collect();
-        Self { range: 0..batch.len(), batch }
+        Self::whole(entries.into_iter().collect())
     }
 }
 
@@ -113,8 +120,11 @@ mod tests {
         let all = entries(1..7);
         for from in 0..=6 {
             for to in from..=6 {
-                let mut part = all.part(from..to);
+                let mut part = all.clone();
+                part.truncate(to);
+                part.skip_first(from);
                 assert_eq!(*part, all[from..to]);
+                assert_eq!(part.bytes(), part.iter().map(Entry::bytes).sum::<u64>());
                 assert_eq!(part, entries(from as u64 + 1..to as u64 + 1));
                 for count in 0..=part.len() {
                     let mut rest = part.clone();

@@ -127,8 +127,8 @@ impl Log {
                 self.runs.push(entry.position());
             }
             self.last = entry.position();
-            self.window_bytes += entry.bytes();
         }
+        self.window_bytes += entries.bytes();
         if !entries.is_empty() {
             self.window.push_back(entries);
         }
@@ -149,9 +149,9 @@ impl Log {
         while let Some(newest) = self.window.back_mut()
             && newest.last().is_some_and(|entry| entry.index > index)
         {
-            let kept = newest.partition_point(|entry| entry.index <= index);
-            self.window_bytes -= newest.iter().skip(kept).map(Entry::bytes).sum::<u64>();
-            newest.truncate(kept);
+            self.window_bytes -= newest.bytes();
+            newest.truncate(newest.partition_point(|entry| entry.index <= index));
+            self.window_bytes += newest.bytes();
             self.window.pop_back_if(|batch| batch.is_empty());
         }
         self.last = Position { index, term };
@@ -208,14 +208,19 @@ impl Log {
         let batches = self.window.range(self.window.partition_point(is_before)..);
         let mut left = Some(bytes_max);
         let mut parts = batches.map_while(|batch| {
-            let skipped = batch.partition_point(|entry| entry.index < from);
-            let fits = |entry: &&Entry| {
-                let is_first = entry.index == from;
-                left = left.and_then(|left| left.checked_sub(entry.bytes()));
-                entry.index <= to && (is_first || left.is_some())
-            };
-            let count = batch.iter().skip(skipped).take_while(fits).count();
-            (count > 0).then(|| batch.part(skipped..skipped + count))
+            let mut part = batch.clone();
+            part.skip_first(batch.partition_point(|entry| entry.index < from));
+            part.truncate(part.partition_point(|entry| entry.index <= to));
+            if left.is_none_or(|left| left < part.bytes()) {
+                let fits = |entry: &&Entry| {
+                    left = left.and_then(|left| left.checked_sub(entry.bytes()));
+                    left.is_some() || entry.index == from
+                };
+                part.truncate(part.iter().take_while(fits).count());
+            } else {
+                left = left.map(|left| left - part.bytes());
+            }
+            (!part.is_empty()).then_some(part)
         });
         let first = parts.next().unwrap_or_default();
         let second = parts.next();
@@ -230,9 +235,22 @@ impl Log {
     /// Forgets the oldest entries in memory while they count for more than `bytes_max`, but none
     /// above `limit`: those are not durable yet, so nobody else could give them back.
     pub(super) fn evict(&mut self, bytes_max: u64, limit: Index) {
-        while self.window_bytes > bytes_max && self.window_first() <= limit && self.forget_oldest()
-        {
-        }
+        while self.window_bytes > bytes_max
+            && self.window_first() <= limit
+            && (self.forget_oldest_batch(bytes_max, limit) || self.forget_oldest())
+        {}
+    }
+
+    /// Forgets the oldest batch in memory, if none of it would be kept one by one.
+    fn forget_oldest_batch(&mut self, bytes_max: u64, limit: Index) -> bool {
+        let window_bytes = self.window_bytes;
+        let is_over = |batch: &mut Entries| {
+            window_bytes >= bytes_max.saturating_add(batch.bytes())
+                && batch.last().is_some_and(|last| last.index <= limit)
+        };
+        let gone = self.window.pop_front_if(is_over);
+        self.window_bytes -= gone.as_ref().map_or(0, Entries::bytes);
+        gone.is_some()
     }
 }
 

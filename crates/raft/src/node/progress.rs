@@ -233,6 +233,10 @@ impl Progress {
         }
     }
 
+    pub(super) fn is_offer_due(&self) -> bool {
+        self.offer_due
+    }
+
     /// What it is to be told of now.
     pub(super) fn take_offer_due(&mut self) -> Option<SnapshotId> {
         let due = std::mem::take(&mut self.offer_due);

@@ -32,8 +32,18 @@ impl Node {
     /// Sends every follower what it lacks and may be sent now.
     pub(super) fn replicate(&mut self, urge: Urge) {
         let Role::Leader(leader) = &self.role else { return };
-        let others: Vec<Member> = leader.progress.keys().copied().collect();
-        for member in others {
+        let (last, start) = (self.log.last().index, self.log.start().index);
+        let (round, commit) = (leader.rounds.round(), self.commit);
+        let lacks = |progress: &Progress| {
+            progress.next() <= start
+                || progress.may_send(last, u64::MAX)
+                || progress.is_offer_due()
+                || progress.lacks_round(round)
+                || urge == Urge::Tick && progress.lacks_commit(commit)
+        };
+        let lacking = leader.progress.iter().filter(|(_, progress)| lacks(progress));
+        let members: Vec<Member> = lacking.map(|(member, _)| *member).collect();
+        for member in members {
             self.offer_if_compacted(member);
             while self.send_entries(member) {}
             self.send_news(member, urge);
@@ -121,8 +131,8 @@ impl Node {
             self.log.holds(Position { index, term }),
             "a leader's next entry for a follower, {index} + 1, follows one of its log"
         );
-        let bytes = entries.iter().map(Entry::bytes).sum();
-        progress.on_sent(entries.last().map(|last| (last.index, bytes)), commit, round);
+        let sent = entries.last().map(|last| (last.index, entries.bytes()));
+        progress.on_sent(sent, commit, round);
         let previous = Position { index, term };
         self.send(member, Message::Append { previous, entries, commit, round });
     }
@@ -224,6 +234,9 @@ impl Node {
     /// without it nothing could even be read, and what the log holds already takes no room.
     fn within_room(&self, mut entries: Entries) -> Entries {
         let mut room = self.room;
+        if entries.bytes() <= room {
+            return entries;
+        }
         let lacks_room = |entry: &Entry| {
             let is_free = entry.kind != EntryKind::Command || self.log.holds(entry.position());
             let left = if is_free { Some(room) } else { room.checked_sub(entry.bytes()) };
@@ -266,8 +279,7 @@ impl Node {
             }
             self.truncate_after(first.previous());
         }
-        let bytes: u64 = entries.iter().map(Entry::bytes).sum();
-        self.room = self.room.saturating_sub(bytes);
+        self.room = self.room.saturating_sub(entries.bytes());
         self.log.append(entries);
         for (index, configuration) in configurations {
             self.take_configuration(index, configuration);
