@@ -8,13 +8,14 @@
 //! them as dependencies, is a workspace of its own in `peers/`.
 //!
 //! [`floor`] holds the floors, [`log`] the log put to the same work, [`nodes`] the protocol
-//! without anything around it. [`measure`] takes turns and
+//! without anything around it, [`memory`] a disk that costs nothing. [`measure`] takes turns and
 //! takes medians, [`figure`] prints, [`place`] is the directory in which all of it happens.
 
 pub mod figure;
 pub mod floor;
 pub mod log;
 pub mod measure;
+pub mod memory;
 pub mod nodes;
 pub mod place;
 

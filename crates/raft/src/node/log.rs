@@ -209,8 +209,12 @@ impl Log {
         let mut left = Some(bytes_max);
         let mut parts = batches.map_while(|batch| {
             let mut part = batch.clone();
-            part.skip_first(batch.partition_point(|entry| entry.index < from));
-            part.truncate(part.partition_point(|entry| entry.index <= to));
+            if part.first().is_some_and(|first| first.index < from) {
+                part.skip_first(batch.partition_point(|entry| entry.index < from));
+            }
+            if part.last().is_some_and(|last| last.index > to) {
+                part.truncate(part.partition_point(|entry| entry.index <= to));
+            }
             if left.is_none_or(|left| left < part.bytes()) {
                 let fits = |entry: &&Entry| {
                     left = left.and_then(|left| left.checked_sub(entry.bytes()));
@@ -235,22 +239,28 @@ impl Log {
     /// Forgets the oldest entries in memory while they count for more than `bytes_max`, but none
     /// above `limit`: those are not durable yet, so nobody else could give them back.
     pub(super) fn evict(&mut self, bytes_max: u64, limit: Index) {
-        while self.window_bytes > bytes_max
-            && self.window_first() <= limit
-            && (self.forget_oldest_batch(bytes_max, limit) || self.forget_oldest())
-        {}
-    }
-
-    /// Forgets the oldest batch in memory, if none of it would be kept one by one.
-    fn forget_oldest_batch(&mut self, bytes_max: u64, limit: Index) -> bool {
-        let window_bytes = self.window_bytes;
-        let is_over = |batch: &mut Entries| {
-            window_bytes >= bytes_max.saturating_add(batch.bytes())
-                && batch.last().is_some_and(|last| last.index <= limit)
-        };
-        let gone = self.window.pop_front_if(is_over);
-        self.window_bytes -= gone.as_ref().map_or(0, Entries::bytes);
-        gone.is_some()
+        while let Some(over) = self.window_bytes.checked_sub(bytes_max).filter(|over| *over > 0) {
+            let Some(oldest) = self.window.front_mut() else { return };
+            let before = oldest.bytes();
+            let may_go = oldest.last().is_some_and(|last| last.index <= limit);
+            if may_go && before <= over {
+                oldest.truncate(0);
+            } else {
+                let mut freed = 0;
+                let goes = |entry: &&Entry| {
+                    let goes = freed < over && entry.index <= limit;
+                    freed += entry.bytes();
+                    goes
+                };
+                oldest.skip_first(oldest.iter().take_while(goes).count());
+            }
+            let freed = before - oldest.bytes();
+            self.window_bytes -= freed;
+            self.window.pop_front_if(|batch| batch.is_empty());
+            if freed == 0 {
+                return;
+            }
+        }
     }
 }
 

@@ -132,10 +132,8 @@ impl Node {
                 }
             }
         }
-        for entry in &entries {
-            self.applying = entry.index;
-            self.count_applied(entry.index, entry.bytes());
-        }
+        self.applying = entries.last().map_or(self.applying, |last| last.index);
+        self.count_applied(&entries);
         entries
     }
 }

@@ -34,6 +34,18 @@ impl Sizes {
         }
     }
 
+    /// The log goes on by so many bytes, none of which would be marked; false, and nothing is added,
+    /// if some would.
+    pub(super) fn add_unmarked(&mut self, bytes: u64) -> bool {
+        let total_bytes = self.total_bytes.saturating_add(bytes);
+        let is_unmarked =
+            self.marks.back().is_some_and(|last| total_bytes - last.1 < self.step_bytes);
+        if is_unmarked {
+            self.total_bytes = total_bytes;
+        }
+        is_unmarked
+    }
+
     /// The highest marked index that has at least `bytes` behind it, up to where the total was
     /// `until_bytes`.
     pub(super) fn index_before(&self, until_bytes: u64, bytes: u64) -> Option<Index> {

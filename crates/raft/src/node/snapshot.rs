@@ -5,6 +5,7 @@
 use super::Node;
 use super::actions::{Event, SnapshotOffer, SnapshotPoint};
 use super::config::Config;
+use super::entries::Entries;
 use super::install::Installing;
 use super::message::Message;
 use super::role::Role;
@@ -139,9 +140,14 @@ impl Snapshots {
 impl Node {
     // ------------------------------------------------------------------ writing and compacting
 
-    /// Entries up to `index`, of so many bytes in all, were handed to the state machine.
-    pub(super) fn count_applied(&mut self, index: Index, bytes: u64) {
-        self.snapshots.sizes.add(index, bytes);
+    /// These entries were handed to the state machine.
+    pub(super) fn count_applied(&mut self, entries: &Entries) {
+        if self.snapshots.sizes.add_unmarked(entries.bytes()) {
+            return;
+        }
+        for entry in entries {
+            self.snapshots.sizes.add(entry.index, entry.bytes());
+        }
     }
 
     /// The state that is to be written down now, if that is due: the one that has applied exactly
