@@ -73,7 +73,12 @@ impl Stopwatch {
         Self { step, elapsed: Duration::ZERO, times: 0 }
     }
 
-    /// How long the step took, on average; both of a batch, if each follower takes it.
+    /// How often it was seen, and how long it took in all.
+    pub fn slice(&self) -> Slice {
+        Slice::whole(self.times, self.elapsed)
+    }
+
+    /// How long the step took, on average.
     pub fn mean(&self) -> Duration {
         self.elapsed / u32::try_from(self.times.max(1)).unwrap_or(u32::MAX)
     }

@@ -99,8 +99,9 @@ fn a_batch_costs_a_handful_of_allocations() {
     for (step, count) in allocations(64) {
         // Both followers take part in their steps.
         let most = match step {
-            Step::LeaderAppend | Step::FollowerAppend => 8,
-            Step::Acknowledge | Step::Commit => 5,
+            Step::LeaderAppend | Step::FollowerAppend => 6,
+            Step::Acknowledge => 5,
+            Step::Commit => 7,
         };
         assert!(count <= most * BATCHES + SPARE, "{}: {count} for {BATCHES} batches", step.name());
     }

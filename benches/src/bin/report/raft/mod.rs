@@ -1,6 +1,7 @@
 //! The section about the protocol.
 
 mod node;
+mod step;
 
 use benches::Result;
 
@@ -8,5 +9,6 @@ use crate::Session;
 
 /// Measures everything about the protocol.
 pub(crate) fn measure(session: &mut Session) -> Result<()> {
-    node::measure(session)
+    node::measure(session)?;
+    step::measure(session)
 }
