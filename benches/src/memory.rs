@@ -18,7 +18,7 @@ pub struct MemoryDisk {
 
 impl MemoryDisk {
     /// An empty one.
-    pub fn new() -> Arc<dyn Disk> {
+    pub fn empty() -> Arc<dyn Disk> {
         Arc::new(MemoryDisk::default())
     }
 }

@@ -114,7 +114,7 @@ impl Replicas {
 impl Server {
     fn start(me: Member, charter: &Charter) -> Result<Server> {
         let options = LogOptions::with_segment_bytes(SEGMENT_BYTES);
-        let disk = MemoryDisk::new();
+        let disk = MemoryDisk::empty();
         let mut home = Home::open(disk, me.id, charter.name.as_str(), || me.incarnation)?;
         home.found(charter.clone(), &options)?;
         let config = Config::new(me, home.identity().boot);
