@@ -5,6 +5,7 @@
 
 // Counting allocations takes a global allocator, and that takes unsafe.
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a broken bench should say so at once")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
