@@ -88,7 +88,7 @@ fn an_entry_costs_no_allocation_once_the_nodes_run() {
             let (one, all) = (single[&step], many[&step]);
             assert!(
                 all <= one + SPARE,
-                "{}: {one} allocations for {BATCHES} entries, {all} for {BATCHES} batches of {batch}",
+                "{}: {one} for {BATCHES} entries, {all} for {BATCHES} batches of {batch}",
                 step.name()
             );
         }

@@ -1,4 +1,5 @@
-//! raft-rs: three of its nodes on one thread, put to the work of our [`Trio`](benches::nodes::Trio).
+//! raft-rs: three of its nodes on one thread, put to the work of our
+//! [`Trio`](benches::nodes::Trio).
 //!
 //! It is driven the fastest way that its contract allows. A whole batch is one proposal of many
 //! entries, where its own `propose` would send one message for each. Entries go to the storage by

@@ -2,9 +2,9 @@
 //!
 //! Settings, stores and clients are those of its own benchmark (a map for the log, a state machine
 //! without a state, messages as function calls, client tasks on a runtime of their own), with what
-//! serves it better here: followers get their entries as its pipelined stream instead of one request
-//! at a time, and answers come through its cheapest responder. Both runtimes have one worker less
-//! than it would like on a larger machine: as many threads as there are processors work in all.
+//! serves it better here: followers get their entries as its pipelined stream instead of one
+//! request at a time, and answers come through its cheapest responder. The servers have a
+//! worker for each processor, the clients one.
 
 mod network;
 mod store;
