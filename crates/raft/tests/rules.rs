@@ -16,7 +16,7 @@ use by_hand::{One, at, entries, member};
 
 fn append(previous: Position, terms: &[u64], commit: u64) -> Message {
     let entries = entries(previous.index.0, terms);
-    Message::Append { previous, entries, commit: Index(commit), round: 1 }
+    Message::Append { previous, entries: entries.into(), commit: Index(commit), round: 1 }
 }
 
 // ------------------------------------------------------------------ elections
@@ -162,7 +162,7 @@ fn entries_that_do_not_follow_each_other_or_their_leader_are_ignored() {
     let later = entries(1, &[3]);
     for entries in [gap, back, later] {
         let previous = at(1, 1);
-        one.hear(2, 2, Message::Append { previous, entries, commit: Index(1), round: 1 });
+        one.hear(2, 2, Message::Append { previous, entries: entries.into(), commit: Index(1), round: 1 });
         assert_eq!(one.node.status().last, Index(1));
     }
 }

@@ -174,7 +174,7 @@ fn repair(recovered: &mut Recovered<Applied>, lost: &[LostEntry]) {
         hard_state: None,
         reset: None,
         truncate_after: None,
-        entries: Vec::new(),
+        entries: Vec::new().into(),
         repairs: lost.iter().map(whole).collect(),
     };
     recovered.log.submit(append).expect("what was written once");

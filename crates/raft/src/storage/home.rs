@@ -212,7 +212,7 @@ impl Home {
     /// Whether this server is a member of a cluster that exists, and has a log.
     #[must_use]
     pub fn is_founded(&self) -> bool {
-        matches!(self.identity().stage, Stage::Founded(_))
+        matches!(self.identity().stage, Stage::Founded { .. })
     }
 
     /// Whether one of the two copies of the identity was damaged when it was opened. Nothing was
