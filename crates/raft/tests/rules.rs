@@ -162,7 +162,11 @@ fn entries_that_do_not_follow_each_other_or_their_leader_are_ignored() {
     let later = entries(1, &[3]);
     for entries in [gap, back, later] {
         let previous = at(1, 1);
-        one.hear(2, 2, Message::Append { previous, entries: entries.into(), commit: Index(1), round: 1 });
+        one.hear(
+            2,
+            2,
+            Message::Append { previous, entries: entries.into(), commit: Index(1), round: 1 },
+        );
         assert_eq!(one.node.status().last, Index(1));
     }
 }

@@ -76,7 +76,7 @@ impl Node {
             self.follow(None);
             return;
         }
-        if self.disk.is_slow() {
+        if self.is_barred_by_disk() {
             self.try_disk();
             return;
         }

@@ -90,9 +90,6 @@ use transfer::Transfer;
 /// A server that is its own majority waits for nobody.
 const TICKS_ALONE: u32 = 1;
 
-/// A follower's question for a read index that is older than this many heartbeats is lost.
-const READ_QUESTION_HEARTBEATS: u32 = 2;
-
 /// Why a read was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -201,9 +198,10 @@ impl Node {
         self.tick_repair();
         self.tick_snapshots();
         let (term, me) = (self.hard_state.term, self.config.me);
+        let question_ticks = self.read_question_ticks();
         match &mut self.role {
             Role::Follower(follower) => {
-                follower.reads.tick(READ_QUESTION_HEARTBEATS * self.config.heartbeat_ticks);
+                follower.reads.tick(question_ticks);
                 if follower.timer.tick() {
                     self.start_pre_vote();
                 }

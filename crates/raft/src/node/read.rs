@@ -108,7 +108,16 @@ pub(super) struct FollowerReads {
     /// Reads for the next question.
     waiting: Vec<ReadId>,
     asked: Option<Question>,
+    /// How often the time for an answer was doubled. Where messages take long an answer would
+    /// otherwise always come too late.
+    doublings: u32,
 }
+
+/// A question that is not answered within so many heartbeats is lost, unless answers have been slow.
+const QUESTION_HEARTBEATS: u32 = 2;
+
+/// A question is never waited for longer than so many times the shortest time.
+const DOUBLINGS_MAX: u32 = 6;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
@@ -118,16 +127,26 @@ struct Question {
 }
 
 impl FollowerReads {
-    /// A tick; a question that is older than `limit` is lost and its reads join the next one.
+    /// A tick; a question that was not answered in time is lost, and its reads join the next one.
+    /// `limit` is the shortest time in which none is.
     pub(super) fn tick(&mut self, limit: u32) {
-        if let Some(question) = &mut self.asked {
-            question.age_ticks += 1;
-            if question.age_ticks >= limit {
-                let reads = std::mem::take(&mut question.reads);
-                self.asked = None;
-                self.waiting.extend(reads);
-            }
+        let limit = limit.saturating_mul(1 << self.doublings);
+        let Some(question) = &mut self.asked else { return };
+        question.age_ticks += 1;
+        if let Some(lost) = self.asked.take_if(|question| question.age_ticks >= limit) {
+            self.waiting.extend(lost.reads);
+            self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
         }
+    }
+
+    /// Takes the question that is answered, if it is the one that is waited for.
+    fn answer(&mut self, counter: u64, limit: u32) -> Option<Question> {
+        let question = self.asked.take_if(|asked| asked.counter == counter)?;
+        let quick = limit.saturating_mul(1 << self.doublings) / 4;
+        if question.age_ticks < quick {
+            self.doublings = self.doublings.saturating_sub(1);
+        }
+        Some(question)
     }
 
     pub(super) fn has_question(&self) -> bool {
@@ -222,11 +241,18 @@ impl Node {
         self.send(leader, Message::ReadIndexRequest { boot, counter });
     }
 
+    /// The shortest time in which a question to the leader is not taken for lost.
+    pub(super) fn read_question_ticks(&self) -> u32 {
+        QUESTION_HEARTBEATS * self.config.heartbeat_ticks
+    }
+
     pub(super) fn on_read_index_answer(&mut self, boot: Boot, counter: u64, index: Index) {
-        let this_boot = boot == self.config.boot;
+        if boot != self.config.boot {
+            return;
+        }
+        let limit = self.read_question_ticks();
         let Role::Follower(follower) = &mut self.role else { return };
-        let asked = follower.reads.asked.take_if(|asked| this_boot && asked.counter == counter);
-        let Some(question) = asked else { return };
+        let Some(question) = follower.reads.answer(counter, limit) else { return };
         // The leader says that `index` is committed; of that, what it has verified here.
         let verified = follower.verified;
         for id in question.reads {

@@ -214,6 +214,8 @@ impl Node {
         let untold = leader.progress.iter().filter(|(_, progress)| !progress.was_told(commit));
         let untold: Vec<Member> = untold.map(|(member, _)| *member).collect();
         for member in untold {
+            // The log may have been compacted since it was last looked at what they lack.
+            self.offer_if_compacted(member);
             self.send_append(member, Entries::default());
         }
         self.send_timeout_now();

@@ -94,6 +94,10 @@ impl Node {
             return;
         }
         let next = progress.next();
+        if next <= self.log.start().index {
+            // What it follows was compacted meanwhile.
+            return self.offer_if_compacted(member);
+        }
         let current = |entry: &Entry| self.log.holds(entry.position());
         if entries.first().is_some_and(|first| first.index == next) && entries.iter().all(current) {
             self.send_append(member, entries.into());

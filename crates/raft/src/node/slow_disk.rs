@@ -62,11 +62,6 @@ impl DiskPace {
         writes.next().map_or(0, |oldest| oldest.ticks)
     }
 
-    /// Whether no write has completed in time since one did not.
-    pub(super) fn is_slow(&self) -> bool {
-        self.is_slow
-    }
-
     /// Everything that decides what comes next: of the names of appends only their order does.
     fn essence(&self) -> (bool, Vec<(u32, bool)>) {
         let waiting = self.waiting.iter().map(|it| (it.ticks, it.work == Work::Write));
@@ -113,6 +108,12 @@ impl Node {
             Role::PreCandidate(_) | Role::Candidate(_) => self.follow(None),
             Role::Follower(_) => {}
         }
+    }
+
+    /// Whether this server leaves it to others to lead. A disk that became slow while there were
+    /// others does not keep the last of them from leading.
+    pub(super) fn is_barred_by_disk(&self) -> bool {
+        self.disk.is_slow && !self.is_alone()
     }
 
     /// The election timeout is over, but the disk is slow: no campaign. Unless a write is under

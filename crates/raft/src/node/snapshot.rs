@@ -260,9 +260,11 @@ impl Node {
     }
 
     /// Damaged entries that a snapshot stands for need not be repaired: they go, with all before
-    /// them.
+    /// them. Not while the file of that snapshot is damaged itself: then they are what it would be
+    /// made from again.
     pub(super) fn let_go_of_damage(&mut self) {
-        if let Some(index) = self.repair.last_up_to(self.newest_snapshot()) {
+        let Some(whole) = self.snapshots.offerable() else { return };
+        if let Some(index) = self.repair.last_up_to(whole.position.index) {
             self.compact_to(index);
         }
     }

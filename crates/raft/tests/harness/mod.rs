@@ -24,6 +24,7 @@
 //! forge 2->1                  what is in flight there says something else of lost entries
 //! snapshot 1                  its state machine is written down now
 //! snapshots 1 hold / snapshots 1 go     what is being written stays unfinished / is finished
+//! land 1 [2->1]               s1's snapshot is finished as messages come, all in one turn of it
 //! fetch 3                     s3 has fetched the snapshot that its leader offers
 //! damage 3                    nothing can be read of s3's snapshots any more
 //! log 1 / status [1] / flight
@@ -104,6 +105,7 @@ impl Cluster {
             "room" => self.room(arguments)?,
             "snapshot" => self.server(server_id(arguments.first())?)?.node()?.want_snapshot(),
             "snapshots" => self.hold_snapshots(arguments)?,
+            "land" => self.land(arguments, output)?,
             "fetch" => self.fetch_snapshot(server_id(arguments.first())?, output)?,
             "damage" => self.damage_snapshots(server_id(arguments.first())?)?,
             "crash" => self.server(server_id(arguments.first())?)?.crash(),

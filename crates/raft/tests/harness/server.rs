@@ -195,6 +195,14 @@ impl Server {
         send
     }
 
+    /// The snapshot that is being written is finished, and nothing else is looked at yet.
+    pub fn land(&mut self, output: &mut String) -> Result<(), String> {
+        let node = self.node.as_mut().ok_or("down")?;
+        self.shelf.held = false;
+        self.shelf.write(self.config.me.id, node, output);
+        Ok(())
+    }
+
     fn complete_appends(&mut self) {
         while let Some(append) = self.waiting.pop_front() {
             // Only a write keeps the disk busy.

@@ -105,6 +105,13 @@ impl Server {
 }
 
 impl Cluster {
+    /// The snapshot that a server is writing is finished, and messages come, before it looks at
+    /// what follows from either.
+    pub(super) fn land(&mut self, arguments: &[&str], output: &mut String) -> Outcome {
+        self.server(server_id(arguments.first())?)?.land(output)?;
+        self.deliver(arguments.get(1..).unwrap_or_default(), output)
+    }
+
     pub fn hold_snapshots(&mut self, arguments: &[&str]) -> Outcome {
         let held = match arguments.get(1) {
             Some(&"hold") => true,
