@@ -38,7 +38,8 @@ pub fn function_length(source: &Source) -> Vec<Violation> {
             continue;
         };
         // A declaration without a body ends before the brace of what surrounds it.
-        let declaration = lines[start..start + length].iter().find(|l| l.ends_with([';', '{']));
+        let declaration =
+            lines[start..start + length].iter().find(|l| l.ends_with([';', '{', '}']));
         let has_body = declaration.is_some_and(|line| line.ends_with('{'));
         if has_body && length + 1 > FUNCTION_LINES_MAX {
             let what =

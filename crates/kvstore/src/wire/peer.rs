@@ -425,11 +425,9 @@ mod tests {
             kind,
             payload: Payload::new(payload),
         };
-        let entries = vec![
-            entry(6, EntryKind::Empty, Bytes::new()),
-            entry(7, EntryKind::Command, Bytes::from_static(payload)),
-        ];
-        let entries = entries.into();
+        let empty = entry(6, EntryKind::Empty, Bytes::new());
+        let command = entry(7, EntryKind::Command, Bytes::from_static(payload));
+        let entries = vec![empty, command].into();
         Message::Append { previous: at(5, 7), entries, commit: Index(4), round: 3 }
     }
 

@@ -122,7 +122,8 @@ enum FetchPurpose {
 ///
 /// ```
 /// use raft::node::{
-///     Boot, Config, Configuration, DurableState, Incarnation, Member, Node, NodeId, Payload, Voter,
+///     Boot, Config, Configuration, DurableState, Incarnation, Member, Node, NodeId, Payload,
+///     Voter,
 /// };
 ///
 /// let member = Member { id: NodeId::new("s1")?, incarnation: Incarnation(1) };

@@ -113,7 +113,8 @@ pub(super) struct FollowerReads {
     doublings: u32,
 }
 
-/// A question that is not answered within so many heartbeats is lost, unless answers have been slow.
+/// A question that is not answered within so many heartbeats is lost, unless answers were slow
+/// before.
 const QUESTION_HEARTBEATS: u32 = 2;
 
 /// A question is never waited for longer than so many times the shortest time.

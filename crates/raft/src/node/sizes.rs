@@ -34,8 +34,8 @@ impl Sizes {
         }
     }
 
-    /// The log goes on by so many bytes, none of which would be marked; false, and nothing is added,
-    /// if some would.
+    /// The log goes on by so many bytes, none of which would be marked; false, and nothing is
+    /// added, if some would.
     pub(super) fn add_unmarked(&mut self, bytes: u64) -> bool {
         let total_bytes = self.total_bytes.saturating_add(bytes);
         let is_unmarked =
