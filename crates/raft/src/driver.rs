@@ -19,6 +19,8 @@ pub enum Input {
     Message(Envelope),
     /// A message about a snapshot from another server.
     Snapshot(SnapshotEnvelope),
+    /// The connection over which snapshots came from this server is gone.
+    SnapshotStreamLost(Member),
     /// A command to replicate.
     Propose(Token, Payload),
     /// A read to confirm.
@@ -166,6 +168,7 @@ impl<M: StateMachine> Driver<M> {
             match input {
                 Input::Message(envelope) => self.replica.step(envelope),
                 Input::Snapshot(envelope) => self.replica.step_snapshot(envelope),
+                Input::SnapshotStreamLost(from) => self.replica.on_snapshot_stream_lost(from),
                 Input::Propose(token, command) => self.replica.propose(token, command),
                 Input::Read(id) => self.replica.read(id),
                 Input::Change(token, change) => self.replica.change_membership(token, &change),

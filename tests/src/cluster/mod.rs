@@ -5,6 +5,7 @@
 //! line that a user has.
 
 mod address;
+mod proxy;
 mod run;
 mod server;
 mod story;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use address::free_addresses;
+pub use proxy::Proxy;
 pub use run::{Run, clean_command, run};
 pub use server::Server;
 pub use story::Story;
@@ -84,6 +86,28 @@ impl Cluster {
             Server::new(id, address, data)
         });
         Cluster { program: program.to_owned(), config, servers: servers.collect(), directory }
+    }
+
+    /// A running cluster with a relay in front of each server: each listens elsewhere than the
+    /// others and the clients that go by the configuration believe.
+    pub fn behind_proxies(program: &str, settings: &Settings) -> Cluster {
+        let mut cluster = Cluster::with(program, settings);
+        cluster.start_all();
+        cluster.leader();
+        let listed: Vec<SocketAddrV4> = cluster.servers.iter().map(Server::address).collect();
+        let directory = cluster.directory().to_owned();
+        for (at, server) in cluster.servers.iter_mut().enumerate() {
+            server.stop();
+            let own = SocketAddrV4::new(*listed[at].ip(), listed[at].port() + 1000);
+            let mut addresses = listed.clone();
+            addresses[at] = own;
+            let config = directory.join(format!("{}.toml", server.id()));
+            let text = config_text(&directory, &addresses, &settings.extra);
+            std::fs::write(&config, text).expect("a configuration can be written");
+            server.move_behind(own, config);
+        }
+        cluster.start_all();
+        cluster
     }
 
     /// The configuration file that servers and clients share.

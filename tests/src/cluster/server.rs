@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::proxy::Proxy;
 use super::run::clean_command;
 use super::story::Story;
 
@@ -22,6 +23,8 @@ pub struct Server {
     data: PathBuf,
     /// Where it asks to be taken in; none for a server of the configuration file.
     join: Vec<SocketAddrV4>,
+    /// The relay through which others reach it, and its own configuration file.
+    behind: Option<(Proxy, PathBuf)>,
     process: Option<Child>,
     /// The story of each run, the latest last.
     stories: Vec<Story>,
@@ -30,13 +33,37 @@ pub struct Server {
 impl Server {
     /// A server that was never started.
     pub(super) fn new(id: String, address: SocketAddrV4, data: PathBuf) -> Server {
-        Server { id, address, data, join: Vec::new(), process: None, stories: Vec::new() }
+        Server {
+            id,
+            address,
+            data,
+            join: Vec::new(),
+            behind: None,
+            process: None,
+            stories: Vec::new(),
+        }
     }
 
     /// A server that no configuration file lists.
     pub(super) fn joining(mut self, join: Vec<SocketAddrV4>) -> Server {
         self.join = join;
         self
+    }
+
+    /// Listens at `own` from the next start on, as the file at `config` says. Others reach it
+    /// where it listened before, through a relay.
+    pub(super) fn move_behind(&mut self, own: SocketAddrV4, config: PathBuf) {
+        self.behind = Some((Proxy::start(self.address, own), config));
+        self.address = own;
+    }
+
+    /// The relay in front of it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn proxy(&self) -> &Proxy {
+        let behind = self.behind.as_ref().map(|(proxy, _)| proxy);
+        behind.unwrap_or_else(|| panic!("nothing is in front of {}", self.id))
     }
 
     /// Whether it came later than the configuration file.
@@ -112,7 +139,8 @@ impl Server {
         let mut command = clean_command(program);
         command.args(["serve", "--id", &self.id]);
         if self.join.is_empty() {
-            command.arg("--config").arg(config);
+            let own = self.behind.as_ref().map(|(_, own)| own.as_path());
+            command.arg("--config").arg(own.unwrap_or(config));
         } else {
             let join: Vec<String> = self.join.iter().map(ToString::to_string).collect();
             command.args(["--join", &join.join(","), "--addr", &self.address.to_string()]);

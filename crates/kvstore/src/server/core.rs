@@ -113,6 +113,8 @@ pub(super) struct Core {
     pub(super) members_changed: Rc<Notify>,
     /// When each server was last heard from.
     pub(super) heard: BTreeMap<NodeId, Instant>,
+    /// Connections that others have made to speak of snapshots.
+    pub(super) snapshot_ways: u32,
     pub(super) stopping: bool,
     /// Snapshots that are being sent to clients.
     pub(super) saves: Saves,
@@ -165,6 +167,7 @@ impl Core {
             introduced: BTreeMap::new(),
             members_changed: Rc::default(),
             heard: BTreeMap::new(),
+            snapshot_ways: 0,
             stopping: false,
             saves: Saves::default(),
             looked_through: Instant::now(),

@@ -17,6 +17,7 @@ use super::core::SharedCore;
 use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
 use super::outbox::{Outbox, Reading};
+use super::snapshot_link::WayIn;
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
 use crate::wire::handshake::{
     ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, VersionRange,
@@ -134,7 +135,10 @@ async fn greet(core: SharedCore, socket: TcpStream, full: bool) -> io::Result<()
                 }
                 Accepted::Snapshots { from, boot, cluster } => {
                     let up = Up::new(Rc::new(outbox), from, boot, cluster);
-                    read_snapshots(&core, &up, &mut input).await
+                    core.borrow_mut().snapshot_ways += 1;
+                    let result = read_snapshots(&core, &up, &mut input).await;
+                    core.borrow_mut().on_snapshot_way_lost(from, WayIn::Theirs);
+                    result
                 }
             }
         }
@@ -189,6 +193,10 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
         }
         Role::Snapshots(peer) => {
             let from = check_peer(core, &peer)?;
+            if !core.borrow().has_room_for_snapshots() {
+                let text = "this server has as many connections for snapshots as it may have";
+                return Err(Refused::new(RefusedReason::TooManyConnections, text));
+            }
             let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
             Ok((version, Accepted::Snapshots { from, boot, cluster }))
         }

@@ -8,19 +8,23 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use raft::driver::Input;
 use raft::node::{Boot, Incarnation, Member};
 use raft::replica::{Carried, SnapshotEnvelope};
 use raft::storage::Sighting;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::core::SharedCore;
+use super::core::{Core, Phase, SharedCore};
 use super::links::{Link, Purpose, RETRY_AFTER, Shaken, Up, connect};
 use super::listener;
 use crate::wire::peer::{self, Addressee};
 
 /// With more than that queued no further part of a snapshot is added.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
+
+/// Connections for snapshots that others may have to this server: far more than members.
+const WAYS_IN_MAX: u32 = 64;
 
 /// How long the connection is kept with nothing to carry.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -119,5 +123,34 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> io::Result<()>
     };
     snapshots.up.replace(None);
     up.outbox.close();
+    core.borrow_mut().on_snapshot_way_lost(member, WayIn::Ours);
     ended
+}
+
+/// Who made a connection for snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WayIn {
+    /// This server, to say what it has to say.
+    Ours,
+    /// The other one.
+    Theirs,
+}
+
+impl Core {
+    /// Whether another server may connect to speak of snapshots.
+    pub(super) fn has_room_for_snapshots(&self) -> bool {
+        self.snapshot_ways < WAYS_IN_MAX
+    }
+
+    /// A connection for snapshots is gone, and with it what was on its way: it is asked for again
+    /// at once.
+    pub(super) fn on_snapshot_way_lost(&mut self, other: Member, way: WayIn) {
+        if way == WayIn::Theirs {
+            self.snapshot_ways = self.snapshot_ways.saturating_sub(1);
+        }
+        if matches!(self.phase, Phase::Running(_)) {
+            self.inbox.push(Input::SnapshotStreamLost(other));
+            self.wake();
+        }
+    }
 }

@@ -130,6 +130,14 @@ impl Receiver {
         self.want()
     }
 
+    /// The connection over which it came is gone, with whatever was on its way.
+    pub(super) fn on_stream_lost(&mut self, from: Member) -> Vec<Step> {
+        match &self.transfer {
+            Some(transfer) if transfer.from == from => self.want(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Asks for what follows, from the last byte that came.
     fn want(&mut self) -> Vec<Step> {
         let window = self.window_bytes();

@@ -127,6 +127,11 @@ impl Sender {
         true
     }
 
+    /// Nothing more is sent to `to` until it wants something.
+    pub(super) fn forget(&mut self, to: Member) {
+        self.sendings.remove(&to);
+    }
+
     pub(super) fn on_allow(&mut self, from: Member, snapshot: SnapshotId, until: u64) {
         if let Some(sending) = self.sendings.get_mut(&from)
             && sending.snapshot == snapshot
@@ -199,6 +204,8 @@ impl Sender {
             self.budget_bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
             self.last_served = Some(*to);
             sending.next += bytes;
+            // It was taken, so there is somebody, however slowly it goes.
+            sending.silent_ticks = 0;
             if sending.next == snapshot.bytes {
                 ended.push(SendingStatus { to: *to, snapshot, sent_bytes: sending.next });
             }

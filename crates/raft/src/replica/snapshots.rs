@@ -139,6 +139,26 @@ impl<M: StateMachine> Snapshots<M> {
         self.is_short_of_room
     }
 
+    /// Queues what the receiver says. What could not leave yet is corrected, not followed by its
+    /// correction: a want says where to go on, and must not be overtaken by a mere allowance.
+    fn say(&mut self, envelope: SnapshotEnvelope) {
+        let is_same =
+            |it: &SnapshotEnvelope| it.to == envelope.to && it.snapshot == envelope.snapshot;
+        if let SnapshotMessage::Allow { until: further } = envelope.message {
+            for waiting in self.messages.iter_mut().filter(|it| is_same(it)) {
+                if let SnapshotMessage::Want { until, .. } | SnapshotMessage::Allow { until } =
+                    &mut waiting.message
+                {
+                    *until = (*until).max(further);
+                    return;
+                }
+            }
+        } else {
+            self.messages.retain(|it| !is_same(it));
+        }
+        self.messages.push(envelope);
+    }
+
     /// Whether something is to be done with every tick.
     pub(super) fn is_busy(&self) -> bool {
         !self.sender.is_idle()
@@ -185,6 +205,14 @@ impl<M: StateMachine> Replica<M> {
             }
             _ => {}
         }
+    }
+
+    /// The connection over which a snapshot went to or came from another server is gone. What was
+    /// on its way is asked for again; nothing goes there before it is.
+    pub fn on_snapshot_stream_lost(&mut self, other: Member) {
+        let steps = self.snapshots.receiver.on_stream_lost(other);
+        self.follow_receiver(steps);
+        self.snapshots.sender.forget(other);
     }
 
     pub(super) fn tick_snapshots(&mut self) {
@@ -238,7 +266,7 @@ impl<M: StateMachine> Replica<M> {
                     });
                 }
                 Step::Say(to, snapshot, message) => {
-                    snapshots.messages.push(SnapshotEnvelope { from: me, to, snapshot, message });
+                    snapshots.say(SnapshotEnvelope { from: me, to, snapshot, message });
                 }
                 Step::Write { snapshot, offset, pieces } => {
                     snapshots.jobs.push_back(Work::WritePiece { snapshot, offset, pieces });
