@@ -9,7 +9,7 @@
 //!
 //! The network is a set of everything that was ever said. Any of it may arrive at any time, any
 //! number of times, or never, which is loss, delay, reordering and repetition in one. Time is the
-//! action [`Step::Pass`]: as many ticks as it takes until the passing of time alone makes a server
+//! action `Pass`: as many ticks as it takes until the passing of time alone makes a server
 //! do something.
 
 mod effect;
@@ -88,7 +88,7 @@ impl Scope {
 pub enum Disk {
     /// Before anything else happens at that server.
     AtOnce,
-    /// At any time later, in order. A server that is [`WAITING_MAX`] appends ahead of its disk
+    /// At any time later, in order. A server that is `WAITING_MAX` appends ahead of its disk
     /// takes nothing until one of them is complete.
     Later,
 }
