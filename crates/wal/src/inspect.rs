@@ -195,7 +195,7 @@ impl Inspector {
     /// opening it.
     pub fn mend(&self) -> Result<Mended, OpenError> {
         let mut window = Window::default();
-        settle_medium(&*self.disk, Check::default(), &mut window)?;
+        settle_medium(&*self.disk)?;
         let verdict = self.examine(Check::default(), &mut window)?.verdict;
         put_in_order(&*self.disk, &verdict)?;
         remove_temporaries(&*self.disk)?;

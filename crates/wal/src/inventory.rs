@@ -12,7 +12,6 @@ use crate::scan::{Source, read_control};
 use crate::segment::{
     HeaderReading, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, parse_segment_name, segment_name,
 };
-use crate::survey::Check;
 use crate::window::Window;
 
 /// The head of one segment file.
@@ -170,33 +169,18 @@ pub(crate) fn encode_link(
     encode_control(buffer, place, &Row::Link(link), next_index)
 }
 
-/// Syncs the directory and every segment that may hold bytes which are not durable, or whose
-/// payloads are going to be verified, and forgets what is cached of them, so that what is read
-/// afterwards is what a power cut would leave. A repair may have failed in any segment.
-///
-/// Only a segment that is believed by its seal is left alone: the next one's link says that it
-/// was synced, and that it ends below what is to be verified.
-pub(crate) fn settle_medium(
-    disk: &dyn Disk,
-    check: Check<'_>,
-    window: &mut Window,
-) -> Result<(), Failure> {
+/// Syncs the directory and every segment, and forgets what is cached of them, so that what is read
+/// afterwards is what a power cut would leave. Also a segment that will be believed by its ends may
+/// have been mended, or repaired, by a life that ended before it had synced that.
+pub(crate) fn settle_medium(disk: &dyn Disk) -> Result<(), Failure> {
     uninterrupted(|| disk.sync())
         .map_err(|error| Failure::new("sync directory", disk.path(""), error))?;
-    let mut is_believed = false;
-    for sequence in sequences(disk)?.into_iter().rev() {
-        let opened = open_one(disk, sequence, window)?;
-        let failed = |operation, error| Failure::new(operation, &opened.path, error);
-        if !is_believed {
-            uninterrupted(|| opened.file.sync_all()).map_err(|error| failed("sync", error))?;
-            opened.file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
-        }
-        is_believed = match opened.reading {
-            HeaderReading::Whole(header) => judge(opened, header.log_id, window)
-                .link
-                .is_some_and(|link| check.believes(sequence.saturating_sub(1), &link)),
-            _ => false,
-        };
+    for sequence in sequences(disk)? {
+        let name = segment_name(sequence);
+        let failed = |operation, error| Failure::new(operation, disk.path(&name), error);
+        let file = disk.open(&name).map_err(|error| failed("open", error))?;
+        uninterrupted(|| file.sync_all()).map_err(|error| failed("sync", error))?;
+        file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
     }
     Ok(())
 }

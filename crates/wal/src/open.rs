@@ -82,7 +82,7 @@ impl Wal {
         if let Some(expected) = options.log_id {
             refuse_other(&*disk, expected, &mut window)?;
         }
-        settle_medium(&*disk, check, &mut window)?;
+        settle_medium(&*disk)?;
         let examined = examine(&*disk, check, &mut window)?.ok_or_else(no_log)?;
         let Examined { mut verdict, segments, runs } = examined;
         verdict.replace_spare(options.segment_bytes, disk.room().unwrap_or(0));
@@ -130,7 +130,23 @@ impl Examined {
 
 /// Reads a directory and judges whether it can be opened, without touching it. `None` if there is
 /// no segment at all.
+///
+/// What the disk did not give the same answer to twice is not judged at all: neither is it damage,
+/// nor may anything be wiped for it.
 pub(crate) fn examine(
+    disk: &dyn Disk,
+    check: Check<'_>,
+    window: &mut Window,
+) -> Result<Option<Examined>, OpenError> {
+    window.trust();
+    let examined = examine_once(disk, check, window);
+    match window.take_doubt() {
+        Some(doubt) => Err(OpenError::Io(Failure::new("read", disk.path(""), doubt))),
+        None => examined,
+    }
+}
+
+fn examine_once(
     disk: &dyn Disk,
     check: Check<'_>,
     window: &mut Window,

@@ -15,6 +15,17 @@ use crate::disk::{Disk, File, Lock};
 /// synced yet.
 pub(crate) const OPEN_FILES_MAX: usize = 32;
 
+/// A file could not be opened again, for want of descriptors or memory perhaps. That says nothing
+/// about what is in it.
+#[derive(Debug, thiserror::Error)]
+#[error("the file cannot be opened again: {0}")]
+struct NotOpened(io::Error);
+
+/// Whether an error of reading is one of opening.
+pub(crate) fn is_not_opened(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NotOpened>())
+}
+
 /// A disk whose files are kept open only while they are used.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -145,7 +156,10 @@ impl PooledFile {
     fn get(&self) -> io::Result<Arc<dyn File>> {
         match &*locked(&self.unsynced) {
             Some(file) => Ok(Arc::clone(file)),
-            None => self.shared.get(&self.name),
+            None => self
+                .shared
+                .get(&self.name)
+                .map_err(|error| io::Error::new(error.kind(), NotOpened(error))),
         }
     }
 

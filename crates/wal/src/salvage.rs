@@ -144,7 +144,7 @@ impl Inspector {
         &self,
         agree: impl Fn((Position, Position)) -> Result<(), OpenError>,
     ) -> Result<Salvage, OpenError> {
-        settle_medium(&*self.disk, Check::default(), &mut Window::default())?;
+        settle_medium(&*self.disk)?;
         if let Some(exchange) = Exchange::read(&*self.disk)? {
             let ends = self.after(&exchange)?.ends();
             agree(ends)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::entry::Position;
 use crate::error::{Damage, Failure, ReadError};
 use crate::scan::{Begin, Depth, Source, scan};
+use crate::segment::segment_name;
 use crate::wal::Wal;
 use crate::window::Window;
 
@@ -73,7 +74,8 @@ impl Wal {
         let segment = self.segments.next_between(after, before)?;
         let source = Source {
             sequence: segment.sequence,
-            file: Arc::clone(&segment.file),
+            // Held open: what could not be opened again in the middle would look like damage.
+            file: self.disk.hold(&segment_name(segment.sequence)).ok()?,
             path: Arc::clone(&segment.path),
             capacity: segment.capacity,
             seed: segment.seed.clone(),

@@ -1,9 +1,14 @@
 //! Reads a file front to back through one reused buffer, and finds out exactly which bytes cannot
 //! be read when the medium refuses a large piece.
+//!
+//! It also notices a medium that wavers. What is judged by one reading and wiped by another must
+//! not have changed in between: a link that could not be read, and a moment later can, is no torn
+//! end.
 
 use std::io;
 
 use crate::disk::{File, read_exact_at};
+use crate::pool::is_not_opened;
 
 /// How much is read at once: large enough for the device, small enough to stay in the cache of
 /// the processor until its checksum is computed.
@@ -15,9 +20,63 @@ pub(crate) struct Window {
     buffer: Vec<u8>,
     begin: u64,
     filled: usize,
+    /// Pieces that could not be read.
+    refused: Vec<Refused>,
+    /// Why nothing that was read may be judged.
+    doubt: Option<io::Error>,
+}
+
+/// A piece of a file that could not be read. Files are told apart by where they are in memory,
+/// which holds as long as those that were looked at are kept.
+#[derive(Debug)]
+struct Refused {
+    file: usize,
+    begin: u64,
+    end: u64,
+    why: String,
+}
+
+fn address(file: &dyn File) -> usize {
+    std::ptr::from_ref(file).cast::<()>().addr()
 }
 
 impl Window {
+    /// Forgets which pieces could not be read, before files are looked at anew.
+    pub(crate) fn trust(&mut self) {
+        self.refused.clear();
+        self.doubt = None;
+    }
+
+    /// Why nothing that was read since then may be judged: a piece that could not be read could be
+    /// read later, or a file could not be opened again.
+    pub(crate) fn take_doubt(&mut self) -> Option<io::Error> {
+        self.doubt.take()
+    }
+
+    fn note_refused(&mut self, file: &dyn File, offset: u64, length: u64, error: &io::Error) {
+        let why = error.to_string();
+        if is_not_opened(error) {
+            self.doubt = Some(io::Error::new(error.kind(), why.clone()));
+        }
+        let (file, end) = (address(file), offset.saturating_add(length));
+        self.refused.push(Refused { file, begin: offset, end, why });
+    }
+
+    /// A piece was read: all of it can be.
+    fn note_read(&mut self, file: &dyn File) {
+        if self.refused.is_empty() {
+            return;
+        }
+        let (file, begin) = (address(file), self.begin);
+        let end = begin.saturating_add(self.filled as u64);
+        let covered = |it: &&Refused| it.file == file && begin <= it.begin && it.end <= end;
+        if let Some(Refused { begin, why, .. }) = self.refused.iter().find(covered) {
+            let what =
+                format!("what stands at {begin} could not be read ({why}), and then it could");
+            self.doubt = Some(io::Error::other(what));
+        }
+    }
+
     /// Forgets what was read, before another file is read or this one was changed.
     pub(crate) fn clear(&mut self) {
         self.filled = 0;
@@ -38,7 +97,11 @@ impl Window {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if !self.holds(offset, length) {
-            self.fill(file, end, offset, length)?;
+            if let Err(error) = self.fill(file, end, offset, length) {
+                self.note_refused(file, offset, length, &error);
+                return Err(error);
+            }
+            self.note_read(file);
         }
         let from = usize::try_from(offset.saturating_sub(self.begin)).unwrap_or(usize::MAX);
         let to = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));

@@ -26,3 +26,4 @@ mod smoke;
 mod space;
 mod successor;
 mod suspects;
+mod wavering;
