@@ -5,6 +5,7 @@
 //! not have changed in between: a link that could not be read, and a moment later can, is no torn
 //! end.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use crate::disk::{File, read_exact_at};
@@ -14,28 +15,39 @@ use crate::pool::is_not_opened;
 /// the processor until its checksum is computed.
 const READ_AHEAD_BYTES: u64 = 512 * 1024;
 
+/// How many pieces that cannot be read are remembered: every sector of eight dead segments of the
+/// usual size. A medium that refuses more is not judged at all.
+const REFUSED_MAX: usize = 1 << 20;
+
 /// A reused read buffer over one file at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     buffer: Vec<u8>,
     begin: u64,
     filled: usize,
-    /// Pieces that could not be read.
-    refused: Vec<Refused>,
+    /// Pieces that could not be read, by file and beginning; of those that begin alike the
+    /// shortest, which is the first that can be found readable.
+    refused: BTreeMap<(usize, u64), Refused>,
     /// Why nothing that was read may be judged.
     doubt: Option<io::Error>,
 }
 
-/// A piece of a file that could not be read. Files are told apart by where they are in memory,
-/// which holds as long as those that were looked at are kept.
+/// Where a piece of a file ends that could not be read, and what the system said.
 #[derive(Debug)]
 struct Refused {
-    file: usize,
-    begin: u64,
     end: u64,
-    why: String,
+    kind: io::ErrorKind,
+    code: Option<i32>,
 }
 
+impl Refused {
+    fn error(&self) -> io::Error {
+        self.code.map_or_else(|| self.kind.into(), io::Error::from_raw_os_error)
+    }
+}
+
+/// Files are told apart by where they are in memory, which holds as long as those that were looked
+/// at are kept.
 fn address(file: &dyn File) -> usize {
     std::ptr::from_ref(file).cast::<()>().addr()
 }
@@ -54,23 +66,27 @@ impl Window {
     }
 
     fn note_refused(&mut self, file: &dyn File, offset: u64, length: u64, error: &io::Error) {
-        let why = error.to_string();
         if is_not_opened(error) {
-            self.doubt = Some(io::Error::new(error.kind(), why.clone()));
+            self.doubt = Some(io::Error::new(error.kind(), error.to_string()));
         }
-        let (file, end) = (address(file), offset.saturating_add(length));
-        self.refused.push(Refused { file, begin: offset, end, why });
+        if self.refused.len() >= REFUSED_MAX {
+            let text = format!("more than {REFUSED_MAX} pieces of the log could not be read");
+            self.doubt = Some(io::Error::other(text));
+            return;
+        }
+        let end = offset.saturating_add(length);
+        let refused = Refused { end, kind: error.kind(), code: error.raw_os_error() };
+        let shortest = self.refused.entry((address(file), offset)).or_insert(refused);
+        shortest.end = shortest.end.min(end);
     }
 
     /// A piece was read: all of it can be.
     fn note_read(&mut self, file: &dyn File) {
-        if self.refused.is_empty() {
-            return;
-        }
         let (file, begin) = (address(file), self.begin);
         let end = begin.saturating_add(self.filled as u64);
-        let covered = |it: &&Refused| it.file == file && begin <= it.begin && it.end <= end;
-        if let Some(Refused { begin, why, .. }) = self.refused.iter().find(covered) {
+        let mut inside = self.refused.range((file, begin)..(file, end));
+        if let Some(((_, begin), refused)) = inside.find(|(_, it)| it.end <= end) {
+            let why = refused.error();
             let what =
                 format!("what stands at {begin} could not be read ({why}), and then it could");
             self.doubt = Some(io::Error::other(what));

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -289,35 +290,39 @@ pub(super) async fn read_snapshots(
     peer: &Rc<Up>,
     input: &mut BytesMut,
 ) -> io::Result<()> {
-    loop {
-        let mut taken = false;
-        while let Some(frame) =
-            frame::decode(input, PEER_FRAME_BYTES_MAX).map_err(io::Error::other)?
-        {
-            match peer::decode(&frame).map_err(io::Error::other)? {
-                PeerMessage::Snapshot { to, snapshot, message } => {
-                    core.borrow_mut().on_snapshot_message(peer, to, snapshot, message);
-                }
-                PeerMessage::Raft { .. } | PeerMessage::Standing(_) => {
-                    let text = "only snapshots are spoken of on this connection";
-                    return Err(io::Error::other(text));
-                }
+    let take = |message| match message {
+        PeerMessage::Snapshot { to, snapshot, message } => {
+            core.borrow_mut().on_snapshot_message(peer, to, snapshot, message);
+            Ok(ControlFlow::Continue(()))
+        }
+        PeerMessage::Raft { .. } | PeerMessage::Standing(_) => {
+            Err(io::Error::other("only snapshots are spoken of on this connection"))
+        }
+    };
+    each_message(core, peer, input, take).await.map(|_| ())
+}
+
+/// Hands messages in until the connection ends; `led` is the term of the last append among them.
+pub(super) async fn read_messages(
+    core: &SharedCore,
+    peer: &Rc<Up>,
+    input: &mut BytesMut,
+    led: &mut Option<Term>,
+) -> io::Result<Ended> {
+    let take = |message| {
+        if let PeerMessage::Raft { term, message: node::Message::Append { .. }, .. } = &message {
+            *led = Some(*term);
+        }
+        let result = core.borrow_mut().on_peer_message(peer, message);
+        Ok(match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                core.borrow().failures.report(error);
+                ControlFlow::Break(())
             }
-            taken = true;
-        }
-        if taken {
-            core.borrow().wake();
-        }
-        if peer.outbox.is_closed() {
-            return Ok(());
-        }
-        if peer.outbox.ready(Reading::Wanted).await? {
-            make_room(input);
-            if peer.outbox.try_read(input)? == Some(0) {
-                return Ok(());
-            }
-        }
-    }
+        })
+    };
+    each_message(core, peer, input, take).await
 }
 
 /// Why no more messages are read.
@@ -327,12 +332,13 @@ pub(super) enum Ended {
     ByThisSide,
 }
 
-/// Hands messages in until the connection ends; `led` is the term of the last append among them.
-pub(super) async fn read_messages(
+/// Gives every message of a connection to `take`, until that or either side has had enough. The
+/// driver is woken once for all that one read brought.
+async fn each_message(
     core: &SharedCore,
     peer: &Rc<Up>,
     input: &mut BytesMut,
-    led: &mut Option<Term>,
+    mut take: impl FnMut(PeerMessage) -> io::Result<ControlFlow<()>>,
 ) -> io::Result<Ended> {
     loop {
         let mut taken = false;
@@ -344,13 +350,7 @@ pub(super) async fn read_messages(
                 core.borrow().tell(&Event::Warning { text });
                 io::Error::other(error)
             })?;
-            if let PeerMessage::Raft { term, message: node::Message::Append { .. }, .. } = &message
-            {
-                *led = Some(*term);
-            }
-            let result = core.borrow_mut().on_peer_message(peer, message);
-            if let Err(error) = result {
-                core.borrow().failures.report(error);
+            if take(message)?.is_break() {
                 return Ok(Ended::ByThisSide);
             }
             taken = true;

@@ -117,63 +117,6 @@ impl Store {
     }
 }
 
-/// A store in the making, out of records.
-#[derive(Debug, Default)]
-pub struct Restoring {
-    store: Option<Store>,
-    is_complete: bool,
-}
-
-impl Restoring {
-    /// Takes the next record.
-    pub fn take(&mut self, record: &[u8]) -> Result<(), RestoreError> {
-        let contradiction = |what| Err(RestoreError::Contradiction(what));
-        let Some((&kind, body)) = record.split_first() else {
-            return contradiction("a record without a kind");
-        };
-        if self.is_complete {
-            return contradiction("something behind the end");
-        }
-        match (kind, &mut self.store) {
-            (HEAD, store @ None) => *store = Some(from_head(body)?),
-            (KEY, Some(store)) => {
-                let Key { key, value, state } = codec::exact("a key", body)?;
-                if state.mod_revision > store.revision || store.sessions.len() > 0 {
-                    return contradiction("a key out of order, or of a later revision");
-                }
-                if !store.keyspace.restore(key, value, state) {
-                    return contradiction("keys do not ascend");
-                }
-            }
-            (SESSION, Some(store)) => {
-                let Session { id, mark, last_used, replies } = codec::exact("a session", body)?;
-                let record = SessionRecord { id, mark, last_used, replies };
-                if last_used > store.applied || !store.sessions.restore(record) {
-                    return contradiction("a session stands twice, or was used in the future");
-                }
-            }
-            (END, Some(store)) => {
-                let end: End = codec::exact("the end", body)?;
-                if (end.keys, end.sessions) != (store.keyspace.len(), store.sessions.len()) {
-                    return contradiction("keys or sessions are missing");
-                }
-                if end.digest != store.hash() {
-                    return contradiction("the digest is another one");
-                }
-                self.is_complete = true;
-            }
-            _ => return contradiction("a record of another kind was expected"),
-        }
-        Ok(())
-    }
-
-    /// The store, once its last record was taken.
-    pub fn finish(self) -> Result<Store, RestoreError> {
-        let store = self.store.filter(|_| self.is_complete);
-        store.ok_or(RestoreError::Contradiction("the end is missing"))
-    }
-}
-
 /// What a snapshot of a store has in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents {
@@ -187,8 +130,16 @@ pub struct Contents {
     pub sessions: u64,
 }
 
-/// Goes through records and counts them. The order and the numbers must be right; unlike
-/// [`Restoring`] it keeps nothing of them.
+/// A record that stands where it may.
+enum Record<'a> {
+    Head(Store),
+    Key(Key<'a>),
+    Session(Session),
+    End(End),
+}
+
+/// Goes through records and counts them: their order and their numbers must be right. It keeps
+/// nothing of what they say.
 #[derive(Debug, Default)]
 pub struct Counting {
     contents: Option<Contents>,
@@ -199,6 +150,10 @@ pub struct Counting {
 impl Counting {
     /// Takes the next record.
     pub fn take(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+        self.read(record).map(|_| ())
+    }
+
+    fn read<'r>(&mut self, record: &'r [u8]) -> Result<Record<'r>, RestoreError> {
         let contradiction = |what| Err(RestoreError::Contradiction(what));
         let Some((&kind, body)) = record.split_first() else {
             return contradiction("a record without a kind");
@@ -211,18 +166,20 @@ impl Counting {
                 let store = from_head(body)?;
                 let (applied, revision) = (store.applied, store.revision);
                 *contents = Some(Contents { applied, revision, keys: 0, sessions: 0 });
+                Ok(Record::Head(store))
             }
             (KEY, Some(contents)) => {
-                let Key { key, state, .. } = codec::exact("a key", body)?;
-                if state.mod_revision > contents.revision || contents.sessions > 0 {
+                let key: Key<'_> = codec::exact("a key", body)?;
+                if key.state.mod_revision > contents.revision || contents.sessions > 0 {
                     return contradiction("a key out of order, or of a later revision");
                 }
-                if contents.keys > 0 && key <= &self.last_key[..] {
+                if contents.keys > 0 && key.key <= &self.last_key[..] {
                     return contradiction("keys do not ascend");
                 }
                 contents.keys += 1;
                 self.last_key.clear();
-                self.last_key.extend_from_slice(key);
+                self.last_key.extend_from_slice(key.key);
+                Ok(Record::Key(key))
             }
             (SESSION, Some(contents)) => {
                 let session: Session = codec::exact("a session", body)?;
@@ -230,6 +187,7 @@ impl Counting {
                     return contradiction("a session was used in the future");
                 }
                 contents.sessions += 1;
+                Ok(Record::Session(session))
             }
             (END, Some(contents)) => {
                 let end: End = codec::exact("the end", body)?;
@@ -237,16 +195,59 @@ impl Counting {
                     return contradiction("keys or sessions are missing");
                 }
                 self.is_complete = true;
+                Ok(Record::End(end))
             }
-            _ => return contradiction("a record of another kind was expected"),
+            _ => contradiction("a record of another kind was expected"),
         }
-        Ok(())
     }
 
     /// What there is, once the last record was taken.
     pub fn finish(self) -> Result<Contents, RestoreError> {
         let contents = self.contents.filter(|_| self.is_complete);
         contents.ok_or(RestoreError::Contradiction("the end is missing"))
+    }
+}
+
+/// A store in the making, out of records.
+#[derive(Debug, Default)]
+pub struct Restoring {
+    counting: Counting,
+    /// None before the first record, and after one that was refused.
+    store: Option<Store>,
+}
+
+impl Restoring {
+    /// Takes the next record. After one that was refused there is no store to be had.
+    pub fn take(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+        let contradiction = |what| Err(RestoreError::Contradiction(what));
+        let store = self.store.take();
+        let store = match (self.counting.read(record)?, store) {
+            (Record::Head(store), None) => store,
+            (Record::Key(Key { key, value, state }), Some(mut store)) => {
+                if !store.keyspace.restore(key, value, state) {
+                    return contradiction("keys do not ascend");
+                }
+                store
+            }
+            (Record::Session(session), Some(mut store)) => {
+                let Session { id, mark, last_used, replies } = session;
+                if !store.sessions.restore(SessionRecord { id, mark, last_used, replies }) {
+                    return contradiction("a session stands twice");
+                }
+                store
+            }
+            (Record::End(end), Some(store)) if end.digest == store.hash() => store,
+            (Record::End(_), Some(_)) => return contradiction("the digest is another one"),
+            _ => return contradiction("a record before it was refused"),
+        };
+        self.store = Some(store);
+        Ok(())
+    }
+
+    /// The store, once its last record was taken.
+    pub fn finish(self) -> Result<Store, RestoreError> {
+        self.counting.finish()?;
+        self.store.ok_or(RestoreError::Contradiction("a record was refused"))
     }
 }
 
