@@ -297,6 +297,11 @@ pub enum Event {
         /// The term that it led.
         term: Term,
     },
+    /// It hears no leader, and it is not for it to campaign. Told once for every wait.
+    Waits {
+        /// Why.
+        bar: Bar,
+    },
     /// A write waits for the disk, or has waited, for an election timeout or longer. Until one
     /// completes in time this server does not campaign.
     DiskSlow {
@@ -426,11 +431,6 @@ pub enum DamageEvent {
         /// The first of them.
         first: Index,
     },
-    /// An election timeout is over, but a server with damaged entries does not campaign.
-    BarsCampaign {
-        /// How many are damaged.
-        entries: u64,
-    },
 }
 
 /// What a candidate asks for.
@@ -450,9 +450,29 @@ pub enum VoteRefusal {
     /// It voted for another in this term.
     VotedFor(NodeId),
     /// The candidate's log lacks something that this server's log has.
-    LogBehind,
+    LogBehind {
+        /// Where the candidate's log ends.
+        theirs: Position,
+        /// Where this server's log ends.
+        mine: Position,
+    },
     /// Its own term is later.
     TermOver(Term),
+}
+
+/// Why a server does not campaign, whatever it hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bar {
+    /// It learns: it does not vote yet.
+    Learner,
+    /// The configuration does not list it.
+    NotListed,
+    /// It has lost its state, or is installing another one, and could serve nothing.
+    NoState,
+    /// So many entries of its log are damaged, which it could neither send nor count.
+    Damaged(u64),
+    /// Its disk keeps a write waiting for an election timeout or longer.
+    SlowDisk,
 }
 
 /// Why a leader stopped.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::actions::{Ballot, DamageEvent, Event, StepDown, VoteRefusal};
+use super::actions::{Ballot, Bar, Event, StepDown, VoteRefusal};
 use super::configuration::Voter;
 use super::message::{Cause, Message};
 use super::progress::Progress;
@@ -59,26 +59,49 @@ impl Node {
         has_state && (self.membership.current().is_voter(self.config.me) || !is_committed)
     }
 
+    /// Why this server does not campaign when it hears no leader, if there is a reason.
+    pub(super) fn bar(&self) -> Option<Bar> {
+        if !self.may_campaign() {
+            return Some(self.lack());
+        }
+        // A leader must be able to send every entry of its log, and to count itself.
+        if self.repair.is_damaged() {
+            return Some(Bar::Damaged(self.repair.count()));
+        }
+        self.is_barred_by_disk().then_some(Bar::SlowDisk)
+    }
+
+    /// What makes it not this server's place to campaign.
+    fn lack(&self) -> Bar {
+        let me = self.config.me;
+        let configuration = self.membership.current();
+        if self.snapshots.machine_is_lost() || self.snapshots.is_installing() {
+            Bar::NoState
+        } else if configuration.learners().iter().any(|learner| learner.member == me) {
+            Bar::Learner
+        } else {
+            Bar::NotListed
+        }
+    }
+
+    /// The election timeout is over, and this server waits on.
+    fn wait_for_leader(&mut self, bar: Bar) {
+        if bar == Bar::SlowDisk {
+            self.try_disk();
+        }
+        self.follow(None);
+        if let Role::Follower(follower) = &mut self.role
+            && !std::mem::replace(&mut follower.told_bar, true)
+        {
+            self.events.push(Event::Waits { bar });
+        }
+    }
+
     /// Asks every voter whether it would vote for this server in the next term.
     pub(super) fn start_pre_vote(&mut self) {
         let me = self.config.me;
-        if !self.may_campaign() {
-            // Not ours to campaign; wait for a leader.
-            self.follow(None);
-            return;
-        }
-        if self.repair.is_damaged() {
-            // A leader must be able to send every entry of its log, and to count itself.
-            if self.known_leader().is_some() {
-                let entries = self.repair.count();
-                self.events.push(Event::Damage(DamageEvent::BarsCampaign { entries }));
-            }
-            self.follow(None);
-            return;
-        }
-        if self.is_barred_by_disk() {
-            self.try_disk();
-            return;
+        if let Some(bar) = self.bar() {
+            return self.wait_for_leader(bar);
         }
         let silent_ticks = match &self.role {
             Role::Follower(follower) => follower.timer.elapsed,
@@ -221,7 +244,8 @@ impl Node {
         if let Some(vote) = mine.vote.filter(|vote| campaign == mine.term && *vote != from) {
             return Some(VoteRefusal::VotedFor(vote.id));
         }
-        (!last.is_up_to_date_with(self.log.last())).then_some(VoteRefusal::LogBehind)
+        let behind = VoteRefusal::LogBehind { theirs: last, mine: self.log.last() };
+        (!last.is_up_to_date_with(self.log.last())).then_some(behind)
     }
 
     /// Answers a pre-vote. Changes nothing: neither term nor vote nor timer.
@@ -274,8 +298,10 @@ impl Node {
             return;
         }
         self.hard_state.vote = Some(from);
-        // A vote is a reason to wait; and the candidate, not an old leader, is waited for.
-        self.follow(None);
+        // A vote is a reason to wait; and the candidate, not an old leader, is waited for. If it
+        // leads already, this is a late copy of the request that it won with.
+        let leader = self.known_leader().filter(|leader| *leader == from);
+        self.follow(leader);
         self.send_when_durable(from, Message::VoteGranted);
     }
 
@@ -327,6 +353,7 @@ impl Node {
             verified: Index(0),
             lagging_to: None,
             round_echoed: 0,
+            told_bar: false,
             timer,
             reads: FollowerReads::default(),
         });

@@ -53,7 +53,7 @@ mod types;
 use std::collections::BTreeMap;
 
 pub use actions::{
-    Actions, Append, Ballot, ChangeEnded, ChangeOutcome, DamageEvent, Ended, Event, Fetch,
+    Actions, Append, Ballot, Bar, ChangeEnded, ChangeOutcome, DamageEvent, Ended, Event, Fetch,
     LeadershipChanged, ProposalOutcome, ReadEnded, SnapshotOffer, SnapshotPoint, StepDown,
     TransferEnded, TransferOutcome, VoteRefusal,
 };

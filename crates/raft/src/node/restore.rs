@@ -123,6 +123,7 @@ impl Node {
             verified: Index(0),
             lagging_to: None,
             round_echoed: 0,
+            told_bar: false,
             timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE, haste: 0 },
             reads: FollowerReads::default(),
         };

@@ -29,6 +29,8 @@ pub(super) struct Follower {
     pub(super) lagging_to: Option<Index>,
     /// The highest read round of this leader that was echoed.
     pub(super) round_echoed: u64,
+    /// Whether it was told, since a leader was last heard, why this server does not campaign.
+    pub(super) told_bar: bool,
     pub(super) timer: ElectionTimer,
     pub(super) reads: FollowerReads,
 }

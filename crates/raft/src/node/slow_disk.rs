@@ -116,13 +116,12 @@ impl Node {
         self.disk.is_slow && !self.is_alone()
     }
 
-    /// The election timeout is over, but the disk is slow: no campaign. Unless a write is under
-    /// way anyway, one is made to find out whether that still holds.
+    /// The election timeout is over, but the disk is slow. Unless a write is under way anyway, one
+    /// is made to find out whether that still holds.
     pub(super) fn try_disk(&mut self) {
         if self.disk.waiting.is_empty() {
             self.durability.rewrite_state();
         }
-        self.follow(None);
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Node;
+use super::actions::Bar;
 use super::progress::Progress;
 use super::role::Role;
 use super::snapshot::MachineState;
@@ -68,6 +69,8 @@ pub struct Status {
     pub snapshot_bytes: u64,
     /// Whether its state machine has what its log stands on.
     pub machine: MachineState,
+    /// Why it would not campaign if it heard no leader.
+    pub bar: Option<Bar>,
     /// A leader's view of the others.
     pub followers: Vec<FollowerStatus>,
 }
@@ -115,6 +118,7 @@ impl Node {
                 true => MachineState::Lost,
                 false => MachineState::Whole,
             },
+            bar: self.bar(),
             followers,
         }
     }

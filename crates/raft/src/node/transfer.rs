@@ -247,7 +247,7 @@ impl Node {
             Role::PreCandidate(_) => true,
             Role::Candidate(_) | Role::Leader(_) => false,
         };
-        let fit = self.may_campaign() && !self.is_barred_by_disk() && !self.repair.is_damaged();
+        let fit = self.bar().is_none();
         if from_leader && fit && last == self.log.last() {
             self.start_election(Cause::Transfer);
         }

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use raft::node::{
-    Ballot, Cause, ChangeEnded, ChangeOutcome, Configuration, DamageEvent, Ended, Entry, EntryKind,
-    Envelope, Event, Index, Intent, Learner, Member, Message, NodeId, Position, ProposalOutcome,
-    ReadEnded, StepDown, TransferEnded, TransferOutcome, VoteRefusal, Voter,
+    Ballot, Bar, Cause, ChangeEnded, ChangeOutcome, Configuration, DamageEvent, Ended, Entry,
+    EntryKind, Envelope, Event, Index, Intent, Learner, Member, Message, NodeId, Position,
+    ProposalOutcome, ReadEnded, StepDown, TransferEnded, TransferOutcome, VoteRefusal, Voter,
 };
 
 use super::membership::LIFE;
@@ -169,6 +169,7 @@ pub fn event(event: &Event) -> String {
         }
         Event::BecameFollower { term, leader: None, .. } => format!("waits in {term}"),
         Event::LeaderGone { leader, term } => format!("knows that {leader} of {term} is gone"),
+        Event::Waits { bar } => format!("does not campaign: {}", why_it_waits(*bar)),
         Event::DiskSlow { ticks } => format!("has a slow disk: {ticks} ticks for a write"),
         Event::DiskInTime { ticks } => format!("has a quick disk again: {ticks} ticks"),
         Event::SteppedDown { term, reason } => match reason {
@@ -204,9 +205,6 @@ fn damage(event: &DamageEvent) -> String {
         DamageEvent::NobodyHasIt { entries, first } => {
             format!("finds nobody who has its {entries} damaged, from {first} on")
         }
-        DamageEvent::BarsCampaign { entries } => {
-            format!("does not campaign: {entries} damaged")
-        }
     }
 }
 
@@ -221,8 +219,20 @@ fn why_not(refusal: VoteRefusal) -> String {
     match refusal {
         VoteRefusal::HasLeader(leader) => format!("it hears from {leader}"),
         VoteRefusal::VotedFor(other) => format!("it voted for {other}"),
-        VoteRefusal::LogBehind => "its log lacks entries".into(),
+        VoteRefusal::LogBehind { theirs, mine } => {
+            format!("its log ends at {theirs}, before {mine}")
+        }
         VoteRefusal::TermOver(term) => format!("its own term is {term}"),
+    }
+}
+
+fn why_it_waits(bar: Bar) -> String {
+    match bar {
+        Bar::Learner => "it learns".into(),
+        Bar::NotListed => "it is not listed".into(),
+        Bar::NoState => "it has no state".into(),
+        Bar::Damaged(entries) => format!("{entries} damaged"),
+        Bar::SlowDisk => "its disk is slow".into(),
     }
 }
 

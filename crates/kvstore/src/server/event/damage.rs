@@ -12,7 +12,6 @@ pub(super) fn name(event: &DamageEvent) -> &'static str {
         DamageEvent::Found { .. } => "damaged",
         DamageEvent::Repaired { .. } => "repaired",
         DamageEvent::NobodyHasIt { .. } => "irreparable",
-        DamageEvent::BarsCampaign { .. } => "waits",
     }
 }
 
@@ -33,7 +32,6 @@ pub(super) fn fields(event: &DamageEvent, tick: Duration) -> Vec<(&'static str, 
         DamageEvent::NobodyHasIt { entries, first } => {
             vec![("entries", (*entries).into()), ("first", first.0.into())]
         }
-        DamageEvent::BarsCampaign { entries } => vec![("entries", (*entries).into())],
     }
 }
 
@@ -56,8 +54,5 @@ pub(super) fn tell(f: &mut fmt::Formatter<'_>, event: &DamageEvent, tick: Durati
             "irreparable {entries} entries from {first} on are damaged, and nobody who answered \
              has them; asking again (if none ever will: kvctl help recovery)"
         ),
-        DamageEvent::BarsCampaign { entries } => {
-            write!(f, "waits       no leader, but {entries} entries here are damaged")
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use raft::node::{
-    self, Ballot, Cause, Configuration, Intent, NodeId, StepDown, VoteRefusal, Voter,
+    self, Ballot, Bar, Cause, Configuration, Intent, NodeId, StepDown, VoteRefusal, Voter,
 };
 
 use super::{Field, Names, damage, milliseconds};
@@ -18,6 +18,7 @@ pub(super) fn name(event: &node::Event) -> &'static str {
         node::Event::BecameLeader { .. } => "leader",
         node::Event::BecameFollower { .. } => "follower",
         node::Event::LeaderGone { .. } => "leader-gone",
+        node::Event::Waits { .. } => "waits",
         node::Event::DiskSlow { .. } => "disk-slow",
         node::Event::DiskInTime { .. } => "disk-in-time",
         node::Event::SteppedDown { .. } => "steps-down",
@@ -73,12 +74,10 @@ pub(super) fn fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, 
             ("leader", leader.map(|id| id.to_string()).unwrap_or_default().into()),
             ("election_timeout_ms", time(*timeout_ticks)),
         ],
-        node::Event::LeaderGone { leader, term } => {
-            vec![("leader", (*leader).into()), ("term", term.0.into())]
-        }
-        node::Event::DiskSlow { ticks } | node::Event::DiskInTime { ticks } => {
-            vec![("write_ms", time(*ticks))]
-        }
+        node::Event::LeaderGone { .. }
+        | node::Event::Waits { .. }
+        | node::Event::DiskSlow { .. }
+        | node::Event::DiskInTime { .. } => trouble_fields(event, tick),
         node::Event::SteppedDown { term, reason } => {
             vec![("term", term.0.into()), ("reason", StepDownReason(*reason).to_string().into())]
         }
@@ -106,6 +105,20 @@ pub(super) fn fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, 
         node::Event::Ignored { from, reason } => {
             vec![("from", from.id.into()), ("reason", (*reason).to_string().into())]
         }
+    }
+}
+
+/// What keeps servers from leading.
+fn trouble_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Field)> {
+    match event {
+        node::Event::LeaderGone { leader, term } => {
+            vec![("leader", (*leader).into()), ("term", term.0.into())]
+        }
+        node::Event::Waits { bar } => vec![("reason", WhyItWaits(*bar).to_string().into())],
+        node::Event::DiskSlow { ticks } | node::Event::DiskInTime { ticks } => {
+            vec![("write_ms", milliseconds(tick * *ticks).into())]
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -169,6 +182,7 @@ pub(super) fn fmt_event(
             write!(f, "election timeout {} ms", ms(*timeout_ticks))
         }
         node::Event::LeaderGone { .. }
+        | node::Event::Waits { .. }
         | node::Event::DiskSlow { .. }
         | node::Event::DiskInTime { .. } => fmt_trouble(f, event, tick),
         node::Event::SteppedDown { term, reason } => {
@@ -242,7 +256,7 @@ fn fmt_log(f: &mut fmt::Formatter<'_>, event: &node::Event) -> fmt::Result {
     }
 }
 
-/// What the machines under the servers do.
+/// What keeps servers from leading.
 fn fmt_trouble(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) -> fmt::Result {
     let ms = |ticks: u32| milliseconds(tick * ticks);
     match event {
@@ -250,6 +264,9 @@ fn fmt_trouble(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) 
             f,
             "leader gone term {term}   {leader} closed its connection and is not there any more"
         ),
+        node::Event::Waits { bar } => {
+            write!(f, "waits       no leader, but I do not campaign: {}", WhyItWaits(*bar))
+        }
         node::Event::DiskSlow { ticks } => write!(
             f,
             "slow disk   a write takes {} ms or more; I do not lead until one is in time again",
@@ -314,8 +331,24 @@ impl fmt::Display for Refusal {
         match self.0 {
             VoteRefusal::HasLeader(leader) => write!(f, "I hear from {leader}, which leads"),
             VoteRefusal::VotedFor(other) => write!(f, "I voted for {other}"),
-            VoteRefusal::LogBehind => write!(f, "your log lacks entries that mine has"),
+            VoteRefusal::LogBehind { theirs, mine } => {
+                write!(f, "your log ends at {theirs}, mine at {mine}")
+            }
             VoteRefusal::TermOver(term) => write!(f, "I am in term {term} already"),
+        }
+    }
+}
+
+struct WhyItWaits(Bar);
+
+impl fmt::Display for WhyItWaits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Bar::Learner => write!(f, "I learn, and do not vote yet"),
+            Bar::NotListed => write!(f, "the cluster does not list me"),
+            Bar::NoState => write!(f, "I have no state to serve, and wait for a snapshot"),
+            Bar::Damaged(entries) => write!(f, "{entries} entries here are damaged"),
+            Bar::SlowDisk => write!(f, "my disk is slow"),
         }
     }
 }
