@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use raft::node::{self, Configuration, EntryKind, Index, Intent, RoleName};
+use raft::node::{self, Bar, Configuration, EntryKind, Index, Intent, RoleName};
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -123,6 +123,15 @@ impl Core {
                 status.damaged
             ));
         }
+        let own_trouble = match status.bar {
+            Some(Bar::NoState) => Some("it has no state to serve, and waits for a snapshot"),
+            Some(Bar::SlowDisk) => {
+                Some("its disk is slow; it does not lead before a write is in time")
+            }
+            // Told above, or by its part in the cluster.
+            Some(Bar::Damaged(_) | Bar::Learner | Bar::NotListed) | None => None,
+        };
+        report.warnings.extend(own_trouble.map(str::to_owned));
         report.members = self.members_report(&status);
         report
     }
