@@ -133,12 +133,9 @@ impl Exchange {
         written().map_err(|error| Failure::new("write", &path, error))
     }
 
-    /// Lets a list that was [written](Exchange::write) count. It is written anew if it counted
-    /// already: that its name is durable is not known then.
-    pub(crate) fn commit(&self, disk: &dyn Disk) -> Result<(), Failure> {
-        if !names(disk)?.iter().any(|name| name == UNFINISHED) {
-            self.write(disk)?;
-        }
+    /// Lets the list that was just [written](Exchange::write) count, durably. One that counts
+    /// already is never touched again: half of a new one in its place would leave no way on.
+    pub(crate) fn commit(disk: &dyn Disk) -> Result<(), Failure> {
         rename(disk, UNFINISHED, NAME)?;
         sync(disk)
     }
@@ -170,18 +167,23 @@ impl Exchange {
         is_old && names.contains(from) && !names.contains(to)
     }
 
-    /// Gives every file back the name that it had. To be done to a draft only.
-    pub(crate) fn undo(&self, disk: &dyn Disk) -> io::Result<()> {
-        let names = disk.list()?;
+    /// Gives every file back the name that it had, and ends the exchange. Interrupted, it leaves
+    /// one that is under way still, and less far.
+    pub(crate) fn undo(&self, disk: &dyn Disk) -> Result<(), Failure> {
+        let names = names(disk)?;
         for (prepared, name) in &self.put {
             if !names.contains(prepared) && names.contains(name) {
-                disk.rename(name, prepared)?;
+                rename(disk, name, prepared)?;
             }
         }
+        // The new file must have left its place before the old one comes back to it.
+        sync(disk)?;
         for (name, aside) in self.aside.iter().filter(|(_, aside)| names.contains(aside)) {
-            disk.rename(aside, name)?;
+            rename(disk, aside, name)?;
         }
-        disk.remove(NAME)
+        sync(disk)?;
+        disk.remove(NAME).map_err(|error| Failure::new("remove", disk.path(NAME), error))?;
+        sync(disk)
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Mended {
     pub torn: Option<TornTail>,
     /// Links, seals and padding that were made again, by segment and offset.
     pub places: Vec<(u64, u64)>,
+    /// Segments that the log did not need any more, by sequence, and that were removed.
+    pub removed: Vec<u64>,
 }
 
 /// A log at a glance, from the heads and the ends of its segments.
@@ -200,7 +202,7 @@ impl Inspector {
         put_in_order(&*self.disk, &verdict)?;
         remove_temporaries(&*self.disk)?;
         let places = verdict.mends.iter().map(|mend| (mend.source.sequence, mend.offset)).collect();
-        Ok(Mended { torn: verdict.torn, places })
+        Ok(Mended { torn: verdict.torn, places, removed: verdict.remove })
     }
 
     /// The log at a glance. Reads full segments only by their ends; fails if history is lost.

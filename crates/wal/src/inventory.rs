@@ -43,7 +43,7 @@ impl WholeLink {
     }
 }
 
-/// Heads of all segments, ascending. They all belong to one log.
+/// Heads of all segments, ascending. They belong to one log, as far as they can be read.
 #[derive(Debug)]
 pub(crate) struct Inventory {
     pub(crate) log_id: LogId,
@@ -105,26 +105,38 @@ pub(crate) fn take_inventory(
             return Err(OpenError::Unsupported { segment, version, features });
         }
     }
-    // The newest whole header names the log. Without any whole header nothing can be read, and
-    // every head becomes a problem of its own.
-    let log_id = opened.iter().rev().find_map(|segment| match segment.reading {
-        HeaderReading::Whole(header) if header.sequence == segment.sequence => Some(header.log_id),
-        _ => None,
-    });
-    let log_id = log_id.unwrap_or(LogId::NONE);
     if opened.is_empty() {
         return Ok(None);
     }
+    // Without any whole header nothing can be read, and every head becomes a problem of its own.
+    let log_id = only_log(&opened)?.unwrap_or(LogId::NONE);
     let heads = opened.into_iter().map(|segment| judge(segment, log_id, window)).collect();
     Ok(Some(Inventory { log_id, heads }))
+}
+
+/// The log that the whole headers name. Nothing may be said, and nothing removed, of a directory
+/// into which somebody has put a segment of another log: which of them is the stranger is for
+/// people to say.
+fn only_log(opened: &[Opened]) -> Result<Option<LogId>, OpenError> {
+    let mut log_id = None;
+    for segment in opened {
+        let HeaderReading::Whole(header) = segment.reading else { continue };
+        match log_id {
+            None => log_id = Some(header.log_id),
+            Some(expected) if expected == header.log_id => {}
+            Some(expected) => {
+                let (path, found) = (segment.path.clone(), header.log_id);
+                return Err(OpenError::OtherLog { path, found, expected });
+            }
+        }
+    }
+    Ok(log_id)
 }
 
 fn judge(segment: Opened, log_id: LogId, window: &mut Window) -> Head {
     let problem = match segment.reading {
         _ if segment.length < SEGMENT_HEADER_BYTES => Some(Damage::Length),
-        HeaderReading::Whole(header)
-            if header.log_id != log_id || header.sequence != segment.sequence =>
-        {
+        HeaderReading::Whole(header) if header.sequence != segment.sequence => {
             Some(Damage::SegmentHeader)
         }
         HeaderReading::Whole(header) if header.capacity != segment.length => Some(Damage::Length),

@@ -31,6 +31,8 @@ pub struct Recovery {
     pub lost: Vec<Position>,
     /// Links, seals and padding that were rotten and could be made again, by segment and offset.
     pub mended: Vec<(u64, u64)>,
+    /// The segments that the log did not need any more, by sequence: they were removed.
+    pub removed: Vec<u64>,
     /// How many batches were read; segments believed by their seals are not counted.
     pub batches: u64,
     /// How many entries stood in those batches.
@@ -246,11 +248,24 @@ pub(crate) fn put_in_order(disk: &dyn Disk, verdict: &Verdict) -> Result<(), Ope
             .map_err(|error| failed("mend", error))?;
         uninterrupted(|| source.file.sync_data()).map_err(|error| failed("sync", error))?;
     }
-    for sequence in &verdict.remove {
-        let name = segment_name(*sequence);
-        disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), error))?;
-    }
-    if !verdict.remove.is_empty() {
+    remove_all(disk, verdict)
+}
+
+/// Removes the segments that the log does not need. Those before it may go in any order, for the
+/// log says itself where it begins. Those behind its end go from the last one down, each durably
+/// before the next: a hole before one that is still there would be a missing segment.
+fn remove_all(disk: &dyn Disk, verdict: &Verdict) -> Result<(), OpenError> {
+    let oldest = verdict.parts.first().map_or(0, |part| part.source.sequence);
+    let mut sequences = verdict.remove.clone();
+    sequences.sort_unstable_by(|left, right| right.cmp(left));
+    let (before, behind): (Vec<u64>, Vec<u64>) =
+        sequences.into_iter().partition(|sequence| *sequence < oldest);
+    let together = behind.chunks(1).chain(std::iter::once(&before[..]));
+    for sequences in together.filter(|sequences| !sequences.is_empty()) {
+        for sequence in sequences {
+            let name = segment_name(*sequence);
+            disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), error))?;
+        }
         uninterrupted(|| disk.sync())
             .map_err(|error| Failure::new("sync directory", disk.path(""), error))?;
     }
@@ -314,6 +329,7 @@ fn build(
         },
         lost: lost.values().copied().collect(),
         mended,
+        removed: std::mem::take(&mut verdict.remove),
         batches,
         entries,
     };

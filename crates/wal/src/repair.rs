@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::batch::padding;
 use crate::disk::{File, uninterrupted, write_all_at};
 use crate::entry::Position;
 use crate::error::{Failure, RepairError, WalError};
@@ -36,27 +37,47 @@ struct Touched<'p> {
     file: Arc<dyn File>,
     path: Arc<str>,
     /// What is put back, by where it begins.
-    payloads: BTreeMap<u64, (Position, &'p Bytes)>,
+    payloads: BTreeMap<u64, PutBack<'p>>,
+}
+
+/// A payload that is put back.
+#[derive(Debug)]
+struct PutBack<'p> {
+    position: Position,
+    payload: &'p Bytes,
+    /// How many bytes of padding follow: some, if it is the last of its batch.
+    padding: usize,
 }
 
 impl Touched<'_> {
-    /// Writes what stands back to back in one piece. A page that cannot be read takes all payloads
-    /// in it along, and can be written over only as a whole: for a part of it the operating system
-    /// has to read the rest first.
+    /// Writes what stands back to back in one piece, padding included. A page that cannot be read
+    /// takes all payloads in it along, and can be written over only as a whole: for a part of it
+    /// the operating system has to read the rest first.
     fn write(&self) -> io::Result<()> {
         let mut run: Vec<u8> = Vec::new();
         let mut begin: u64 = 0;
-        for (offset, (_, payload)) in &self.payloads {
+        for (offset, PutBack { payload, padding: filled, .. }) in &self.payloads {
             if begin.saturating_add(run.len() as u64) != *offset {
                 write_all_at(&*self.file, &run, begin)?;
                 run.clear();
                 begin = *offset;
             }
             run.extend_from_slice(payload);
+            run.extend(padding(*filled));
         }
         write_all_at(&*self.file, &run, begin)?;
         uninterrupted(|| self.file.sync_data())
     }
+}
+
+/// Where a committed entry stands.
+struct Found<'w> {
+    segment: &'w Segment,
+    row: EntryRow,
+    /// Where its payload begins.
+    offset: u64,
+    /// How many bytes of padding follow, if its payload is the last of the batch.
+    padding: usize,
 }
 
 impl Wal {
@@ -65,7 +86,7 @@ impl Wal {
     ///
     /// Fails with [`RepairError::NotLost`] if the log does not hold that entry on the medium.
     pub fn note_lost(&mut self, position: Position) -> Result<LostPayload, RepairError> {
-        let (_, row, _) = self.find_row(position)?;
+        let row = self.find_row(position)?.row;
         self.lost.insert(position.index, position);
         let EntryRow { tag, length, checksum, .. } = row;
         Ok(LostPayload { position, tag, bytes: length, checksum })
@@ -95,7 +116,7 @@ impl Wal {
             if self.lost.get(&position.index) != Some(&position) {
                 return Err(RepairError::NotLost(position));
             }
-            let (segment, row, offset) = self.find_row(position)?;
+            let Found { segment, row, offset, padding } = self.find_row(position)?;
             let is_same = payload.len() as u64 == u64::from(row.length)
                 && crc32fast::hash(payload) == row.checksum;
             if !is_same {
@@ -106,13 +127,13 @@ impl Wal {
                 path: Arc::clone(&segment.path),
                 payloads: BTreeMap::new(),
             });
-            touched.payloads.insert(offset, (position, payload));
+            touched.payloads.insert(offset, PutBack { position, payload, padding });
         }
         for touched in touched.into_values() {
             if let Err(error) = touched.write() {
                 return Err(self.poisoned_by_repair(Failure::new("repair", &touched.path, error)));
             }
-            for (position, _) in touched.payloads.into_values() {
+            for PutBack { position, .. } in touched.payloads.into_values() {
                 self.lost.remove(&position.index);
             }
         }
@@ -123,8 +144,7 @@ impl Wal {
         RepairError::Poisoned(self.poison.get_or_insert(failure).clone())
     }
 
-    /// The row of a committed entry, its segment, and where its payload begins.
-    fn find_row(&self, position: Position) -> Result<(&Segment, EntryRow, u64), RepairError> {
+    fn find_row(&self, position: Position) -> Result<Found<'_>, RepairError> {
         if position.index <= self.start.index || self.term(position.index) != Some(position.term) {
             return Err(RepairError::NotLost(position));
         }
@@ -141,15 +161,23 @@ impl Wal {
             let header = cursor.enter(&mut chunk)?;
             let mut index = header.first_index;
             let mut at = cursor.payloads;
+            let mut found = None;
             for row in Rows::new(&cursor.directory) {
                 let Ok(Row::Entry(row)) = row else { continue };
                 if index == position.index && row.term == position.term {
-                    return Ok((segment, row, at));
+                    found = Some((row, at));
                 }
                 index = index.saturating_add(1);
                 at = at.saturating_add(u64::from(row.length));
             }
-            cursor.offset = cursor.offset.saturating_add(u64::from(header.total_bytes));
+            let batch_end = cursor.offset.saturating_add(u64::from(header.total_bytes));
+            if let Some((row, offset)) = found {
+                let is_last = offset.saturating_add(u64::from(row.length)) == at;
+                let behind = if is_last { batch_end.saturating_sub(at) } else { 0 };
+                let padding = usize::try_from(behind).unwrap_or(0);
+                return Ok(Found { segment, row, offset, padding });
+            }
+            cursor.offset = batch_end;
         }
     }
 }

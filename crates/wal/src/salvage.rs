@@ -97,6 +97,10 @@ impl Inspector {
         };
         let left = match &exchange {
             Some(exchange) => self.after(exchange)?,
+            None => None,
+        };
+        let left = match left {
+            Some(left) => left,
             None => self.draft()?.left,
         };
         let (start, last) = left.ends();
@@ -114,8 +118,7 @@ impl Inspector {
             return Ok(Arc::clone(&self.disk));
         };
         let draft = self.sheet(Arc::clone(&self.disk))?;
-        let undone = exchange.undo(&*draft);
-        undone.map_err(|error| Failure::new("look at", self.disk.path(""), error))?;
+        exchange.undo(&*draft)?;
         Ok(draft)
     }
 
@@ -132,12 +135,14 @@ impl Inspector {
         Ok(Draft { disk, left })
     }
 
-    /// The log as it will be behind an exchange.
-    fn after(&self, exchange: &Exchange) -> Result<Examined, OpenError> {
+    /// The log as it will be behind an exchange; `None` if what was made for it has rotted since.
+    fn after(&self, exchange: &Exchange) -> Result<Option<Examined>, OpenError> {
         let disk = self.sheet(Arc::clone(&self.disk))?;
         exchange.finish(&*disk)?;
-        let examined = examine(&*disk, Check::default(), &mut Window::default())?;
-        examined.ok_or_else(|| OpenError::NoLog { path: self.disk.path("") })
+        match examine(&*disk, Check::default(), &mut Window::default()) {
+            Err(OpenError::Corrupt { .. }) => Ok(None),
+            examined => examined,
+        }
     }
 
     fn salvage_if(
@@ -146,9 +151,14 @@ impl Inspector {
     ) -> Result<Salvage, OpenError> {
         settle_medium(&*self.disk)?;
         if let Some(exchange) = Exchange::read(&*self.disk)? {
-            let ends = self.after(&exchange)?.ends();
-            agree(ends)?;
-            return self.change_places(&exchange, ends);
+            // Its name is durable by now: the medium was settled.
+            if let Some(left) = self.after(&exchange)? {
+                let ends = left.ends();
+                agree(ends)?;
+                return self.change_places(&exchange, ends);
+            }
+            // All that it was made of is still there.
+            exchange.undo(&*self.disk)?;
         }
         match examine(&*self.disk, Check::default(), &mut Window::default()) {
             Ok(Some(examined)) => {
@@ -168,6 +178,8 @@ impl Inspector {
             // Of no use to anybody; what stays is removed by whoever comes next.
             let _ = self.remove_prepared();
         })?;
+        // From here on there is no way back, only forward.
+        Exchange::commit(&*self.disk)?;
         self.change_places(&exchange, ends)
     }
 
@@ -194,20 +206,25 @@ impl Inspector {
         }
         uninterrupted(|| disk.sync())
             .map_err(|error| Failure::new("sync directory", disk.path(""), error))?;
-        if self.after(&exchange)?.ends() != draft.left.ends() {
+        // An entry that could be read when the draft was made, and could not be copied, would be
+        // lost for good.
+        let made = self.after(&exchange)?;
+        let is_as_meant = made.is_some_and(|made| {
+            made.ends() == draft.left.ends() && made.verdict.lost == draft.left.verdict.lost
+        });
+        if !is_as_meant {
             return Err(self.changed("what was made does not read as it was meant to"));
         }
         exchange.write(disk)?;
         Ok(exchange)
     }
 
-    /// From here on there is no way back, only forward.
+    /// Carries out an exchange that counts.
     fn change_places(
         &self,
         exchange: &Exchange,
         (start, last): (Position, Position),
     ) -> Result<Salvage, OpenError> {
-        exchange.commit(&*self.disk)?;
         exchange.finish(&*self.disk)?;
         let aside = exchange.names_aside().map(|name| self.disk.path(name)).collect();
         Ok(Salvage { start, last, aside })

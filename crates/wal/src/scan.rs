@@ -384,12 +384,11 @@ impl Scanner<'_> {
         match self.source.view(self.window, at, end.saturating_sub(at)) {
             Ok(padding) if is_padding(padding) => {}
             Ok(_) => damaged.padding = Some((at, end)),
-            Err(failure) => {
-                damaged.padding = Some((at, end));
-                damaged.unreadable = Some(failure);
-            }
+            // No part of a sector that cannot be read can be written. The payload that ends in it
+            // is lost as well, and whoever puts that back writes the padding along.
+            Err(failure) => damaged.unreadable = Some(failure),
         }
-        if !damaged.lost.is_empty() || damaged.padding.is_some() {
+        if !damaged.lost.is_empty() || damaged.padding.is_some() || damaged.unreadable.is_some() {
             self.state.damaged.push(damaged);
         }
     }

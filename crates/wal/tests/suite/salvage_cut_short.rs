@@ -326,10 +326,22 @@ fn random_damage(seed: u64) -> Damaged {
     Damaged { story, medium }
 }
 
+fn is_under_way(medium: &SimDisk) -> bool {
+    medium.files().iter().any(|file| file == "SALVAGE")
+}
+
+/// How much a salvage has still to do; one that is done looks at the log and leaves it.
+fn operations_left(medium: &SimDisk) -> u64 {
+    let medium = medium.fork();
+    let before = medium.count(None);
+    salvage(&medium).expect("it goes on to its end");
+    medium.count(None) - before
+}
+
 #[test]
 fn any_log_with_any_damage_is_salvaged_to_one_end_however_often_the_power_goes() {
     let sample = Sample::new();
-    let (lost, salvaged) = (Cell::new(0), Cell::new(0));
+    let (lost, salvaged, resumed) = (Cell::new(0), Cell::new(0), Cell::new(0));
     for_seeds(250, |seed| {
         let damaged = random_damage(seed);
         let opened = sample.open(&damaged.medium.fork(), Check::default());
@@ -341,19 +353,31 @@ fn any_log_with_any_damage_is_salvaged_to_one_end_however_often_the_power_goes()
         salvaged.set(salvaged.get() + 1);
         let mut random = Random::new(seed);
         let medium = damaged.medium.fork();
-        // It is cut short more than once, and further on each time.
-        let mut at = random.below(whole.operations);
-        for round in 0..3 {
+        // It is cut short more than once, each time somewhere in what was left to be done. Every
+        // other time only the program ends, and the disk keeps all that it was told.
+        let mut story = format!("{} cut short at", damaged.story);
+        for round in 0..4 {
+            if is_under_way(&medium) {
+                resumed.set(resumed.get() + 1);
+            }
+            let at = random.below(operations_left(&medium));
+            story.push_str(&format!(" {at}"));
             medium.inject(at, None, Fault::PowerOff);
-            let _ = salvage(&medium);
-            medium.crash(seed + round);
-            at += random.below(20);
+            assert!(salvage(&medium).is_err(), "{story}: it was not cut short");
+            match random.below(2) {
+                0 => drop(medium.crash(seed + round)),
+                _ => drop(medium.crash_with(|_| Fate::Keep)),
+            }
         }
-        let story = format!("{} cut short at {at}", damaged.story);
         run_again(&sample, &damaged, &medium, &whole, &story);
     });
-    let (lost, salvaged) = (lost.get(), salvaged.get());
-    tell(&[("random logs with lost history", lost), ("of them salvaged", salvaged)]);
+    let (lost, salvaged, resumed) = (lost.get(), salvaged.get(), resumed.get());
+    tell(&[
+        ("random logs with lost history", lost),
+        ("of them salvaged", salvaged),
+        ("salvages that went on with an exchange and were cut short again", resumed),
+    ]);
+    assert!(resumed > salvaged / 4, "{resumed}: what is left behind the exchange was hardly met");
     assert!(salvaged * 10 >= lost * 5, "{salvaged} of {lost}");
 }
 
@@ -380,6 +404,29 @@ fn between_old_and_new() -> (SimDisk, OpenError) {
         }
     }
     unreachable!("every number was tried");
+}
+
+#[test]
+fn a_new_file_that_rots_before_it_is_in_place_is_made_again() {
+    let (medium, _) = between_old_and_new();
+    let whole = Inspector::open(medium.fork().disk()).unwrap().salvage().unwrap();
+    let prepared = "0000000000000001-salvage.wal.tmp";
+    assert!(medium.corrupt(prepared, |contents| contents[120] ^= 1));
+    for at in 0.. {
+        let medium = medium.fork();
+        medium.inject(at, None, Fault::PowerOff);
+        let is_done = salvage(&medium).is_ok();
+        medium.clear_faults();
+        medium.crash(at);
+        let plan = Inspector::open(medium.disk()).unwrap().plan_salvage().unwrap();
+        let planned = plan.map_or(whole.last, |plan| plan.last);
+        assert_eq!(planned, whole.last, "cut at {at}");
+        let again = salvage(&medium).unwrap();
+        assert_eq!((again.start, again.last), (whole.start, whole.last), "cut at {at}");
+        if is_done {
+            break;
+        }
+    }
 }
 
 #[test]
