@@ -143,7 +143,7 @@ fn assert_safe(log: &Path, before: &BTreeMap<PathBuf, Vec<u8>>, story: &str) {
     let is_untouched =
         before.keys().filter(is_in_log).all(|path| now.get(path) == before.get(path));
     let inspector = Inspector::open(ReadOnlyDisk::open(log).unwrap()).unwrap();
-    let opens = !matches!(inspector.verify(None), Ok(Health::Lost(_)));
+    let opens = !matches!(inspector.verify(), Ok(Health::Lost(_)));
     drop(inspector);
     let is_marked = now.contains_key(&log.join(MARK));
     assert!(is_marked || (is_untouched && !opens), "{story}: touched and not marked");

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use verify::cluster::{Cluster, Run, clean_command, run};
+use verify::rot::flip;
 use wal::{Health, Inspector, Item, ReadOnlyDisk, Record};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
@@ -48,15 +49,8 @@ fn inspector(data: &Path) -> Inspector {
 }
 
 fn assert_clean(data: &Path) {
-    let health = inspector(data).verify(None).unwrap();
+    let health = inspector(data).verify().unwrap();
     assert!(matches!(health, Health::Clean), "{health:?}");
-}
-
-/// Flips a bit of a file.
-fn flip(file: &Path, at: u64) {
-    let mut content = fs::read(file).unwrap();
-    content[usize::try_from(at).unwrap()] ^= 1;
-    fs::write(file, content).unwrap();
 }
 
 /// Damages the payloads of these entries on the disk of a stopped server.

@@ -10,6 +10,7 @@ use kvstore::client::{Client, ClientOptions, Endpoint, Redirect, SnapshotStream}
 use kvstore::wire::Consistency;
 use serde_json::Value;
 use verify::cluster::{Cluster, Run, clean_command, eventually, run};
+use verify::rot::flip;
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(90);
@@ -101,12 +102,6 @@ fn with_limit(cluster: &Cluster, limit: &str, name: &str) -> Run {
     command.env("KVCTL_CONFIG", cluster.config()).current_dir(cluster.directory());
     let line = format!("{limit}; exec \"$0\" snapshot save {name}");
     run(command, &["-c", &line, KVCTL], b"")
-}
-
-fn flip(file: &Path, at: u64) {
-    let mut content = fs::read(file).unwrap();
-    content[usize::try_from(at).unwrap()] ^= 1;
-    fs::write(file, content).unwrap();
 }
 
 #[test]

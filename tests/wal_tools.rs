@@ -13,6 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tempfile::TempDir;
 use verify::cluster::{Cluster, Run, Settings, clean_command, eventually, run};
+use verify::rot::flip;
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(20);
@@ -72,15 +73,6 @@ fn number(value: &Value) -> u64 {
 
 fn segment(data: &Path) -> PathBuf {
     data.join("log/0000000000000001.wal")
-}
-
-/// Flips a bit of a file.
-fn flip(path: &Path, offset: u64) {
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    byte[0] ^= 1;
-    file.write_all_at(&byte, offset).unwrap();
 }
 
 /// Every file below a directory, with its content and the time of its last change.

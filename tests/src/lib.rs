@@ -12,5 +12,6 @@ pub mod gap;
 pub mod load;
 pub mod model;
 pub mod register;
+pub mod rot;
 pub mod sim;
 pub mod tidy;

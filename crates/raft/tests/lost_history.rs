@@ -93,7 +93,7 @@ fn whatever_is_lost_the_server_does_not_start_and_nothing_is_touched() {
         let survey = survey.unwrap_or_else(|| unreachable!("{story}: it is a server's"));
         let in_log = survey.log.as_ref().is_some_and(|log| {
             let inspector = wal::Inspector::open(log.clone()).expect("nobody uses it");
-            matches!(inspector.verify(None), Ok(wal::Health::Lost(_)))
+            matches!(inspector.verify(), Ok(wal::Health::Lost(_)))
         });
         assert!(in_log == survey.lost.is_empty(), "{story}: {:?}", survey.lost);
         drop(survey);
@@ -119,7 +119,7 @@ fn a_log_that_was_salvaged_and_noted_never_votes_again() {
     let inspector = wal::Inspector::open(log.clone()).expect("nobody uses it");
     note_lost_history(disk.disk().as_ref(), "entries from 1 on").expect("a disk that works");
     inspector.salvage().expect("an empty log is left");
-    assert!(matches!(inspector.verify(None), Ok(wal::Health::Clean)));
+    assert!(matches!(inspector.verify(), Ok(wal::Health::Clean)));
     drop(inspector);
     let error = start(&disk).expect_err("it has forgotten its vote");
     assert!(error.to_string().contains("entries from 1 on"), "{error}");
@@ -155,7 +155,7 @@ fn assert_never_starts(disk: &SimDisk, story: &str) {
     let survey = Survey::take(disk.fork().disk().as_ref()).expect("a disk that works");
     let survey = survey.expect("a server's");
     let log = wal::Inspector::open(survey.log.clone().expect("it is there")).expect("a log");
-    let is_whole = !matches!(log.verify(None), Ok(wal::Health::Lost(_)));
+    let is_whole = !matches!(log.verify(), Ok(wal::Health::Lost(_)));
     assert!(!is_whole || survey.lost.len() == 1, "{story}: it looks whole and is not marked");
 }
 

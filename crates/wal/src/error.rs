@@ -112,11 +112,11 @@ pub enum OpenError {
     },
     /// The log is whole, and is not the one that was asked for. Nothing was touched.
     #[error(
-        "{path} holds the log {found}, not the log {expected}: its directory was exchanged, or \
-         its newest segment comes from elsewhere; put the right one back"
+        "{path} is of the log {found}, not of the log {expected}: its directory was exchanged, or \
+         a segment of another log was put into it; put the right one back"
     )]
     OtherLog {
-        /// The directory.
+        /// The directory, or a segment in it.
         path: String,
         /// What it holds.
         found: LogId,

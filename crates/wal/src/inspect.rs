@@ -23,6 +23,7 @@ use crate::window::Window;
 #[derive(Debug)]
 pub struct Inspector {
     pub(crate) disk: Arc<dyn Disk>,
+    floor: Option<u64>,
     _lock: Lock,
 }
 
@@ -139,7 +140,19 @@ impl Inspector {
         }
         let lock =
             take_lock(&*disk)?.ok_or_else(|| OpenError::Locked { path: disk.path("LOCK") })?;
-        Ok(Inspector { disk: Arc::new(Pool::new(disk)), _lock: lock })
+        Ok(Inspector { disk: Arc::new(Pool::new(disk)), floor: None, _lock: lock })
+    }
+
+    /// Holds the log to an index that is known to have been durable in it: what opening it with
+    /// that [floor](Check::floor) refuses is damage here too, and is not mended.
+    #[must_use]
+    pub fn with_floor(self, floor: Option<u64>) -> Inspector {
+        Inspector { floor, ..self }
+    }
+
+    /// How opening the log would check it, reading everything.
+    pub(crate) fn check(&self) -> Check<'static> {
+        Check { floor: self.floor, ..Check::default() }
     }
 
     pub(crate) fn inventory(&self, window: &mut Window) -> Result<Inventory, OpenError> {
@@ -171,9 +184,8 @@ impl Inspector {
     /// Reads everything that the log needs and says in what condition it is.
     ///
     /// Fails only if that cannot be said: no log, a newer format, a disk that does not answer.
-    pub fn verify(&self, floor: Option<u64>) -> Result<Health, OpenError> {
-        let check = Check { floor, ..Check::default() };
-        let verdict = match self.examine(check, &mut Window::default()) {
+    pub fn verify(&self) -> Result<Health, OpenError> {
+        let verdict = match self.examine(self.check(), &mut Window::default()) {
             Ok(examined) => examined.verdict,
             Err(error @ (OpenError::Corrupt { .. } | OpenError::HalfSalvaged { .. })) => {
                 return Ok(Health::Lost(error));
@@ -198,7 +210,7 @@ impl Inspector {
     pub fn mend(&self) -> Result<Mended, OpenError> {
         let mut window = Window::default();
         settle_medium(&*self.disk)?;
-        let verdict = self.examine(Check::default(), &mut window)?.verdict;
+        let verdict = self.examine(self.check(), &mut window)?.verdict;
         put_in_order(&*self.disk, &verdict)?;
         remove_temporaries(&*self.disk)?;
         let places = verdict.mends.iter().map(|mend| (mend.source.sequence, mend.offset)).collect();

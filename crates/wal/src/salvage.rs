@@ -88,7 +88,7 @@ impl Inspector {
     pub fn plan_salvage(&self) -> Result<Option<Plan>, OpenError> {
         let exchange = Exchange::read(&*self.disk)?;
         let original = self.original()?;
-        let damage = match examine(&*original, Check::default(), &mut Window::default()) {
+        let damage = match examine(&*original, self.check(), &mut Window::default()) {
             Ok(Some(_)) if exchange.is_none() => return Ok(None),
             Ok(Some(_)) => OpenError::HalfSalvaged { path: self.disk.path("") },
             Ok(None) => return Err(OpenError::NoLog { path: self.disk.path("") }),
@@ -160,7 +160,7 @@ impl Inspector {
             // All that it was made of is still there.
             exchange.undo(&*self.disk)?;
         }
-        match examine(&*self.disk, Check::default(), &mut Window::default()) {
+        match examine(&*self.disk, self.check(), &mut Window::default()) {
             Ok(Some(examined)) => {
                 let (start, last) = examined.ends();
                 agree((start, last))?;

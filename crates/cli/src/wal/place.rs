@@ -86,6 +86,12 @@ impl Place {
         Inspector::open(Arc::clone(log)).map_err(|error| self.failure(error))
     }
 
+    /// Looks into the log, and holds it to what a start would hold it to: a snapshot that its
+    /// server wrote itself says what was in it.
+    pub(super) fn inspect_as_a_start_does(&self) -> Result<Inspector, Failure> {
+        Ok(self.inspect()?.with_floor(floor(self.server.as_ref(), &self.path)?))
+    }
+
     /// An error of the log, as this command fails with it.
     pub(super) fn failure(&self, error: OpenError) -> Failure {
         log_failure(error, &self.path)
@@ -101,6 +107,12 @@ impl Place {
     pub(super) fn typed(&self) -> String {
         quoted(&self.path.display().to_string())
     }
+}
+
+/// The index that the log of a server must have held.
+pub(super) fn floor(server: Option<&Survey>, path: &Path) -> Result<Option<u64>, Failure> {
+    let floor = server.map(Survey::floor).transpose().map_err(|error| home_failure(error, path))?;
+    Ok(floor.flatten().map(|index| index.0))
 }
 
 /// The directory that the arguments name.

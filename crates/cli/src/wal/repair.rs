@@ -14,7 +14,7 @@ use wal::{
     BackupError, Disk, Finding, Health, Inspector, Mended, OpenError, Plan, ReadOnlyDisk, RealDisk,
 };
 
-use super::place::{Place, home_failure, log_failure};
+use super::place::{Place, floor, home_failure, log_failure};
 use super::{verify, words};
 use crate::args::{Global, RepairArgs};
 use crate::exit::Exit;
@@ -25,7 +25,7 @@ use crate::session::{ask, can_ask};
 /// `kvctl wal repair`.
 pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
     let place = Place::find(global, &args.place)?;
-    let inspector = place.inspect()?;
+    let inspector = place.inspect_as_a_start_does()?;
     let health = verify::read(global, &place, &inspector)?;
     drop(inspector);
     let (path, id, typed) = (place.path.clone(), place.id(), place.typed());
@@ -66,7 +66,7 @@ pub(super) fn run(global: &Global, args: &RepairArgs) -> Result<(), Failure> {
 
 /// What giving up would come to.
 fn plan(place: &Place) -> Result<Plan, Failure> {
-    let plan = place.inspect()?.plan_salvage().map_err(|error| {
+    let plan = place.inspect_as_a_start_does()?.plan_salvage().map_err(|error| {
         place
             .failure(error)
             .detail("not even a part of this log can be made to open; nothing was changed")
@@ -185,6 +185,7 @@ impl Workshop {
         let log = log.ok_or_else(gone)?;
         let log_path = PathBuf::from(log.path(""));
         let inspector = Inspector::open(log).map_err(|error| log_failure(error, &path))?;
+        let inspector = inspector.with_floor(floor(server.as_ref(), &path)?);
         Ok(Workshop { path, log_path, id, home, inspector, _server: server })
     }
 
@@ -194,7 +195,8 @@ impl Workshop {
 
     /// Does what the next start would do.
     fn mend(&self, health: &Health) -> Result<Repaired, Failure> {
-        let Mended { torn, places } = self.inspector.mend().map_err(|error| self.failure(error))?;
+        let Mended { torn, places, removed } =
+            self.inspector.mend().map_err(|error| self.failure(error))?;
         let mut steps: Vec<String> = Vec::new();
         if let Some(torn) = torn {
             let size = words::size(torn.bytes);
@@ -205,6 +207,9 @@ impl Workshop {
         }
         steps.extend(places.iter().map(|(segment, offset)| {
             format!("made again what was rotten: segment {segment}, offset {offset}")
+        }));
+        steps.extend(removed.iter().map(|segment| {
+            format!("removed segment {segment}: the log does not need it any more")
         }));
         let lost = lost_payloads(health);
         let lost_payloads = lost.len();
@@ -222,7 +227,7 @@ impl Workshop {
         let salvage = give_up_history(&*self.home, &self.inspector, account.plan, &note);
         let salvage = salvage.map_err(|error| self.not_given_up(error, &backup))?;
         steps.extend(account.lines());
-        let health = self.inspector.verify(None).map_err(|error| self.failure(error))?;
+        let health = self.inspector.verify().map_err(|error| self.failure(error))?;
         steps.extend(salvage.aside.iter().map(|path| format!("put aside: {path}")));
         steps.push(match &self.id {
             Some(id) => format!("{id} is marked as having lost history and does not start with it"),

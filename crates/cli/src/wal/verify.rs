@@ -129,7 +129,7 @@ fn verify(global: &Global, place: &Place) -> Result<Verified, Failure> {
     if place.log.is_none() && (!is_founded || !verified.problems.is_empty()) {
         return Ok(verified);
     }
-    let inspector = place.inspect()?;
+    let inspector = place.inspect_as_a_start_does()?;
     let health = read(global, place, &inspector)?;
     match &health {
         Health::Clean => {}
@@ -173,7 +173,7 @@ pub(super) fn read(
     let unreadable = |error: wal::Failure| Failure::from_text(Exit::Unexpected, &error.to_string());
     let bytes = inspector.segment_bytes().map_err(unreadable)?;
     inspector.forget_cached().map_err(|error| place.failure(error))?;
-    let health = progress::shown(global, &place.disk, bytes, || inspector.verify(None));
+    let health = progress::shown(global, &place.disk, bytes, || inspector.verify());
     health.map_err(|error| place.failure(error))
 }
 

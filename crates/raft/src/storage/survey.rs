@@ -7,11 +7,15 @@ use std::sync::Arc;
 use wal::{Disk, Lock};
 
 use super::home::{
-    HomeError, LOCK, LOG, find_base, find_charter, find_identity, other_log, refuse_if_noted,
+    HomeError, LOCK, LOG, SNAPSHOTS, find_base, find_charter, find_identity, other_log,
+    refuse_if_noted,
 };
 use super::identity::{Identity, Stage};
 use super::log_store::LogError;
+use super::snapshot_file::SnapshotError;
+use super::snapshot_store::{Origin, SnapshotOptions, SnapshotStore};
 use crate::founding::Charter;
+use crate::node::Index;
 
 /// What a directory says without its log's contents. Nobody can start a server on it meanwhile.
 ///
@@ -31,7 +35,9 @@ pub struct Survey {
     /// Where everything but lock and identity lies, if that is not the directory itself: it was
     /// recovered.
     pub base: Option<Arc<dyn Disk>>,
-    _lock: Lock,
+    /// The directory of the snapshots, if there is one.
+    snapshots: Option<Arc<dyn Disk>>,
+    lock: Arc<Lock>,
 }
 
 impl Survey {
@@ -51,16 +57,19 @@ impl Survey {
             lost: Vec::new(),
             log: None,
             base: None,
-            _lock: lock,
+            snapshots: None,
+            lock: Arc::new(lock),
         };
         survey.base = survey.note(find_base(disk))?.flatten();
         let recovered = survey.base.clone();
         let base = recovered.as_deref().unwrap_or(disk);
-        let log = match base.subdirectory(LOG) {
-            Ok(log) => Some(log),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(HomeError::Io { path: base.path(LOG), source }),
+        let subdirectory = |name: &str| match base.subdirectory(name) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HomeError::Io { path: base.path(name), source }),
         };
+        let log = subdirectory(LOG)?;
+        survey.snapshots = subdirectory(SNAPSHOTS)?;
         survey.note(refuse_if_noted(base, log.as_deref()))?;
         if let Some(Some(file)) = survey.note(find_identity(disk, log.as_deref()))? {
             survey.is_identity_damaged = file.was_mended();
@@ -89,6 +98,29 @@ impl Survey {
         }
         let is_nobodys = survey.identity.is_none() && survey.lost.is_empty();
         Ok((!is_nobodys).then_some(survey))
+    }
+
+    /// An index that the log must have held once: the server wrote the newest whole snapshot
+    /// itself, out of its log. A start holds the log to it. Reads every snapshot up to that one.
+    ///
+    /// # Errors
+    /// The disk failed, or a newer program wrote a snapshot.
+    pub fn floor(&self) -> Result<Option<Index>, HomeError> {
+        let Some(disk) = &self.snapshots else { return Ok(None) };
+        let io = |source| HomeError::Io { path: disk.path(""), source };
+        let lock = Arc::clone(&self.lock);
+        let snapshots = SnapshotStore::new(Arc::clone(disk), lock, SnapshotOptions::default());
+        for stored in snapshots.list().map_err(io)?.iter().rev() {
+            match snapshots.verify(*stored) {
+                Ok(_) => {
+                    let index = stored.position.index;
+                    return Ok((stored.origin == Origin::Own).then_some(index));
+                }
+                Err(SnapshotError::Damaged { .. }) => {}
+                Err(error) => return Err(HomeError::Snapshot(error)),
+            }
+        }
+        Ok(None)
     }
 
     /// Notes that history is lost, and goes on; any other error ends the survey.

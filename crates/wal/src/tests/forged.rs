@@ -238,8 +238,8 @@ proptest! {
         let medium = forge(&segments);
         let check = Check { verify_from, floor, suspects: &[] };
         let options = Options::with_segment_bytes(CAPACITY);
-        let inspector = Inspector::open(medium.disk()).unwrap();
-        let _ = inspector.verify(floor);
+        let inspector = Inspector::open(medium.disk()).unwrap().with_floor(floor);
+        let _ = inspector.verify();
         let _ = inspector.summarize();
         let mut seen = 0;
         let count = |_| {

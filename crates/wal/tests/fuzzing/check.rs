@@ -137,7 +137,7 @@ pub fn inspect(medium: &SimDisk) -> Seen {
         Err(error) => panic!("{error}"),
     };
     let before = changes(medium);
-    let verified = inspector.verify(None);
+    let verified = inspector.verify();
     let summary = inspector.summarize();
     let mut items = 0_u64;
     let dumped = inspector.dump(|_| {

@@ -88,7 +88,7 @@ proptest! {
             befall(&sample.medium, *file, mishap);
         }
         let inspector = Inspector::open(sample.medium.disk()).unwrap();
-        let _ = inspector.verify(None);
+        let _ = inspector.verify();
         inspector.dump(|_| ControlFlow::Continue(())).unwrap();
         drop(inspector);
         let check = Check { verify_from, floor: None, suspects: &[] };

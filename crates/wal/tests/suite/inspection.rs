@@ -39,10 +39,11 @@ fn each_condition_has_its_own_answer_and_exit_code() {
     let verify = |path: &str, byte: usize| {
         let medium = sample.medium.fork();
         medium.corrupt(path, |contents| contents[byte] ^= 1);
-        Inspector::open(medium.disk()).unwrap().verify(None).unwrap()
+        Inspector::open(medium.disk()).unwrap().verify().unwrap()
     };
     let inspector = Inspector::open(sample.medium.disk()).unwrap();
-    let clean = inspector.verify(Some(sample.model.last().index)).unwrap();
+    let inspector = inspector.with_floor(Some(sample.model.last().index));
+    let clean = inspector.verify().unwrap();
     assert!(matches!(clean, Health::Clean));
     assert_eq!(clean.exit_code(), 0);
 
@@ -139,7 +140,7 @@ fn a_payload_that_a_later_segment_has_cut_is_missed_by_nobody() {
             contents[found.unwrap()] ^= 1;
         });
     };
-    let verify = || Inspector::open(medium.disk()).unwrap().verify(None).unwrap();
+    let verify = || Inspector::open(medium.disk()).unwrap().verify().unwrap();
     rot(6);
     assert!(matches!(verify(), Health::Clean));
     rot(3);
@@ -186,7 +187,7 @@ fn inspection_writes_nothing_and_needs_the_log_for_itself() {
     };
     let before = writes(&sample.medium);
     let inspector = Inspector::open(sample.medium.disk()).unwrap();
-    inspector.verify(None).unwrap();
+    inspector.verify().unwrap();
     inspector.summarize().unwrap();
     dump(&inspector);
     assert_eq!(writes(&sample.medium), before);

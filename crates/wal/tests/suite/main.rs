@@ -26,4 +26,6 @@ mod smoke;
 mod space;
 mod successor;
 mod suspects;
+mod unneeded;
+mod unreadable;
 mod wavering;

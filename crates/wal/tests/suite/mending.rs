@@ -20,7 +20,7 @@ fn mending_removes_a_torn_end_and_nothing_else() {
     let mended = inspector.mend().unwrap();
     assert_eq!(mended.torn.map(|torn| torn.offset), Some(sample.last_batch));
     assert_eq!(mended.places, []);
-    assert!(matches!(inspector.verify(None).unwrap(), Health::Clean));
+    assert!(matches!(inspector.verify().unwrap(), Health::Clean));
     for ((file, before), (_, after)) in before.iter().zip(contents(&sample.medium)) {
         let kept = if *file == last { offset } else { before.len() };
         assert!(before[..kept] == after[..kept], "{file}");
@@ -42,14 +42,14 @@ fn mending_puts_the_very_bytes_back_that_can_be_told_from_others() {
             let medium = sample.medium.fork();
             medium.corrupt(&file, |contents| contents[byte] ^= 0x10);
             let inspector = Inspector::open(medium.disk()).unwrap();
-            let Health::Damaged(findings) = inspector.verify(None).unwrap() else { continue };
+            let Health::Damaged(findings) = inspector.verify().unwrap() else { continue };
             let places = inspector.mend().unwrap().places;
             if places.len() == findings.len() {
                 assert!(contents(&medium) == whole, "{file} byte {byte}");
                 mended += 1;
             } else {
                 // What is left is a payload, and it stays where it was.
-                let lost = matches!(inspector.verify(None).unwrap(), Health::Damaged(_));
+                let lost = matches!(inspector.verify().unwrap(), Health::Damaged(_));
                 assert!(lost, "{file} byte {byte}");
             }
         }

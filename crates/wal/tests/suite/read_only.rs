@@ -41,7 +41,7 @@ fn everything_can_be_seen_and_no_trace_is_left() {
     let disk = ReadOnlyDisk::open(directory.path()).unwrap();
     let inspector = Inspector::open(disk.clone()).unwrap();
     inspector.forget_cached().unwrap();
-    assert!(matches!(inspector.verify(None).unwrap(), Health::Clean));
+    assert!(matches!(inspector.verify().unwrap(), Health::Clean));
     assert_eq!(inspector.summarize().unwrap().last.index, 2);
     inspector.dump(|_| ControlFlow::Continue(())).unwrap();
     assert!(disk.bytes_read() >= inspector.segment_bytes().unwrap());

@@ -437,7 +437,7 @@ fn between_the_old_log_and_the_new_one_there_is_none_and_nobody_makes_one() {
     let created = Wal::create(medium.disk(), options(SEGMENT_BYTES));
     assert!(matches!(created, Err(CreateError::Exists { .. })), "{created:?}");
     let inspector = Inspector::open(medium.disk()).unwrap();
-    let health = inspector.verify(None).unwrap();
+    let health = inspector.verify().unwrap();
     assert!(matches!(health, Health::Lost(OpenError::HalfSalvaged { .. })), "{health:?}");
     assert!(matches!(inspector.mend(), Err(OpenError::HalfSalvaged { .. })));
     assert!(matches!(inspector.summarize(), Err(OpenError::HalfSalvaged { .. })));

@@ -99,7 +99,7 @@ impl Side for Verify {
     fn work(&mut self, _: Duration) -> Result<Slice> {
         let inspector = Inspector::open(RealDisk::open(&self.directory)?)?;
         let begin = Instant::now();
-        let health = inspector.verify(None)?;
+        let health = inspector.verify()?;
         let elapsed = begin.elapsed();
         match health {
             Health::Clean => Ok(Slice::whole(self.bytes, elapsed)),

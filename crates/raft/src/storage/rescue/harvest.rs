@@ -191,7 +191,7 @@ impl Ground<'_> {
         original.back_up(self.scratch.as_ref())?;
         drop(original);
         let copy = Inspector::open(Arc::clone(self.scratch)).map_err(LogError::Open)?;
-        if let Health::Lost(damage) = copy.verify(None).map_err(LogError::Open)? {
+        if let Health::Lost(damage) = copy.verify().map_err(LogError::Open)? {
             match copy.plan_salvage() {
                 Ok(plan) => losses.extend(plan.as_ref().map(|plan| self.described(plan))),
                 Err(_) => {
