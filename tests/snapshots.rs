@@ -2,7 +2,7 @@
 //! told with its place, and whoever saves one slowly or badly harms nobody.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 

@@ -148,9 +148,7 @@ fn a_part_of_a_log_is_shown_and_a_reader_may_go_away() {
     let (first, second) = (record_of(&data, "set ana 4"), record_of(&data, "set d 8"));
     let (from, to) = (first["index"].to_string(), second["index"].to_string());
     let dump = wal("dump", &data, &["--from", &from, "--to", &to, "-o", "json"]).expect_code(0);
-    let shown: Vec<Value> =
-        dump.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(shown, [first, second]);
+    assert_eq!(dump.json(), Value::Array(vec![first, second]));
 
     let mut command = clean_command(KVCTL);
     command.args(["wal", "dump", "--data"]).arg(&data);

@@ -29,6 +29,13 @@ pub enum Item {
         /// What makes it unreadable as a whole; then nothing of it follows.
         problem: Option<Damage>,
     },
+    /// Segment files that are not there, between two that are.
+    Missing {
+        /// The number of the first of them.
+        first: u64,
+        /// The number of the last of them.
+        last: u64,
+    },
     /// A batch begins; its records follow.
     Batch {
         /// Where in the segment.
@@ -133,11 +140,19 @@ impl Inspector {
         let mut window = Window::default();
         let original = self.original()?;
         let no_log = || OpenError::NoLog { path: self.disk.path("") };
+        let mut expected = None;
         for head in take_inventory(&*original, &mut window)?.ok_or_else(no_log)?.heads {
             let source = head.source;
-            let path = source.path.to_string();
-            let item = Item::Segment { sequence: source.sequence, path, problem: head.problem };
-            let mut flow = visit(item);
+            let (path, sequence) = (source.path.to_string(), source.sequence);
+            let missing = expected.filter(|first| *first < sequence);
+            expected = Some(sequence.saturating_add(1));
+            let mut flow = match missing {
+                Some(first) => visit(Item::Missing { first, last: sequence.saturating_sub(1) }),
+                None => ControlFlow::Continue(()),
+            };
+            if flow.is_continue() {
+                flow = visit(Item::Segment { sequence, path, problem: head.problem });
+            }
             if flow.is_continue() && head.problem.is_none() {
                 window.clear();
                 flow = dump_segment(&source, &mut window, &mut visit);

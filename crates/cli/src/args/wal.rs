@@ -83,8 +83,9 @@ Examples:
   kvctl wal dump --data data/s1 -o jsonl | jq -r 'select(.index == 7).command'
 
 A line for each record: segment, batch in it, offset, kind, index, term, bytes, and what it says.
-Entries that a later leader replaced are shown too, for they stand there still. A broken place is
-told, and the dump goes on behind it; whether it matters is for kvctl wal verify to say. With --from
+Entries that a later leader replaced are shown too, for they stand there still. A broken place or a
+missing segment is told, and the dump goes on behind it and ends with 0: whether it matters is for
+kvctl wal verify to say. With --from
 or --to only entries of that range are shown, truncations that reach into it, and broken places.")]
 pub(crate) struct DumpArgs {
     /// Which log

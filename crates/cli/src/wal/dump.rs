@@ -10,13 +10,18 @@ use super::place::Place;
 use super::words;
 use crate::args::{DumpArgs, Global};
 use crate::failure::Failure;
+use crate::output::Format;
 
 /// `kvctl wal dump`.
 pub(super) fn run(global: &Global, args: &DumpArgs) -> Result<(), Failure> {
     let place = Place::find(global, &args.place)?;
     let inspector = place.inspect()?;
     let range = Range { from: args.from, to: args.to };
-    let style = if global.output.is_json() { Style::Json } else { Style::Text };
+    let style = match global.output {
+        Format::Json => Style::Document,
+        Format::Jsonl => Style::Lines,
+        _ => Style::Text,
+    };
     let mut printer = Printer {
         out: BufWriter::new(io::stdout().lock()),
         style,
@@ -24,10 +29,9 @@ pub(super) fn run(global: &Global, args: &DumpArgs) -> Result<(), Failure> {
         segment: 0,
         batch: 0,
         offset: 0,
+        is_first: true,
     };
-    if style == Style::Text {
-        printer.print_heading()?;
-    }
+    printer.begin()?;
     let mut failed = None;
     let visited = inspector.dump(|item| match printer.show(&item) {
         Ok(()) => ControlFlow::Continue(()),
@@ -39,14 +43,17 @@ pub(super) fn run(global: &Global, args: &DumpArgs) -> Result<(), Failure> {
     visited.map_err(|error| place.failure(error))?;
     match failed {
         Some(error) => Err(error.into()),
-        None => Ok(printer.out.flush()?),
+        None => Ok(printer.end()?),
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Text,
-    Json,
+    /// One array.
+    Document,
+    /// An object a line.
+    Lines,
 }
 
 /// The entries that were asked for.
@@ -83,6 +90,8 @@ struct Printer<W> {
     batch: u64,
     /// Where that batch begins.
     offset: u64,
+    /// Nothing was printed yet.
+    is_first: bool,
 }
 
 /// A line of a dump.
@@ -127,6 +136,15 @@ impl<W: Write> Printer<W> {
                     None => Ok(()),
                 }
             }
+            Item::Missing { first, last } => {
+                (self.segment, self.batch, self.offset) = (*first, 0, 0);
+                let words = match first == last {
+                    true => format!("BROKEN: segment {first} is missing"),
+                    false => format!("BROKEN: segments {first} to {last} are missing"),
+                };
+                let line = Line::new("broken", 0, words).with("damage", json!("missing"));
+                self.print(line.with("through", json!(last)))
+            }
             Item::Batch { offset, .. } => {
                 self.batch = self.batch.saturating_add(1);
                 self.offset = *offset;
@@ -144,6 +162,21 @@ impl<W: Write> Printer<W> {
             }
             Item::Record(_) => Ok(()),
         }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        match self.style {
+            Style::Text => self.print_heading(),
+            Style::Document => self.out.write_all(b"["),
+            Style::Lines => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if self.style == Style::Document {
+            self.out.write_all(b"\n]\n")?;
+        }
+        self.out.flush()
     }
 
     fn print_heading(&mut self) -> io::Result<()> {
@@ -180,8 +213,15 @@ impl<W: Write> Printer<W> {
         if let Some(object) = object.as_object_mut() {
             object.extend(more);
         }
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        if self.style == Style::Document {
+            self.out.write_all(if is_first { b"\n" } else { b",\n" })?;
+        }
         serde_json::to_writer(&mut self.out, &object)?;
-        self.out.write_all(b"\n")
+        match self.style {
+            Style::Lines => self.out.write_all(b"\n"),
+            Style::Document | Style::Text => Ok(()),
+        }
     }
 }
 

@@ -80,6 +80,14 @@ impl Verified {
         }
     }
 
+    /// Whether other servers can give back all that is lost.
+    fn only_payloads_are_lost(&self) -> bool {
+        let is_payload = |problem: &Problem| {
+            problem.json.get("kind").and_then(Value::as_str) == Some("lost_payload")
+        };
+        self.problems.iter().all(is_payload)
+    }
+
     /// How the command ends.
     fn verdict(&self, place: &Place) -> Result<(), Failure> {
         let typed = place.typed();
@@ -109,6 +117,8 @@ impl Verified {
                         _ if is_marked => failure.detail(format!(
                             "no repair gives that back; what is left: kvctl wal dump --data {typed}"
                         )),
+                        Some(id) if self.only_payloads_are_lost() => failure
+                            .detail(format!("start {id}, and it asks the other servers for them")),
                         _ => failure
                             .detail(format!("what can be done: kvctl wal repair --data {typed}")),
                     };

@@ -244,8 +244,8 @@ impl fmt::Display for Event {
             ),
             Event::TornTail { segment, offset, bytes } => write!(
                 f,
-                "torn tail   segment {segment} at {offset}, {bytes} bytes: the last write had \
-                 not finished and was never acknowledged; it is discarded"
+                "torn tail   segment {segment} at {offset}, {bytes} bytes: the last write is \
+                 not whole, cut short or damaged since; it is discarded"
             ),
             Event::Listening { address, data } => {
                 write!(f, "listening   {address}   data {data}")

@@ -38,7 +38,10 @@ pub enum HomeError {
         source: io::Error,
     },
     /// Another process runs on it.
-    #[error("{path}: another server is running on this data directory; stop it first")]
+    #[error(
+        "{path}: another server runs on this data directory, or a kvctl command reads it; stop that \
+         first"
+    )]
     InUse {
         /// The lock.
         path: String,

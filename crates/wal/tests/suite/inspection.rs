@@ -210,3 +210,12 @@ fn a_segment_that_cannot_be_read_at_all_is_shown_with_its_problem() {
         .collect();
     assert_eq!(problems, [(1, None), (2, Some(Damage::SegmentHeader)), (3, None)]);
 }
+
+#[test]
+fn a_segment_that_is_missing_between_two_others_is_named() {
+    let sample = Sample::new();
+    assert!(sample.medium.destroy(&sample.medium.files()[1].clone()));
+    let items = dump(&Inspector::open(sample.medium.disk()).unwrap());
+    let missing: Vec<_> = items.iter().filter(|it| matches!(it, Item::Missing { .. })).collect();
+    assert_eq!(missing, [&Item::Missing { first: 2, last: 2 }]);
+}
