@@ -39,8 +39,7 @@ pub enum HomeError {
     },
     /// Another process runs on it.
     #[error(
-        "{path}: another server runs on this data directory, or a kvctl command reads it; stop that \
-         first"
+        "{path}: another server runs on this data directory, or a tool reads it; stop that first"
     )]
     InUse {
         /// The lock.
