@@ -34,6 +34,8 @@ pub struct Slice {
     pub elapsed: Duration,
     /// How long the middle one of all operations took.
     pub p50: Duration,
+    /// How long all but one in a hundred took at most.
+    pub p99: Duration,
 }
 
 impl Slice {
@@ -45,7 +47,7 @@ impl Slice {
 
     /// A slice of one kind of work that was timed as a whole.
     pub fn whole(operations: u64, elapsed: Duration) -> Slice {
-        Slice { operations, elapsed, p50: elapsed }
+        Slice { operations, elapsed, p50: elapsed, p99: elapsed }
     }
 }
 
@@ -54,12 +56,26 @@ impl Slice {
 pub struct Samples {
     rates: Vec<f64>,
     p50s: Vec<f64>,
+    p99s: Vec<f64>,
+    operations: u64,
+    elapsed: Duration,
 }
 
 impl Samples {
     /// The median over all turns of operations per second.
     pub fn rate(&self) -> f64 {
         median(&self.rates)
+    }
+
+    /// Operations per second of all turns together: nothing that is slow now and then is left out.
+    pub fn whole_rate(&self) -> f64 {
+        self.operations as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The median over all turns of what all but one operation in a hundred took at most, in
+    /// microseconds.
+    pub fn p99_us(&self) -> f64 {
+        median(&self.p99s)
     }
 
     /// The median over all turns of the median operation, in microseconds.
@@ -80,6 +96,9 @@ impl Samples {
     fn add(&mut self, slice: &Slice) {
         self.rates.push(slice.operations as f64 / slice.elapsed.as_secs_f64());
         self.p50s.push(slice.p50.as_secs_f64() * 1e6);
+        self.p99s.push(slice.p99.as_secs_f64() * 1e6);
+        self.operations += slice.operations;
+        self.elapsed += slice.elapsed;
     }
 }
 
@@ -214,12 +233,14 @@ impl Times {
         let end = threads.iter().map(|times| times.last).max();
         let mut laps: Vec<u32> = threads.into_iter().flat_map(|times| times.laps_ns).collect();
         laps.sort_unstable();
-        let p50 = laps.get(laps.len() / 2).ok_or("no operation completed in a slice")?;
+        let at = |place: usize| laps.get(place).ok_or("no operation completed in a slice");
+        let (p50, p99) = (at(laps.len() / 2)?, at(laps.len() * 99 / 100)?);
         let elapsed = begin.zip(end).map(|(begin, end)| end.duration_since(begin));
         Ok(Slice {
             operations: laps.len() as u64,
             elapsed: elapsed.unwrap_or_default(),
             p50: Duration::from_nanos(u64::from(*p50)),
+            p99: Duration::from_nanos(u64::from(*p99)),
         })
     }
 }
@@ -265,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_spread_tells_a_quiet_machine_from_a_busy_one() {
-        let rates = |rates: &[f64]| Samples { rates: rates.to_vec(), p50s: Vec::new() };
+        let rates = |rates: &[f64]| Samples { rates: rates.to_vec(), ..Samples::default() };
         assert_eq!(rates(&[5.0; 8]).spread(), 1.0);
         assert_eq!(rates(&[1.0, 1.0, 1.0, 9.0, 9.0, 9.0, 9.0, 9.0]).spread(), 9.0);
     }

@@ -15,14 +15,11 @@ const SIZES: [(&str, usize); 4] =
     [("100", 100), ("1k", 1024), ("16k", 16 << 10), ("64k", 64 << 10)];
 const WRITERS: [usize; 3] = [1, 16, 64];
 
-/// Large appends fill segments fast, and a slice must be long enough to hold several rotations.
-fn turns(care: Care, bytes: usize) -> Turns {
-    let is_large = bytes >= 16 << 10;
-    let (rounds, slice_ms) = match (care, is_large) {
-        (Care::Quick, false) => (9, 60),
-        (Care::Quick, true) => (3, 500),
-        (Care::Full, false) => (41, 100),
-        (Care::Full, true) => (11, 1000),
+/// Long enough for the making of segments to be part of what is timed, where many are filled.
+fn turns(care: Care) -> Turns {
+    let (rounds, slice_ms) = match care {
+        Care::Quick => (3, 300),
+        Care::Full => (11, 1000),
     };
     Turns { rounds, slice: Duration::from_millis(slice_ms) }
 }
@@ -32,8 +29,9 @@ pub(crate) fn synced(session: &mut Session) -> Result<()> {
     for (label, bytes) in SIZES {
         for writers in WRITERS {
             let base = format!("append.sync.{label}.w{writers}");
-            let (p50, throughput) = (format!("{base}.p50"), format!("{base}.throughput"));
-            if !session.wants(&base, &[&p50, &throughput]) {
+            let [p50, p99, throughput] =
+                ["p50", "p99", "throughput"].map(|what| format!("{base}.{what}"));
+            if !session.wants(&base, &[&p50, &p99, &throughput]) {
                 continue;
             }
             let corner = session.place.corner()?;
@@ -42,8 +40,7 @@ pub(crate) fn synced(session: &mut Session) -> Result<()> {
             let floor = corner.path().join("floor");
             let mut floor = SyncedFloor::start(&floor, SEGMENT_BYTES, writers, payload)?;
             ours.settle()?;
-            let samples =
-                session.take_turns(&mut [&mut ours, &mut floor], turns(session.care, bytes))?;
+            let samples = session.take_turns(&mut [&mut ours, &mut floor], turns(session.care))?;
             let [ours, floor] = &samples[..] else { continue };
             session.print(&Figure {
                 name: p50,
@@ -53,10 +50,17 @@ pub(crate) fn synced(session: &mut Session) -> Result<()> {
                 goal: Goal::RatioAtMost(1.15),
             })?;
             session.print(&Figure {
+                name: p99,
+                value: ours.p99_us(),
+                unit: "us",
+                floor: floor.p99_us(),
+                goal: Goal::None,
+            })?;
+            session.print(&Figure {
                 name: throughput,
-                value: ours.rate(),
+                value: ours.whole_rate(),
                 unit: "appends/s",
-                floor: floor.rate(),
+                floor: floor.whole_rate(),
                 goal: Goal::RatioAtLeast(0.85),
             })?;
         }
