@@ -7,7 +7,7 @@
 //! batch is durable when the batch is written, and its header may say so.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::active::Active;
 use crate::batch::Before;
@@ -29,7 +29,7 @@ use crate::wal::{Wal, reading_view};
 pub struct Flush {
     work: Work,
     /// Nobody may open the log, and read where it ends, while something may still be written.
-    _lock: Arc<Lock>,
+    lock: Arc<Lock>,
 }
 
 /// A flush that was run.
@@ -38,6 +38,8 @@ pub struct Flush {
 pub struct FlushDone {
     work: Work,
     result: Result<(), Failure>,
+    /// Tells whose flush it was: every log that is created or opened has a lock of its own.
+    lock: Weak<Lock>,
 }
 
 /// The steps of a flush and the buffer they write from, both reused by the next one.
@@ -72,7 +74,7 @@ impl Flush {
     /// Writes and syncs. It stops at the first failure: nothing is retried.
     pub fn run(self) -> FlushDone {
         let result = self.work.run();
-        FlushDone { work: self.work, result }
+        FlushDone { work: self.work, result, lock: Arc::downgrade(&self.lock) }
     }
 }
 
@@ -152,8 +154,15 @@ impl Wal {
 
     /// Takes a flush back, and returns the ticket up to which everything is durable now. If it
     /// failed, the log is poisoned.
+    ///
+    /// Fails with [`WalError::ForeignFlush`], and changes nothing, if the flush is another log's:
+    /// that its bytes are durable says nothing about those that are on their way here.
     pub fn finish_commit(&mut self, done: FlushDone) -> Result<Ticket, WalError> {
         self.check_poison()?;
+        // A log hands out one flush at a time, so one of its own is the one that is out.
+        if self.in_flight.is_none() || !Weak::ptr_eq(&done.lock, &Arc::downgrade(&self.lock)) {
+            return Err(WalError::ForeignFlush);
+        }
         self.finish(done).map_err(WalError::Poisoned)?;
         Ok(self.durable_ticket)
     }
@@ -196,7 +205,7 @@ impl Wal {
         let (ticket, durable) = (self.ticket, self.last);
         self.in_flight =
             Some(InFlight { staged, offset, count, ticket, durable, last, first_sequence });
-        Some(Flush { work, _lock: Arc::clone(&self.lock) })
+        Some(Flush { work, lock: Arc::clone(&self.lock) })
     }
 
     /// Before files may be removed, what makes them dispensable must be durable, whatever the
@@ -251,7 +260,7 @@ impl Wal {
     }
 
     fn finish(&mut self, done: FlushDone) -> Result<(), Failure> {
-        let FlushDone { work, result } = done;
+        let FlushDone { work, result, .. } = done;
         self.work = work;
         let in_flight = self.in_flight.take();
         if let Err(failure) = result {

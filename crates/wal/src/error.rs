@@ -353,6 +353,9 @@ pub enum WalError {
     /// A flush is out; it must be finished first.
     #[error("a commit is running elsewhere")]
     InFlight,
+    /// The flush that was brought back is not the one that is out. Nothing was changed.
+    #[error("the flush that was brought back is not one that this log waits for")]
+    ForeignFlush,
     /// A prefix removal that reaches beyond the last entry.
     #[error("cannot drop entries through {through}: the last one is {last}")]
     PrefixOutOfRange {
