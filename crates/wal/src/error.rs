@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::entry::Position;
@@ -36,6 +37,13 @@ impl Failure {
     /// The sequence of the segment that it happened to, if it was one.
     pub fn segment(&self) -> Option<u64> {
         sequence_of(&self.path)
+    }
+
+    /// Whether the machine had no file descriptor or no memory left. That says nothing about the
+    /// file, and may have passed the next time.
+    pub fn is_exhaustion(&self) -> bool {
+        let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+        self.source.raw_os_error().is_some_and(|code| exhausted.contains(&code))
     }
 
     /// Whether the medium had no space left.

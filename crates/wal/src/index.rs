@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use crate::disk::File;
+use crate::scan::Source;
 use crate::segment::Seed;
 
 /// A new reading point is noted when the current one lies this far back.
@@ -76,6 +77,19 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
     /// Filled while appending, or at the first read of a segment that was opened by its seal.
     pub(crate) extents: OnceLock<Extents>,
+}
+
+impl Segment {
+    /// The same segment, to be scanned.
+    pub(crate) fn source(&self) -> Source {
+        Source {
+            sequence: self.sequence,
+            file: Arc::clone(&self.file),
+            path: Arc::clone(&self.path),
+            capacity: self.capacity,
+            seed: self.seed.clone(),
+        }
+    }
 }
 
 /// All segments that may still be read, oldest first; the last one is being written.

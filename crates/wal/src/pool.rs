@@ -80,6 +80,11 @@ impl Pool {
         self.shared.get(name)
     }
 
+    /// The file that has a name now, whatever is open already. It counts as none of the pool's.
+    pub(crate) fn open_anew(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(self.shared.disk.open(name)?.into())
+    }
+
     /// The file of a name, to be opened when it is used. Nothing is looked up before.
     pub(crate) fn file(&self, name: String) -> PooledFile {
         PooledFile { shared: Arc::clone(&self.shared), name, unsynced: Mutex::new(None) }

@@ -8,9 +8,10 @@ use crate::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::disk::read_exact_at;
 use crate::entry::{Entry, Position};
 use crate::error::{Damage, Failure, ReadError};
-use crate::index::{Extents, Segment};
+use crate::index::Segment;
 use crate::record::{Row, Rows};
-use crate::scan::{Begin, Depth, Source, scan};
+use crate::scan::{Begin, Broken, Depth, Scan, Source, Stop, scan};
+use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::wal::Wal;
 use crate::window::Window;
 
@@ -151,8 +152,8 @@ impl Wal {
         let extents = match segment.extents.get() {
             Some(extents) => extents,
             None => {
-                let found = scan_extents(segment)?;
-                segment.extents.get_or_init(|| found)
+                let scanned = scan_to_end(&segment.source(), segment.end, Depth::Directories)?;
+                segment.extents.get_or_init(|| scanned.extents)
             }
         };
         let damage = Damage::Malformed;
@@ -161,23 +162,26 @@ impl Wal {
     }
 }
 
-fn scan_extents(segment: &Segment) -> Result<Extents, ReadError> {
-    let source = Source {
-        sequence: segment.sequence,
-        file: std::sync::Arc::clone(&segment.file),
-        path: segment.path.clone(),
-        capacity: segment.capacity,
-        seed: segment.seed.clone(),
+/// Reads a segment whose last batch is known to end at `end`.
+///
+/// What cannot be read is not called damaged: a machine without descriptors or memory, or a medium
+/// that fails for a moment, says nothing about the bytes.
+pub(crate) fn scan_to_end(source: &Source, end: u64, depth: Depth) -> Result<Scan, ReadError> {
+    let scanned = scan(source, &mut Window::default(), Begin::Link, Some(end), depth);
+    let (offset, broken) = match scanned {
+        Ok(scanned) if scanned.end == end => return Ok(scanned),
+        Ok(Scan { end, stop: Stop::Broken(broken), .. }) => (end, broken),
+        // Nothing but zeros, or another batch than the last one that stood here.
+        Ok(Scan { end, .. }) => (end, Broken::at(Damage::BatchHeader)),
+        Err(broken) => (SEGMENT_HEADER_BYTES, broken),
     };
-    let mut window = Window::default();
-    let corrupt = |offset, damage| {
-        Err(ReadError::Corrupt { segment: segment.path.to_string(), offset, damage })
-    };
-    let end = Some(segment.end);
-    match scan(&source, &mut window, Begin::Link, end, Depth::Directories) {
-        Ok(scanned) if scanned.end == segment.end => Ok(scanned.extents),
-        Ok(scanned) => corrupt(scanned.end, Damage::BatchHeader),
-        Err(broken) => corrupt(0, broken.damage),
+    match broken {
+        Broken { damage: Damage::Unreadable, unreadable: Some(failure), .. } => {
+            Err(ReadError::Io(failure))
+        }
+        Broken { damage, .. } => {
+            Err(ReadError::Corrupt { segment: source.path.to_string(), offset, damage })
+        }
     }
 }
 

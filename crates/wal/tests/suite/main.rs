@@ -22,6 +22,7 @@ mod salvage;
 mod salvage_cut_short;
 mod salvage_plan;
 mod sample;
+mod scrubbing;
 mod smoke;
 mod space;
 mod successor;
