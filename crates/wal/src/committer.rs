@@ -4,11 +4,12 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, Builder, JoinHandle};
 
 use crate::entry::{Append, Entry, Position, Ticket};
 use crate::error::{AppendError, Failure, WalError};
+use crate::locked::{locked, wait};
 use crate::staged::bytes_max;
 use crate::successor::Job;
 use crate::wal::Wal;
@@ -57,7 +58,7 @@ pub type Outcome = Result<Ticket, WalError>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     fn done(&self, batch: u64) -> &Condvar {
@@ -118,10 +119,6 @@ impl Wal {
         let kept = if append.entries.is_empty() { 0 } else { near };
         append.reset.is_some() || bytes.saturating_add(kept) > self.active.left()
     }
-}
-
-fn wait<'s>(on: &Condvar, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-    on.wait(state).unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Committer {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::backup::read_or_zeros;
 use crate::disk::{Disk, File, Lock};
+use crate::locked::locked;
 
 /// The unit in which changes are kept. Zeros take no memory.
 const PAGE_BYTES: u64 = 4096;
@@ -40,10 +41,6 @@ struct Changes {
     pages: BTreeMap<u64, Option<Vec<u8>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl DraftDisk {
     /// A draft that begins with what is there.
     pub(crate) fn over(base: Arc<dyn Disk>) -> io::Result<Arc<DraftDisk>> {
@@ -54,10 +51,10 @@ impl DraftDisk {
 
     /// The names of files that were made or written to here.
     pub(crate) fn changed(&self) -> Vec<String> {
-        let names = lock(&self.names);
+        let names = locked(&self.names);
         let is_changed = |name: &Name| match name {
             Name::Untouched(_) => false,
-            Name::Opened(draft) => draft.base.is_none() || !lock(&draft.changes).pages.is_empty(),
+            Name::Opened(draft) => draft.base.is_none() || !locked(&draft.changes).pages.is_empty(),
         };
         names.iter().filter(|(_, it)| is_changed(it)).map(|(name, _)| name.clone()).collect()
     }
@@ -69,11 +66,11 @@ fn not_found() -> io::Error {
 
 impl Disk for DraftDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(lock(&self.names).keys().cloned().collect())
+        Ok(locked(&self.names).keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut names = lock(&self.names);
+        let mut names = locked(&self.names);
         let entry = names.get_mut(name).ok_or_else(not_found)?;
         let draft = match entry {
             Name::Opened(draft) => Arc::clone(draft),
@@ -88,7 +85,7 @@ impl Disk for DraftDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut names = lock(&self.names);
+        let mut names = locked(&self.names);
         if names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -99,21 +96,21 @@ impl Disk for DraftDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut names = lock(&self.names);
+        let mut names = locked(&self.names);
         let moved = names.remove(from).ok_or_else(not_found)?;
         names.insert(to.to_owned(), moved);
         Ok(())
     }
 
     fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        if lock(&self.names).contains_key(to) {
+        if locked(&self.names).contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        lock(&self.names).remove(name).map(drop).ok_or_else(not_found)
+        locked(&self.names).remove(name).map(drop).ok_or_else(not_found)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -178,7 +175,7 @@ impl DraftFile {
 
 impl File for DraftFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let changes = lock(&self.draft.changes);
+        let changes = locked(&self.draft.changes);
         let left = changes.length.saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let (number, within) = place(offset);
@@ -204,7 +201,7 @@ impl File for DraftFile {
     }
 
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
-        let mut changes = lock(&self.draft.changes);
+        let mut changes = locked(&self.draft.changes);
         let (number, within) = place(offset);
         let length = in_page(buffer.len(), within);
         let bytes = buffer.get(..length).unwrap_or_default();
@@ -231,7 +228,7 @@ impl File for DraftFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(lock(&self.draft.changes).length)
+        Ok(locked(&self.draft.changes).length)
     }
 
     /// No file of a log is ever cut or extended.

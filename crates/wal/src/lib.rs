@@ -57,6 +57,7 @@ mod giving_up;
 mod index;
 mod inspect;
 mod inventory;
+mod locked;
 mod open;
 mod options;
 mod pool;
