@@ -133,8 +133,8 @@ impl Wal {
                 if crc32fast::hash(&payload) != entry.checksum {
                     return Err(chunk.lost(position));
                 }
-                let (tag, checksum) = (entry.tag, entry.checksum);
-                collected.take(Entry { index, term: entry.term, tag, payload, checksum });
+                let (term, tag, checksum) = (entry.term, entry.tag, entry.checksum);
+                collected.take(Entry::with_checksum(index, term, tag, payload, checksum));
             }
             index = index.saturating_add(1);
             at = at.saturating_add(length);

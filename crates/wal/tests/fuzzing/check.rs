@@ -101,7 +101,7 @@ fn question(wal: &Wal) -> Vec<Entry> {
 fn check_entries(wal: &Wal, found: &[Entry]) {
     let lives = lives();
     for entry in found {
-        let key = (entry.index, entry.term, entry.payload.to_vec());
+        let key = (entry.index, entry.term, entry.payload().to_vec());
         assert!(lives.submitted.contains(&key), "an invented entry {}", entry.position());
     }
     let most = [&lives.one, &lives.other].into_iter().filter_map(|life| life.held.last());

@@ -50,7 +50,7 @@ fn what_many_threads_waited_for_is_there_after_a_power_cut() {
         let own: Vec<_> = all
             .iter()
             .filter_map(|entry| {
-                let text = std::str::from_utf8(&entry.payload).unwrap();
+                let text = std::str::from_utf8(entry.payload()).unwrap();
                 text.split_once(&prefix).map(|(number, _)| number.parse::<u64>().unwrap())
             })
             .collect();

@@ -249,10 +249,10 @@ fn a_damaged_payload_is_repaired_in_place_and_only_with_its_own_bytes() {
     assert_eq!(before.len(), 2, "what stands before the damage is readable");
 
     let wrong = Entry::new(victim.index, victim.term, 0, b"something else".to_vec());
-    assert!(wal.repair(victim.position(), &wrong.payload).is_err());
+    assert!(wal.repair(victim.position(), wrong.payload()).is_err());
     let elsewhere = Position::new(victim.index + 1, victim.term);
-    assert!(wal.repair(elsewhere, &victim.payload).is_err());
-    wal.repair(victim.position(), &victim.payload).unwrap();
+    assert!(wal.repair(elsewhere, victim.payload()).is_err());
+    wal.repair(victim.position(), victim.payload()).unwrap();
     assert!(wal.lost().is_empty());
     drop(wal);
 
@@ -362,8 +362,8 @@ fn many_payloads_are_repaired_with_one_sync_for_each_segment() {
     rot(&sample.medium, &victims);
     let (mut wal, recovery) = sample.open(&sample.medium, Check::default()).unwrap();
     assert_eq!(recovery.lost, victims.iter().map(Entry::position).collect::<Vec<_>>());
-    let payloads = |count| victims[..count].iter().map(|it| (it.position(), &it.payload));
-    let wrong = (victims[3].position(), &victims[0].payload);
+    let payloads = |count| victims[..count].iter().map(|it| (it.position(), it.payload()));
+    let wrong = (victims[3].position(), victims[0].payload());
     assert!(matches!(
         wal.repair_all(payloads(3).chain([wrong])),
         Err(RepairError::WrongPayload(position)) if position == victims[3].position()
@@ -389,12 +389,12 @@ fn an_entry_that_could_not_be_read_is_noted_with_what_is_known_of_it() {
     let known = LostPayload {
         position: victim.position(),
         tag: victim.tag,
-        bytes: u32::try_from(victim.payload.len()).unwrap(),
-        checksum: victim.checksum,
+        bytes: u32::try_from(victim.payload().len()).unwrap(),
+        checksum: victim.checksum(),
     };
     assert_eq!((lost, wal.lost()), (known, vec![victim.position()]));
     let elsewhere = Position::new(6, 9);
     assert!(matches!(wal.note_lost(elsewhere), Err(RepairError::NotLost(_))));
-    wal.repair(victim.position(), &victim.payload).unwrap();
+    wal.repair(victim.position(), victim.payload()).unwrap();
     assert!(observe(&wal) == sample.model);
 }

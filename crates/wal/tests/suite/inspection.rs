@@ -106,7 +106,7 @@ fn a_dump_hands_over_what_was_written_and_stops_when_it_is_told_to() {
         let held =
             sample.model.entries.get(&position.index).filter(|held| held.term == position.term);
         let dead = || sample.dead.iter().find(|dead| dead.position() == *position);
-        assert_eq!(payload, &held.or_else(dead).unwrap().payload);
+        assert_eq!(payload, held.or_else(dead).unwrap().payload());
     }
     for enough in 1..=items.len() {
         let mut seen = 0;

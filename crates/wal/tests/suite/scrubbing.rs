@@ -25,7 +25,7 @@ fn a_scrub_finds_rot_in_a_running_log_and_repair_heals_it() {
     assert!(matches!(wal.read(victim.index, victim.index, 1), Err(ReadError::Lost { .. })));
     let again = wal.scrub(0).unwrap().run();
     assert_eq!(wal.finish_scrub(again).unwrap(), [], "known already");
-    wal.repair(victim.position(), &victim.payload).unwrap();
+    wal.repair(victim.position(), victim.payload()).unwrap();
     assert!(observe(&wal) == sample.model);
 }
 
