@@ -178,7 +178,8 @@ pub struct Append<E = Vec<Entry>> {
     pub entries: E,
 }
 
-/// The number of a staged append. A commit that returns a ticket at least as large covers it.
+/// The number of a staged append or prefix removal. A commit that returns a ticket at least as
+/// large covers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 

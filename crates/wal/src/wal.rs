@@ -208,12 +208,12 @@ impl Wal {
         self.durable
     }
 
-    /// The ticket of the newest append that is durable.
+    /// The newest ticket of which everything is durable.
     pub fn durable_ticket(&self) -> Ticket {
         self.durable_ticket
     }
 
-    /// The ticket of the newest append, staged included.
+    /// The newest ticket that was given out.
     pub fn newest_ticket(&self) -> Ticket {
         self.ticket
     }

@@ -281,7 +281,9 @@ fn truncating_or_dropping_damaged_entries_ends_their_damage() {
             "truncate" => {
                 wal.stage(Append { truncate_after: Some(4), ..append(Vec::new()) }).unwrap();
             }
-            "drop" => wal.drop_prefix(5).unwrap(),
+            "drop" => {
+                wal.drop_prefix(5).unwrap();
+            }
             _ => {
                 let reset = Some(Position::new(50, 7));
                 wal.stage(Append { reset, ..append(Vec::new()) }).unwrap();

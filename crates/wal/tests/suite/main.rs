@@ -11,6 +11,7 @@ mod damage;
 mod every_call;
 mod faults;
 mod golden;
+mod grouping;
 mod harness;
 mod inspection;
 mod mending;
