@@ -159,7 +159,7 @@ fn examine_once(
     let segments = build_segments(&verdict.parts);
     check_coverage(&segments, &verdict)?;
     forget_dead(&mut verdict, &segments);
-    let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
+    let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(disk, &verdict.parts))?;
     Ok(Some(Examined { verdict, segments, runs }))
 }
 
@@ -222,11 +222,11 @@ fn check_coverage(segments: &Segments, verdict: &Verdict) -> Result<(), OpenErro
 }
 
 /// Parts that are whole, each in itself, and say different things about the same entries.
-fn contradiction(parts: &[Part]) -> OpenError {
+fn contradiction(disk: &dyn Disk, parts: &[Part]) -> OpenError {
     let lost = crate::survey::unknown_loss(Position::default());
     match parts.first() {
         Some(part) => corrupt(&part.source, 0, Damage::Chain, lost),
-        None => OpenError::NoLog { path: String::new() },
+        None => OpenError::NoLog { path: disk.path("") },
     }
 }
 

@@ -157,8 +157,8 @@ impl Wal {
             }
         };
         let damage = Damage::Malformed;
-        let (segment, offset) = (segment.path.to_string(), 0);
-        extents.find(index).ok_or(ReadError::Corrupt { segment, offset, damage })
+        let (segment, sequence, offset) = (segment.path.to_string(), segment.sequence, 0);
+        extents.find(index).ok_or(ReadError::Corrupt { segment, sequence, offset, damage })
     }
 }
 
@@ -180,7 +180,8 @@ pub(crate) fn scan_to_end(source: &Source, end: u64, depth: Depth) -> Result<Sca
             Err(ReadError::Io(failure))
         }
         Broken { damage, .. } => {
-            Err(ReadError::Corrupt { segment: source.path.to_string(), offset, damage })
+            let (segment, sequence) = (source.path.to_string(), source.sequence);
+            Err(ReadError::Corrupt { segment, sequence, offset, damage })
         }
     }
 }
@@ -249,7 +250,8 @@ impl<'s> Chunk<'s> {
     }
 
     fn fill(&mut self, offset: u64, length: u64) -> Result<(), ReadError> {
-        let failed = |error| ReadError::Io(Failure::new("read", &self.segment.path, error));
+        let Segment { path, sequence, .. } = self.segment;
+        let failed = |error| Failure::new("read", path, error).of_segment(*sequence);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let mut buffer = vec![0; length];
         read_exact_at(&*self.segment.file, &mut buffer, offset).map_err(failed)?;
@@ -259,10 +261,12 @@ impl<'s> Chunk<'s> {
     }
 
     fn corrupt(&self, offset: u64, damage: Damage) -> ReadError {
-        ReadError::Corrupt { segment: self.segment.path.to_string(), offset, damage }
+        let (segment, sequence) = (self.segment.path.to_string(), self.segment.sequence);
+        ReadError::Corrupt { segment, sequence, offset, damage }
     }
 
     fn lost(&self, position: Position) -> ReadError {
-        ReadError::Lost { position, segment: self.segment.path.to_string() }
+        let (segment, sequence) = (self.segment.path.to_string(), self.segment.sequence);
+        ReadError::Lost { position, segment, sequence }
     }
 }

@@ -33,7 +33,7 @@ impl Source {
     ) -> Result<&'w [u8], Failure> {
         window
             .view(&*self.file, self.capacity, offset, length)
-            .map_err(|error| Failure::new("read", &self.path, error))
+            .map_err(|error| Failure::new("read", &self.path, error).of_segment(self.sequence))
     }
 }
 

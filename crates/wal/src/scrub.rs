@@ -43,8 +43,9 @@ impl Scrub {
     /// The file is opened by its name, since the log may hold one open that has lost its name, and
     /// stays open, so that nothing has to be opened again in the middle.
     fn read(&self) -> Result<Vec<Position>, ReadError> {
-        let failed = |operation, error| Failure::new(operation, &self.source.path, error);
-        let file = self.disk.open_anew(&segment_name(self.source.sequence));
+        let Source { sequence, path, .. } = &self.source;
+        let failed = |operation, error| Failure::new(operation, path, error).of_segment(*sequence);
+        let file = self.disk.open_anew(&segment_name(*sequence));
         let file = file.map_err(|error| failed("open", error))?;
         file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
         let source = Source { file, ..self.source.clone() };

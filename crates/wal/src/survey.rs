@@ -126,6 +126,7 @@ impl From<OpenError> for Trouble {
 
 /// Reads the segments of a log and collects what they prove.
 pub(crate) struct Surveyor<'a> {
+    disk: &'a dyn Disk,
     pub(crate) window: &'a mut Window,
     pub(crate) check: Check<'a>,
     pub(crate) log_id: LogId,
@@ -140,7 +141,8 @@ pub(crate) struct Surveyor<'a> {
 }
 
 pub(crate) fn corrupt(source: &Source, offset: u64, damage: Damage, lost: LostRange) -> OpenError {
-    OpenError::Corrupt { segment: source.path.to_string(), offset, damage, lost }
+    let (segment, sequence) = (source.path.to_string(), source.sequence);
+    OpenError::Corrupt { segment, sequence, offset, damage, lost }
 }
 
 pub(crate) fn unknown_loss(after: Position) -> LostRange {
@@ -154,7 +156,7 @@ pub(crate) fn loss_up_to(after: Position, last: Position) -> LostRange {
 impl<'a> Surveyor<'a> {
     /// Reads the heads of all segments; `None` if there is no segment at all.
     pub(crate) fn begin(
-        disk: &dyn Disk,
+        disk: &'a dyn Disk,
         check: Check<'a>,
         window: &'a mut Window,
     ) -> Result<Option<Surveyor<'a>>, OpenError> {
@@ -162,6 +164,7 @@ impl<'a> Surveyor<'a> {
             return Ok(None);
         };
         Ok(Some(Surveyor {
+            disk,
             window,
             check,
             log_id,
@@ -291,7 +294,7 @@ impl<'a> Surveyor<'a> {
     /// No segment has a whole link: not one entry can be placed.
     fn no_link(&mut self) -> OpenError {
         let Some(oldest) = self.heads.first() else {
-            return OpenError::NoLog { path: String::new() };
+            return OpenError::NoLog { path: self.disk.path("") };
         };
         let loss = unknown_loss(Position::default());
         let (source, problem) = (oldest.source.clone(), oldest.problem);
@@ -377,13 +380,8 @@ impl<'a> Surveyor<'a> {
     }
 
     pub(crate) fn missing(&self, sequence: u64, lost: LostRange) -> OpenError {
-        let name = segment_name(sequence);
-        let known = self.heads.first().map(|head| &*head.source.path).unwrap_or_default();
-        let segment = match known.rsplit_once('/') {
-            Some((directory, _)) => format!("{directory}/{name}"),
-            None => name,
-        };
-        OpenError::Corrupt { segment, offset: 0, damage: Damage::Missing, lost }
+        let segment = self.disk.path(&segment_name(sequence));
+        OpenError::Corrupt { segment, sequence, offset: 0, damage: Damage::Missing, lost }
     }
 
     /// The seal of a segment, if it is whole, the next link confirms it, and nothing in the

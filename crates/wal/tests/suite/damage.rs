@@ -127,7 +127,8 @@ fn a_missing_segment_is_named() {
         let medium = sample.medium.fork();
         assert!(medium.destroy(&file));
         match sample.open(&medium, Check::default()) {
-            Err(OpenError::Corrupt { segment, damage: Damage::Missing, .. }) => {
+            Err(OpenError::Corrupt { segment, sequence, damage: Damage::Missing, .. }) => {
+                assert_eq!(format!("{sequence:016x}.wal"), segment);
                 assert_eq!(segment, file);
             }
             other => panic!("{file} is gone, and: {:?}", other.map(|(_, recovery)| recovery)),
