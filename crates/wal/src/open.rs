@@ -131,8 +131,8 @@ impl Examined {
 /// Reads a directory and judges whether it can be opened, without touching it. `None` if there is
 /// no segment at all.
 ///
-/// What the disk did not give the same answer to twice is not judged at all: neither is it damage,
-/// nor may anything be wiped for it.
+/// What could not be read at one moment and could at another is not judged at all: neither is it
+/// damage, nor may anything be wiped for it.
 pub(crate) fn examine(
     disk: &dyn Disk,
     check: Check<'_>,

@@ -11,7 +11,8 @@ use crate::error::{Damage, LostRange, OpenError};
 use crate::inventory::{Head, Inventory, WholeLink, encode_link, take_inventory};
 use crate::options::LogId;
 use crate::record::{Boundary, Link, Row, Seal};
-use crate::scan::{Begin, Depth, Scan, Source, Stop, read_control, scan, search};
+use crate::scan::{Begin, Depth, Scan, Source, Stop, read_control, scan};
+use crate::search::search;
 use crate::segment::{SEGMENT_HEADER_BYTES, segment_name};
 use crate::window::Window;
 
@@ -195,7 +196,8 @@ impl<'a> Surveyor<'a> {
     }
 
     pub(crate) fn head(&self, sequence: u64) -> Option<&Head> {
-        self.heads.iter().find(|head| head.source.sequence == sequence)
+        let at = self.heads.binary_search_by_key(&sequence, |head| head.source.sequence);
+        self.heads.get(at.ok()?)
     }
 
     pub(crate) fn note_proof(&mut self, sequence: u64, offset: u64) {
@@ -300,11 +302,9 @@ impl<'a> Surveyor<'a> {
         let (source, problem) = (oldest.source.clone(), oldest.problem);
         // The first segment of a log is made with its link. A later one without is the spare of
         // another that is not there, unless batches say that it was written to.
-        if problem.is_none() && source.sequence > 1 {
-            self.window.clear();
-            if search(&source, self.window, SEGMENT_HEADER_BYTES).beyond.is_none() {
-                return self.missing(source.sequence.saturating_sub(1), loss);
-            }
+        let may_be_a_spare = problem.is_none() && source.sequence > 1;
+        if may_be_a_spare && search(&source, self.window, SEGMENT_HEADER_BYTES).beyond.is_none() {
+            return self.missing(source.sequence.saturating_sub(1), loss);
         }
         corrupt(&source, SEGMENT_HEADER_BYTES, problem.unwrap_or(Damage::Link), loss)
     }
@@ -326,7 +326,6 @@ impl<'a> Surveyor<'a> {
         let mut bytes = Vec::new();
         let crc = encode_link(&source.seed, link, previous_crc, Before::Synced, &mut bytes);
         let end = SEGMENT_HEADER_BYTES.saturating_add(bytes.len() as u64);
-        self.window.clear();
         let (header, _) = read_control(source, self.window, end).ok()?;
         if header.previous_crc != crc {
             return None;
@@ -396,7 +395,6 @@ impl<'a> Surveyor<'a> {
             return None;
         }
         let seal_offset = next.link.seal_offset;
-        self.window.clear();
         let (header, row) = read_control(source, self.window, seal_offset).ok()?;
         let Row::Seal(seal) = row else { return None };
         let end = seal_offset.saturating_add(u64::from(header.total_bytes));

@@ -32,7 +32,7 @@ fn dump(inspector: &Inspector) -> Vec<Item> {
 }
 
 #[test]
-fn each_condition_has_its_own_answer_and_exit_code() {
+fn each_condition_has_its_own_answer() {
     let sample = Sample::new();
     let last = sample.last_file();
     let first = sample.medium.files()[0].clone();
@@ -44,11 +44,9 @@ fn each_condition_has_its_own_answer_and_exit_code() {
     let inspector = Inspector::open(sample.medium.disk()).unwrap();
     let clean = inspector.verify(Some(sample.model.last().index)).unwrap();
     assert!(matches!(clean, Health::Clean));
-    assert_eq!(clean.exit_code(), 0);
 
     let torn = verify(&last, sample.last_batch as usize);
     assert!(matches!(&torn, Health::Torn(torn) if torn.offset == sample.last_batch));
-    assert_eq!(torn.exit_code(), 11);
 
     let contents = sample.medium.contents(&first).unwrap();
     let needle = b"entry 5 of term 1 ";
@@ -60,11 +58,9 @@ fn each_condition_has_its_own_answer_and_exit_code() {
         [Finding::LostPayload { segment: 1, position, offset }]
             if position.index == 5 && (offset as usize) < payload
     ));
-    assert_eq!(damaged.exit_code(), 10);
 
     let lost = verify(&first, 161);
     assert!(matches!(lost, Health::Lost(OpenError::Corrupt { .. })));
-    assert_eq!(lost.exit_code(), 10);
 }
 
 #[test]
