@@ -27,7 +27,7 @@ use crate::wal::{Wal, reading_view};
 #[derive(Debug)]
 #[must_use = "what is staged becomes durable only by running the flush and finishing the commit"]
 pub struct Flush {
-    work: Work,
+    work: FlushPlan,
     /// Nobody may open the log, and read where it ends, while something may still be written.
     lock: Arc<Lock>,
 }
@@ -36,7 +36,7 @@ pub struct Flush {
 #[derive(Debug)]
 #[must_use = "the log goes on only when the flush is brought back"]
 pub struct FlushDone {
-    work: Work,
+    work: FlushPlan,
     result: Result<(), Failure>,
     /// Tells whose flush it was: every log that is created or opened has a lock of its own.
     lock: Weak<Lock>,
@@ -44,7 +44,7 @@ pub struct FlushDone {
 
 /// The steps of a flush and the buffer they write from, both reused by the next one.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct FlushPlan {
     buffer: Vec<u8>,
     steps: Vec<Step>,
 }
@@ -78,7 +78,7 @@ impl Flush {
     }
 }
 
-impl Work {
+impl FlushPlan {
     fn clear(&mut self) {
         self.buffer.clear();
         self.steps.clear();
@@ -210,7 +210,7 @@ impl Wal {
 
     /// Before files may be removed, what makes them dispensable must be durable, whatever the
     /// options say.
-    fn plan_sync_of_all(&mut self, work: &mut Work) {
+    fn plan_sync_of_all(&mut self, work: &mut FlushPlan) {
         if self.options.fsync == Fsync::Always {
             return;
         }
@@ -225,7 +225,7 @@ impl Wal {
     ///
     /// The seal is durable before anything is written behind it: it promises that there is a
     /// successor, and the successor's link promises that the seal is there.
-    fn rotate(&mut self, work: &mut Work) {
+    fn rotate(&mut self, work: &mut FlushPlan) {
         assert!(self.spare.is_some(), "a batch was staged without a segment to put it into");
         let Some(spare) = self.spare.take() else { return };
         let begin = work.buffer.len();

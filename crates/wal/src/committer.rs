@@ -54,7 +54,7 @@ struct State {
 }
 
 /// What the committing thread tells its observer.
-pub type Outcome = Result<Ticket, WalError>;
+pub type CommitOutcome = Result<Ticket, WalError>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,7 +126,7 @@ impl Committer {
     /// callers that do not wait but want to be told; it must not call back into the committer.
     pub fn start(
         wal: Wal,
-        observer: impl FnMut(Outcome) + Send + 'static,
+        observer: impl FnMut(CommitOutcome) + Send + 'static,
     ) -> io::Result<Committer> {
         let state =
             State { wal: Some(wal), batch: 0, writing: None, is_idle: false, is_stopping: false };
@@ -251,7 +251,7 @@ impl Drop for LastWords<'_> {
 }
 
 /// The committing thread.
-fn commit_all(shared: &Shared, mut observer: impl FnMut(Outcome), jobs: &Sender<Job>) {
+fn commit_all(shared: &Shared, mut observer: impl FnMut(CommitOutcome), jobs: &Sender<Job>) {
     let mut state = shared.lock();
     loop {
         let begun = shared.act(&mut state, |wal| {

@@ -24,12 +24,12 @@ pub(crate) struct DraftDisk {
 enum Name {
     /// A file of the disk below, under the name that it has there, as long as nobody opened it.
     Untouched(String),
-    Opened(Arc<Draft>),
+    Opened(Arc<DraftFileState>),
 }
 
 /// A file and what was written to it.
 #[derive(Debug)]
-struct Draft {
+struct DraftFileState {
     base: Option<Box<dyn File>>,
     changes: Mutex<Changes>,
 }
@@ -77,7 +77,7 @@ impl Disk for DraftDisk {
             Name::Untouched(original) => {
                 let base = self.base.open(original)?;
                 let changes = Changes { length: base.len()?, pages: BTreeMap::new() };
-                Arc::new(Draft { base: Some(base), changes: Mutex::new(changes) })
+                Arc::new(DraftFileState { base: Some(base), changes: Mutex::new(changes) })
             }
         };
         *entry = Name::Opened(Arc::clone(&draft));
@@ -90,7 +90,7 @@ impl Disk for DraftDisk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let changes = Changes { length: 0, pages: BTreeMap::new() };
-        let draft = Arc::new(Draft { base: None, changes: Mutex::new(changes) });
+        let draft = Arc::new(DraftFileState { base: None, changes: Mutex::new(changes) });
         names.insert(name.to_owned(), Name::Opened(Arc::clone(&draft)));
         Ok(Box::new(DraftFile { draft }))
     }
@@ -137,7 +137,7 @@ impl Disk for DraftDisk {
 
 #[derive(Debug)]
 struct DraftFile {
-    draft: Arc<Draft>,
+    draft: Arc<DraftFileState>,
 }
 
 /// The page that an offset is in, and where in it.

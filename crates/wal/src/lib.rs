@@ -91,7 +91,7 @@ mod window;
 
 pub use backup::{Backup, BackupError};
 pub use commit::{Flush, FlushDone};
-pub use committer::{Committer, Outcome};
+pub use committer::{CommitOutcome, Committer};
 pub use disk::{Disk, File, Lock};
 pub use dump::{Item, Payload, Record};
 pub use entry::{Append, Entry, METADATA_MAX, Metadata, MetadataTooLong, Position, Ticket};
