@@ -195,7 +195,8 @@ impl Committer {
     }
 
     /// Looks at the log, or stages more than [`append`](Committer::append) can: a prefix removal,
-    /// whose ticket can be [waited](Committer::wait) for. Everyone else waits meanwhile. `None` if the committer was stopped.
+    /// whose ticket can be [waited](Committer::wait) for. Everyone else waits meanwhile. `None` if
+    /// the committer was stopped.
     pub fn with<T>(&self, look: impl FnOnce(&mut Wal) -> T) -> Option<T> {
         let mut state = self.shared.lock();
         let seen = self.shared.act(&mut state, look);

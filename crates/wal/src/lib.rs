@@ -37,11 +37,11 @@
 //! `pool` keeps open. Opening reads through a `window` that notices a disk which gives two answers;
 //! it goes from `inventory` (what files are there) over `scan` (how far is one segment whole),
 //! `search` (what stands behind that) and `survey` (which segments make up the log) to `verdict`
-//! (what is damage, what is torn) and `open`. `repair` and `scrub` deal with rot while the log runs; [`Inspector`] looks at a log that
-//! nobody uses, puts it in order, and can back up and `salvage` one that does not open: on a
-//! `draft`, by `giving_up` what has to be, and then in one `exchange` of whole files. All of it
-//! stands on [`disk`], which tests replace with `sim_disk`, and tools that must not touch anything
-//! with [`ReadOnlyDisk`].
+//! (what is damage, what is torn) and `open`. `repair` and `scrub` deal with rot while the log
+//! runs; [`Inspector`] looks at a log that nobody uses, puts it in order, and can back up and
+//! `salvage` one that does not open: on a `draft`, by `giving_up` what has to be, and then in one
+//! `exchange` of whole files. All of it stands on [`disk`], which tests replace with `sim_disk`,
+//! and tools that must not touch anything with [`ReadOnlyDisk`].
 
 mod active;
 mod append;

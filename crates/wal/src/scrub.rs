@@ -74,7 +74,8 @@ impl Wal {
     ///
     /// [`ReadError::Corrupt`] means that the segment's structure has rotted: the log goes on, but
     /// it would not open again. [`ReadError::Io`] means that its structure could not be read: the
-    /// file is gone, the medium refuses it, or the machine had nothing left to open it with. Entries that were cut or dropped meanwhile are not reported.
+    /// file is gone, the medium refuses it, or the machine had nothing left to open it with.
+    /// Entries that were cut or dropped meanwhile are not reported.
     pub fn finish_scrub(&mut self, scrubbed: Scrubbed) -> Result<Vec<Position>, ReadError> {
         let Scrubbed { sequence, found } = scrubbed;
         let is_held = |lost: &Position| {
