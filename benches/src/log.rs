@@ -51,7 +51,9 @@ impl Side for SyncedLog {
         closed_loop(*writers, length, |_| {
             let entry = Entry::new(0, 1, 0, payload.clone());
             let ticket = committer.append(|last| {
-                let entries = vec![Entry { index: last.index + 1, ..entry.clone() }];
+                let mut entry = entry.clone();
+                entry.index = last.index + 1;
+                let entries = vec![entry];
                 Append { entries, ..Append::default() }
             })?;
             committer.wait(ticket).map_err(Error::from)
@@ -149,8 +151,11 @@ impl OwnedLog {
     pub fn append(&mut self) -> Result<()> {
         let first = self.wal.last().index + 1;
         let entries = (first..first + self.entries).map(|index| match self.checksum {
-            Checksum::Computed => Entry::new(index, 1, 0, self.payload.payload.clone()),
-            Checksum::Given => Entry { index, ..self.payload.clone() },
+            Checksum::Computed => Entry::new(index, 1, 0, self.payload.payload().clone()),
+            Checksum::Given => {
+                let payload = self.payload.payload().clone();
+                Entry::with_checksum(index, 1, 0, payload, self.payload.checksum())
+            }
         });
         self.wal.stage(Append { metadata: None, reset: None, truncate_after: None, entries })?;
         self.wal.commit()?;

@@ -215,6 +215,27 @@ fn a_read_error_is_fatal_once_and_then_repaired() {
 }
 
 #[test]
+fn an_old_segment_that_is_gone_ends_the_server_and_a_want_of_descriptors_does_not() {
+    use wal::sim_disk::{Fault, OperationKind};
+    let (disk, _) = with_a_tail();
+    let (_home, mut recovered) = start(&disk).expect("a whole log");
+    let log = &mut recovered.log;
+    let first = log.scrub().expect("full segments");
+    assert_eq!(first.sequence(), 1);
+    disk.inject(0, Some(OperationKind::Open), Fault::Error(24));
+    let found = log.finish_scrub(first.run()).expect("it was not looked at");
+    assert!(found.is_empty() && disk.contents("suspect").is_none());
+
+    assert!(disk.destroy("log/0000000000000002.wal"));
+    let second = log.scrub().expect("the next one");
+    assert_eq!(second.sequence(), 2);
+    let error = log.finish_scrub(second.run()).expect_err("it is needed");
+    assert!(error.is_damage() && error.to_string().contains("0000000000000002.wal"), "{error}");
+    assert!(disk.contents("suspect").is_some());
+    assert_eq!(log.scrub().map(|scrub| scrub.sequence()), Some(3), "the round goes on");
+}
+
+#[test]
 fn the_note_is_durable_or_the_error_says_that_it_is_not() {
     let (disk, _) = with_a_tail();
     assert!(disk.spoil_sector(FIRST, PAYLOAD_SECTOR));

@@ -12,7 +12,7 @@ use crate::segment::{SEGMENT_HEADER_BYTES, Seed};
 use crate::staged::Staged;
 use crate::tally::Tally;
 
-/// Kept free at the end of every segment: the largest seal, and a close record before it.
+/// Kept free at the end of every segment: more than the largest seal takes.
 pub(crate) const SEAL_RESERVE_BYTES: u64 = 1024;
 
 /// The largest link.

@@ -220,11 +220,11 @@ impl Wal {
     /// Drops the entries up to and including `through`.
     ///
     /// Readers lose them at once. The files go after the next commit has made the new start
-    /// durable, by a job.
-    pub fn drop_prefix(&mut self, through: u64) -> Result<(), WalError> {
+    /// durable, by a job. With nothing to drop it takes the ticket of whatever was staged before.
+    pub fn drop_prefix(&mut self, through: u64) -> Result<Ticket, WalError> {
         self.check_poison()?;
         if through <= self.start.index {
-            return Ok(());
+            return Ok(self.ticket);
         }
         let Some(term) = self.term(through) else {
             return Err(WalError::PrefixOutOfRange { through, last: self.last.index });
@@ -247,6 +247,7 @@ impl Wal {
             let Some(gone) = self.recent.pop_front() else { break };
             self.recent_bytes = self.recent_bytes.saturating_sub(gone.memory_bytes());
         }
-        Ok(())
+        self.ticket = Ticket(self.ticket.0.saturating_add(1));
+        Ok(self.ticket)
     }
 }

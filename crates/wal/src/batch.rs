@@ -138,7 +138,7 @@ pub(crate) fn encode_batch<'e>(
     }
     let directory_bytes = buffer.len().saturating_sub(directory);
     for entry in entries {
-        buffer.extend_from_slice(&entry.payload);
+        buffer.extend_from_slice(entry.payload());
     }
     let unpadded = buffer.len().saturating_sub(begin);
     let total_bytes = unpadded.saturating_add(1).next_multiple_of(ALIGNMENT as usize);
@@ -172,8 +172,8 @@ fn encode_entry_rows<'e>(buffer: &mut Vec<u8>, entries: impl Iterator<Item = &'e
     for (row, entry) in rows.iter_mut().zip(entries) {
         *row = EntryRow {
             tag: entry.tag,
-            length: entry.payload.len() as u32,
-            checksum: entry.checksum,
+            length: entry.payload().len() as u32,
+            checksum: entry.checksum(),
             term: entry.term,
         }
         .to_bytes();

@@ -7,7 +7,7 @@
 //! batch is durable when the batch is written, and its header may say so.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::active::Active;
 use crate::batch::Before;
@@ -27,22 +27,24 @@ use crate::wal::{Wal, reading_view};
 #[derive(Debug)]
 #[must_use = "what is staged becomes durable only by running the flush and finishing the commit"]
 pub struct Flush {
-    work: Work,
+    work: FlushPlan,
     /// Nobody may open the log, and read where it ends, while something may still be written.
-    _lock: Arc<Lock>,
+    lock: Arc<Lock>,
 }
 
 /// A flush that was run.
 #[derive(Debug)]
 #[must_use = "the log goes on only when the flush is brought back"]
 pub struct FlushDone {
-    work: Work,
+    work: FlushPlan,
     result: Result<(), Failure>,
+    /// Tells whose flush it was: every log that is created or opened has a lock of its own.
+    lock: Weak<Lock>,
 }
 
 /// The steps of a flush and the buffer they write from, both reused by the next one.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct FlushPlan {
     buffer: Vec<u8>,
     steps: Vec<Step>,
 }
@@ -72,11 +74,11 @@ impl Flush {
     /// Writes and syncs. It stops at the first failure: nothing is retried.
     pub fn run(self) -> FlushDone {
         let result = self.work.run();
-        FlushDone { work: self.work, result }
+        FlushDone { work: self.work, result, lock: Arc::downgrade(&self.lock) }
     }
 }
 
-impl Work {
+impl FlushPlan {
     fn clear(&mut self) {
         self.buffer.clear();
         self.steps.clear();
@@ -152,8 +154,15 @@ impl Wal {
 
     /// Takes a flush back, and returns the ticket up to which everything is durable now. If it
     /// failed, the log is poisoned.
+    ///
+    /// Fails with [`WalError::ForeignFlush`], and changes nothing, if the flush is another log's:
+    /// that its bytes are durable says nothing about those that are on their way here.
     pub fn finish_commit(&mut self, done: FlushDone) -> Result<Ticket, WalError> {
         self.check_poison()?;
+        // A log hands out one flush at a time, so one of its own is the one that is out.
+        if self.in_flight.is_none() || !Weak::ptr_eq(&done.lock, &Arc::downgrade(&self.lock)) {
+            return Err(WalError::ForeignFlush);
+        }
         self.finish(done).map_err(WalError::Poisoned)?;
         Ok(self.durable_ticket)
     }
@@ -196,12 +205,12 @@ impl Wal {
         let (ticket, durable) = (self.ticket, self.last);
         self.in_flight =
             Some(InFlight { staged, offset, count, ticket, durable, last, first_sequence });
-        Some(Flush { work, _lock: Arc::clone(&self.lock) })
+        Some(Flush { work, lock: Arc::clone(&self.lock) })
     }
 
     /// Before files may be removed, what makes them dispensable must be durable, whatever the
     /// options say.
-    fn plan_sync_of_all(&mut self, work: &mut Work) {
+    fn plan_sync_of_all(&mut self, work: &mut FlushPlan) {
         if self.options.fsync == Fsync::Always {
             return;
         }
@@ -216,7 +225,7 @@ impl Wal {
     ///
     /// The seal is durable before anything is written behind it: it promises that there is a
     /// successor, and the successor's link promises that the seal is there.
-    fn rotate(&mut self, work: &mut Work) {
+    fn rotate(&mut self, work: &mut FlushPlan) {
         assert!(self.spare.is_some(), "a batch was staged without a segment to put it into");
         let Some(spare) = self.spare.take() else { return };
         let begin = work.buffer.len();
@@ -251,7 +260,7 @@ impl Wal {
     }
 
     fn finish(&mut self, done: FlushDone) -> Result<(), Failure> {
-        let FlushDone { work, result } = done;
+        let FlushDone { work, result, .. } = done;
         self.work = work;
         let in_flight = self.in_flight.take();
         if let Err(failure) = result {

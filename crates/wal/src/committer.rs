@@ -4,11 +4,12 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, Builder, JoinHandle};
 
 use crate::entry::{Append, Entry, Position, Ticket};
 use crate::error::{AppendError, Failure, WalError};
+use crate::locked::{locked, wait};
 use crate::staged::bytes_max;
 use crate::successor::Job;
 use crate::wal::Wal;
@@ -53,11 +54,11 @@ struct State {
 }
 
 /// What the committing thread tells its observer.
-pub type Outcome = Result<Ticket, WalError>;
+pub type CommitOutcome = Result<Ticket, WalError>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     fn done(&self, batch: u64) -> &Condvar {
@@ -120,16 +121,12 @@ impl Wal {
     }
 }
 
-fn wait<'s>(on: &Condvar, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-    on.wait(state).unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Committer {
     /// Takes over a log. `observer` is called on the committing thread after every commit, for
     /// callers that do not wait but want to be told; it must not call back into the committer.
     pub fn start(
         wal: Wal,
-        observer: impl FnMut(Outcome) + Send + 'static,
+        observer: impl FnMut(CommitOutcome) + Send + 'static,
     ) -> io::Result<Committer> {
         let state =
             State { wal: Some(wal), batch: 0, writing: None, is_idle: false, is_stopping: false };
@@ -197,8 +194,9 @@ impl Committer {
         }
     }
 
-    /// Looks at the log, or stages more than [`append`](Committer::append) can: a prefix removal.
-    /// Everyone else waits meanwhile. `None` if the committer was stopped.
+    /// Looks at the log, or stages more than [`append`](Committer::append) can: a prefix removal,
+    /// whose ticket can be [waited](Committer::wait) for. Everyone else waits meanwhile. `None` if
+    /// the committer was stopped.
     pub fn with<T>(&self, look: impl FnOnce(&mut Wal) -> T) -> Option<T> {
         let mut state = self.shared.lock();
         let seen = self.shared.act(&mut state, look);
@@ -254,7 +252,7 @@ impl Drop for LastWords<'_> {
 }
 
 /// The committing thread.
-fn commit_all(shared: &Shared, mut observer: impl FnMut(Outcome), jobs: &Sender<Job>) {
+fn commit_all(shared: &Shared, mut observer: impl FnMut(CommitOutcome), jobs: &Sender<Job>) {
     let mut state = shared.lock();
     loop {
         let begun = shared.act(&mut state, |wal| {

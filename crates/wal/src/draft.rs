@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::backup::read_or_zeros;
 use crate::disk::{Disk, File, Lock};
+use crate::locked::locked;
 
 /// The unit in which changes are kept. Zeros take no memory.
 const PAGE_BYTES: u64 = 4096;
@@ -23,12 +24,12 @@ pub(crate) struct DraftDisk {
 enum Name {
     /// A file of the disk below, under the name that it has there, as long as nobody opened it.
     Untouched(String),
-    Opened(Arc<Draft>),
+    Opened(Arc<DraftFileState>),
 }
 
 /// A file and what was written to it.
 #[derive(Debug)]
-struct Draft {
+struct DraftFileState {
     base: Option<Box<dyn File>>,
     changes: Mutex<Changes>,
 }
@@ -38,10 +39,6 @@ struct Changes {
     length: u64,
     /// By page number; `None` is a page of zeros.
     pages: BTreeMap<u64, Option<Vec<u8>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl DraftDisk {
@@ -54,10 +51,10 @@ impl DraftDisk {
 
     /// The names of files that were made or written to here.
     pub(crate) fn changed(&self) -> Vec<String> {
-        let names = lock(&self.names);
+        let names = locked(&self.names);
         let is_changed = |name: &Name| match name {
             Name::Untouched(_) => false,
-            Name::Opened(draft) => draft.base.is_none() || !lock(&draft.changes).pages.is_empty(),
+            Name::Opened(draft) => draft.base.is_none() || !locked(&draft.changes).pages.is_empty(),
         };
         names.iter().filter(|(_, it)| is_changed(it)).map(|(name, _)| name.clone()).collect()
     }
@@ -69,18 +66,18 @@ fn not_found() -> io::Error {
 
 impl Disk for DraftDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(lock(&self.names).keys().cloned().collect())
+        Ok(locked(&self.names).keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut names = lock(&self.names);
+        let mut names = locked(&self.names);
         let entry = names.get_mut(name).ok_or_else(not_found)?;
         let draft = match entry {
             Name::Opened(draft) => Arc::clone(draft),
             Name::Untouched(original) => {
                 let base = self.base.open(original)?;
                 let changes = Changes { length: base.len()?, pages: BTreeMap::new() };
-                Arc::new(Draft { base: Some(base), changes: Mutex::new(changes) })
+                Arc::new(DraftFileState { base: Some(base), changes: Mutex::new(changes) })
             }
         };
         *entry = Name::Opened(Arc::clone(&draft));
@@ -88,32 +85,32 @@ impl Disk for DraftDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut names = lock(&self.names);
+        let mut names = locked(&self.names);
         if names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let changes = Changes { length: 0, pages: BTreeMap::new() };
-        let draft = Arc::new(Draft { base: None, changes: Mutex::new(changes) });
+        let draft = Arc::new(DraftFileState { base: None, changes: Mutex::new(changes) });
         names.insert(name.to_owned(), Name::Opened(Arc::clone(&draft)));
         Ok(Box::new(DraftFile { draft }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut names = lock(&self.names);
+        let mut names = locked(&self.names);
         let moved = names.remove(from).ok_or_else(not_found)?;
         names.insert(to.to_owned(), moved);
         Ok(())
     }
 
     fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        if lock(&self.names).contains_key(to) {
+        if locked(&self.names).contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        lock(&self.names).remove(name).map(drop).ok_or_else(not_found)
+        locked(&self.names).remove(name).map(drop).ok_or_else(not_found)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -140,7 +137,7 @@ impl Disk for DraftDisk {
 
 #[derive(Debug)]
 struct DraftFile {
-    draft: Arc<Draft>,
+    draft: Arc<DraftFileState>,
 }
 
 /// The page that an offset is in, and where in it.
@@ -178,7 +175,7 @@ impl DraftFile {
 
 impl File for DraftFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let changes = lock(&self.draft.changes);
+        let changes = locked(&self.draft.changes);
         let left = changes.length.saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let (number, within) = place(offset);
@@ -204,7 +201,7 @@ impl File for DraftFile {
     }
 
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
-        let mut changes = lock(&self.draft.changes);
+        let mut changes = locked(&self.draft.changes);
         let (number, within) = place(offset);
         let length = in_page(buffer.len(), within);
         let bytes = buffer.get(..length).unwrap_or_default();
@@ -231,7 +228,7 @@ impl File for DraftFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(lock(&self.draft.changes).length)
+        Ok(locked(&self.draft.changes).length)
     }
 
     /// No file of a log is ever cut or extended.

@@ -13,7 +13,8 @@ use crate::error::{Damage, OpenError};
 use crate::inspect::Inspector;
 use crate::inventory::take_inventory;
 use crate::record::{Boundary, EntryRow, Link, Row, Rows, Seal};
-use crate::scan::{Source, read_directory, search};
+use crate::scan::{Source, read_directory};
+use crate::search::search;
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::window::Window;
 
@@ -154,7 +155,6 @@ impl Inspector {
                 flow = visit(Item::Segment { sequence, path, problem: head.problem });
             }
             if flow.is_continue() && head.problem.is_none() {
-                window.clear();
                 flow = dump_segment(&source, &mut window, &mut visit);
             }
             if flow.is_break() {
@@ -238,15 +238,12 @@ fn dump_batch(
         offset.saturating_add(BATCH_HEADER_BYTES).saturating_add(u64::from(header.directory_bytes));
     for row in Rows::new(&directory) {
         let row = row.map_err(|_| Damage::Malformed)?;
-        let record = match row {
-            Row::Entry(row) => {
-                let record = entry(source, window, &row, index, at);
-                index = index.saturating_add(1);
-                at = at.saturating_add(u64::from(row.length));
-                record
-            }
-            row => control(row),
-        };
+        let record = record(row, |row| {
+            let entry = entry(source, window, &row, index, at);
+            index = index.saturating_add(1);
+            at = at.saturating_add(u64::from(row.length));
+            entry
+        });
         if visit(Item::Record(record)).is_break() {
             break;
         }
@@ -267,8 +264,10 @@ fn entry(source: &Source, window: &mut Window, row: &EntryRow, index: u64, offse
     Record::Entry { position, tag: row.tag, offset, bytes, checksum: row.checksum, payload }
 }
 
-fn control(row: Row) -> Record {
+/// What a row says; what it says of an entry stands partly elsewhere, where `entry` finds it.
+fn record(row: Row, entry: impl FnOnce(EntryRow) -> Record) -> Record {
     match row {
+        Row::Entry(row) => entry(row),
         Row::Link(Link { boundary, .. }) => {
             let Boundary { start, last, first_sequence, metadata } = boundary;
             Record::Link { start, last, first_sequence, metadata }
@@ -282,6 +281,6 @@ fn control(row: Row) -> Record {
         Row::Seal(Seal { boundary, runs, .. }) => {
             Record::Seal { last: boundary.last, terms: runs.map(|runs| runs.len() as u64) }
         }
-        Row::Close | Row::Entry(_) => Record::Close,
+        Row::Close => Record::Close,
     }
 }

@@ -40,10 +40,10 @@ pub struct Entry {
     pub term: u64,
     /// Opaque to the log.
     pub tag: u8,
-    /// Opaque to the log.
-    pub payload: Bytes,
-    /// CRC-32 of the payload.
-    pub checksum: u32,
+    payload: Bytes,
+    /// CRC-32 of the payload. The two go together: a wrong checksum would be acknowledged, and
+    /// after a restart be damage that no payload can repair.
+    checksum: u32,
 }
 
 impl Entry {
@@ -52,6 +52,42 @@ impl Entry {
         let payload = payload.into();
         let checksum = crc32fast::hash(&payload);
         Entry { index, term, tag, payload, checksum }
+    }
+
+    /// An entry whose checksum was computed before, by whoever encoded the payload or compared it
+    /// with the checksum that it came with.
+    ///
+    /// It is believed: only a build with debug assertions compares the two, and panics if they
+    /// differ. An entry with a wrong checksum counts as damaged once the log is opened again.
+    pub fn with_checksum(
+        index: u64,
+        term: u64,
+        tag: u8,
+        payload: impl Into<Bytes>,
+        checksum: u32,
+    ) -> Entry {
+        let payload = payload.into();
+        debug_assert_eq!(
+            crc32fast::hash(&payload),
+            checksum,
+            "entry {index} came with a checksum of another payload"
+        );
+        Entry { index, term, tag, payload, checksum }
+    }
+
+    /// The bytes, opaque to the log.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The bytes, without the rest.
+    pub fn into_payload(self) -> Bytes {
+        self.payload
+    }
+
+    /// CRC-32 of the payload.
+    pub fn checksum(&self) -> u32 {
+        self.checksum
     }
 
     /// Where the entry stands.
@@ -142,6 +178,20 @@ pub struct Append<E = Vec<Entry>> {
     pub entries: E,
 }
 
-/// The number of a staged append. A commit that returns a ticket at least as large covers it.
+/// The number of a staged append or prefix removal. A commit that returns a ticket at least as
+/// large covers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_of_another_payload_is_noticed_where_assertions_are_on() {
+        let given = Entry::with_checksum(1, 1, 0, "hi", crc32fast::hash(b"hi"));
+        assert_eq!(given, Entry::new(1, 1, 0, "hi"));
+        let wrong = std::panic::catch_unwind(|| Entry::with_checksum(1, 1, 0, "hi", 0));
+        assert_eq!(wrong.is_err(), cfg!(debug_assertions));
+    }
+}

@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::entry::Position;
 use crate::options::{LogId, OptionsError};
-use crate::segment::parse_segment_name;
 
 /// An operating system error with what was being done to which file.
 ///
@@ -22,6 +22,7 @@ pub struct Failure {
     pub path: String,
     /// What the operating system said.
     pub source: Arc<io::Error>,
+    sequence: Option<u64>,
 }
 
 impl Failure {
@@ -30,12 +31,25 @@ impl Failure {
         path: impl AsRef<str>,
         source: io::Error,
     ) -> Failure {
-        Failure { operation, path: path.as_ref().to_owned(), source: Arc::new(source) }
+        let (path, source) = (path.as_ref().to_owned(), Arc::new(source));
+        Failure { operation, path, source, sequence: None }
     }
 
-    /// The sequence of the segment that it happened to, if it was one.
+    /// The same, of a segment that the log holds.
+    pub(crate) fn of_segment(self, sequence: u64) -> Failure {
+        Failure { sequence: Some(sequence), ..self }
+    }
+
+    /// The sequence of the segment that could not be read or repaired, if it was one.
     pub fn segment(&self) -> Option<u64> {
-        sequence_of(&self.path)
+        self.sequence
+    }
+
+    /// Whether the machine had no file descriptor or no memory left. That says nothing about the
+    /// file, and may have passed the next time.
+    pub fn is_exhaustion(&self) -> bool {
+        let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+        self.source.raw_os_error().is_some_and(|code| exhausted.contains(&code))
     }
 
     /// Whether the medium had no space left.
@@ -45,11 +59,6 @@ impl Failure {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
     }
-}
-
-/// The sequence of the segment that a path names.
-fn sequence_of(path: &str) -> Option<u64> {
-    parse_segment_name(path.rsplit('/').next().unwrap_or_default())
 }
 
 /// Why a log could not be created.
@@ -151,6 +160,8 @@ pub enum OpenError {
     Corrupt {
         /// The segment's path.
         segment: String,
+        /// The segment's number.
+        sequence: u64,
         /// The first offset that cannot be trusted.
         offset: u64,
         /// What is wrong there.
@@ -353,6 +364,9 @@ pub enum WalError {
     /// A flush is out; it must be finished first.
     #[error("a commit is running elsewhere")]
     InFlight,
+    /// The flush that was brought back is not the one that is out. Nothing was changed.
+    #[error("the flush that was brought back is not one that this log waits for")]
+    ForeignFlush,
     /// A prefix removal that reaches beyond the last entry.
     #[error("cannot drop entries through {through}: the last one is {last}")]
     PrefixOutOfRange {
@@ -398,12 +412,16 @@ pub enum ReadError {
         position: Position,
         /// The segment's path.
         segment: String,
+        /// The segment's number.
+        sequence: u64,
     },
     /// The structure around the entry is damaged: what was proven at open has rotted since.
     #[error("{segment} is damaged at offset {offset}: {damage}")]
     Corrupt {
         /// The segment's path.
         segment: String,
+        /// The segment's number.
+        sequence: u64,
         /// Where.
         offset: u64,
         /// What is wrong there.
@@ -420,8 +438,8 @@ impl ReadError {
     pub fn segment(&self) -> Option<u64> {
         match self {
             ReadError::Dropped { .. } | ReadError::BeyondEnd { .. } => None,
-            ReadError::Lost { segment, .. } | ReadError::Corrupt { segment, .. } => {
-                sequence_of(segment)
+            ReadError::Lost { sequence, .. } | ReadError::Corrupt { sequence, .. } => {
+                Some(*sequence)
             }
             ReadError::Io(failure) => failure.segment(),
         }

@@ -12,14 +12,14 @@ use crate::terms::TermRuns;
 /// Invariant: rows ascend, do not overlap, and hold one term each.
 #[derive(Debug, Default)]
 pub(crate) struct GivenUp {
-    rows: Vec<Row>,
+    rows: Vec<EntryRange>,
     /// The last index that was dropped with a prefix.
     dropped: u64,
 }
 
 /// Entries without a gap, of one term.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct EntryRange {
     first: u64,
     last: u64,
     term: u64,
@@ -61,7 +61,7 @@ impl GivenUp {
             Some(row) if row.last.saturating_add(1) == index && row.term == term => {
                 row.last = index;
             }
-            _ => self.rows.push(Row { first: index, last: index, term }),
+            _ => self.rows.push(EntryRange { first: index, last: index, term }),
         }
     }
 
@@ -76,7 +76,7 @@ impl GivenUp {
         let runs: Vec<Position> = runs.iter().collect();
         let mut rows = Vec::new();
         for row in &self.rows {
-            let row = Row { first: row.first.max(self.dropped.saturating_add(1)), ..*row };
+            let row = EntryRange { first: row.first.max(self.dropped.saturating_add(1)), ..*row };
             let kept = runs.iter().position(|run| run.term == row.term).and_then(|number| {
                 let next = runs.get(number.saturating_add(1));
                 let end = next.map_or(last.index, |next| next.index.saturating_sub(1));
@@ -85,8 +85,14 @@ impl GivenUp {
             });
             match kept {
                 Some((first, end)) => {
-                    join(&mut rows, Row { last: row.last.min(first.saturating_sub(1)), ..row });
-                    join(&mut rows, Row { first: row.first.max(end.saturating_add(1)), ..row });
+                    join(
+                        &mut rows,
+                        EntryRange { last: row.last.min(first.saturating_sub(1)), ..row },
+                    );
+                    join(
+                        &mut rows,
+                        EntryRange { first: row.first.max(end.saturating_add(1)), ..row },
+                    );
                 }
                 None => join(&mut rows, row),
             }
@@ -96,7 +102,7 @@ impl GivenUp {
 }
 
 /// Adds a row, if there is anything in it, to the one that it continues.
-fn join(rows: &mut Vec<(Position, Position)>, row: Row) {
+fn join(rows: &mut Vec<(Position, Position)>, row: EntryRange) {
     if row.first > row.last {
         return;
     }

@@ -13,8 +13,7 @@ use crate::open::{Examined, examine};
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::scan::{Begin, Depth, Scan, Source, Stop, scan};
 use crate::segment::{
-    HeaderReading, SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name,
-    write_segment, write_zeros,
+    HeaderReading, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, write_segment, write_zeros,
 };
 use crate::staged::Staged;
 use crate::survey::Check;
@@ -48,13 +47,11 @@ impl Salvager {
                 Ok(None) => return Err(OpenError::NoLog { path: self.disk.path("") }),
                 Err(error) => error,
             };
-            let OpenError::Corrupt { segment, offset, damage, .. } = &error else {
+            let OpenError::Corrupt { sequence, offset, damage, .. } = error else {
                 return Err(error);
             };
-            let name = segment.rsplit('/').next().unwrap_or_default();
-            let Some(sequence) = parse_segment_name(name) else { return Err(error) };
             rounds = rounds.saturating_sub(1);
-            let progress = self.give_up(sequence, *offset, *damage, &mut window)?;
+            let progress = self.give_up(sequence, offset, damage, &mut window)?;
             if rounds == 0 || matches!(progress, Progress::Nothing) {
                 return Err(error);
             }

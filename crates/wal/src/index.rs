@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use crate::disk::File;
+use crate::scan::Source;
 use crate::segment::Seed;
 
 /// A new reading point is noted when the current one lies this far back.
@@ -78,9 +79,26 @@ pub(crate) struct Segment {
     pub(crate) extents: OnceLock<Extents>,
 }
 
+impl Segment {
+    /// The same segment, to be scanned.
+    pub(crate) fn source(&self) -> Source {
+        Source {
+            sequence: self.sequence,
+            file: Arc::clone(&self.file),
+            path: Arc::clone(&self.path),
+            capacity: self.capacity,
+            seed: self.seed.clone(),
+        }
+    }
+}
+
 /// All segments that may still be read, oldest first; the last one is being written.
 ///
-/// Invariant: the ranges of entries ascend and do not overlap.
+/// There may be thousands of them, so they are searched and not walked through.
+///
+/// Invariant: sequences ascend, and each range begins behind the end of every range before it.
+/// Those of segments without valid entries are empty and stand in their order all the same, so
+/// that the ends never descend.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     list: VecDeque<Segment>,
@@ -88,21 +106,30 @@ pub(crate) struct Segments {
 
 impl Segments {
     /// Adds a newer segment. What it holds takes the place of the same indexes in older ones.
-    pub(crate) fn push(&mut self, segment: Segment) {
+    pub(crate) fn push(&mut self, mut segment: Segment) {
         if let Some(newest) = self.list.back() {
             assert!(newest.sequence < segment.sequence, "segments were added out of order");
         }
-        for older in &mut self.list {
-            older.last = older.last.min(segment.first.saturating_sub(1));
-        }
+        let before = segment.first.saturating_sub(1);
+        self.end_at(before);
+        segment.last = segment.last.max(before);
         self.list.push_back(segment);
+    }
+
+    /// How many segments end before entry `index`.
+    fn count_before(&self, index: u64) -> usize {
+        self.list.partition_point(|segment| segment.last < index)
+    }
+
+    /// Lets no range reach beyond `index`.
+    fn end_at(&mut self, index: u64) {
+        let longer = self.count_before(index.saturating_add(1));
+        self.list.range_mut(longer..).for_each(|segment| segment.last = segment.last.min(index));
     }
 
     /// Entries above `index` no longer count, wherever they lie.
     pub(crate) fn truncate_after(&mut self, index: u64) {
-        for segment in &mut self.list {
-            segment.last = segment.last.min(index);
-        }
+        self.end_at(index);
         if let Some(extents) = self.list.back_mut().and_then(|newest| newest.extents.get_mut()) {
             extents.truncate_after(index);
         }
@@ -114,19 +141,19 @@ impl Segments {
     }
 
     pub(crate) fn find(&self, index: u64) -> Option<&Segment> {
-        // Ranges ascend, but those of segments without valid entries are empty and may stand
-        // anywhere, so a binary search would need them out of the way; there are few segments.
-        self.list.iter().rev().find(|segment| (segment.first..=segment.last).contains(&index))
+        let reaching = self.list.get(self.count_before(index))?;
+        (reaching.first <= index).then_some(reaching)
     }
 
     pub(crate) fn get(&self, sequence: u64) -> Option<&Segment> {
-        self.list.iter().find(|segment| segment.sequence == sequence)
+        let at = self.list.binary_search_by_key(&sequence, |segment| segment.sequence);
+        self.list.get(at.ok()?)
     }
 
     /// The oldest segment above `after` and below `before`.
     pub(crate) fn next_between(&self, after: u64, before: u64) -> Option<&Segment> {
-        let is_next = |segment: &&Segment| segment.sequence > after && segment.sequence < before;
-        self.list.iter().find(is_next)
+        let next = self.list.partition_point(|segment| segment.sequence <= after);
+        self.list.get(next).filter(|segment| segment.sequence < before)
     }
 
     /// The lowest index of `first..=last` that no segment holds.
@@ -142,8 +169,9 @@ impl Segments {
 
     /// The oldest segment needed when entries up to `start` are gone.
     pub(crate) fn first_needed(&self, start: u64) -> Option<u64> {
-        let needed =
-            self.list.iter().find(|segment| segment.first <= segment.last && segment.last > start);
+        let behind = self.count_before(start.saturating_add(1));
+        let mut behind = self.list.range(behind..);
+        let needed = behind.find(|segment| segment.first <= segment.last);
         needed.or(self.list.back()).map(|segment| segment.sequence)
     }
 
@@ -191,5 +219,59 @@ mod tests {
         assert!(extents.extents.len() <= 1 + 10_000 * 128 / EXTENT_BYTES as usize);
         let newest = extents.extents.last().map(|extent| (extent.offset, u64::MAX));
         assert_eq!(extents.find(9_999), newest);
+    }
+
+    /// What is found by searching is what walking through all segments from the newest on finds.
+    #[cfg(feature = "sim")]
+    #[test]
+    fn every_entry_is_found_in_the_newest_segment_that_holds_it() {
+        use crate::options::LogId;
+        use crate::sim_disk::{Random, SimDisk};
+
+        let disk = SimDisk::new().disk();
+        let file: Arc<dyn File> = disk.create("any").unwrap().into();
+        let mut random = Random::new(1);
+        for _ in 0..300 {
+            let mut segments = Segments::default();
+            let mut ranges: Vec<(u64, u64)> = Vec::new();
+            let mut end = 0;
+            for sequence in 1..=random.below(12) {
+                // It holds nothing, goes on where the log ended, or replaces a part of it.
+                let first = end + 1 - random.below(end.min(9) + 1);
+                let last = first - 1 + random.below(6);
+                end = last;
+                segments.push(Segment {
+                    sequence,
+                    file: Arc::clone(&file),
+                    path: "any".into(),
+                    capacity: 0,
+                    seed: Seed::new(LogId(1), sequence),
+                    first,
+                    last,
+                    end: 0,
+                    extents: OnceLock::new(),
+                });
+                ranges.iter_mut().for_each(|(_, older)| *older = (*older).min(first - 1));
+                ranges.push((first, last));
+                if random.below(4) == 0 {
+                    end -= random.below(end.min(9) + 1);
+                    segments.truncate_after(end);
+                    ranges.iter_mut().for_each(|(_, last)| *last = (*last).min(end));
+                }
+            }
+            for index in 0..=end + 2 {
+                let holder =
+                    ranges.iter().rposition(|(first, last)| (first..=last).contains(&&index));
+                let found = segments.find(index).map(|segment| segment.sequence);
+                assert_eq!(found, holder.map(|at| at as u64 + 1), "{index} in {ranges:?}");
+                let needed = ranges.iter().position(|(first, last)| first <= last && *last > index);
+                let expected = needed.map_or(ranges.len() as u64, |at| at as u64 + 1);
+                assert_eq!(
+                    segments.first_needed(index).unwrap_or(0),
+                    expected,
+                    "{index} {ranges:?}"
+                );
+            }
+        }
     }
 }

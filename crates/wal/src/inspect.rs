@@ -40,17 +40,6 @@ pub enum Health {
     Lost(OpenError),
 }
 
-impl Health {
-    /// What a program that checks a log should exit with.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Health::Clean => 0,
-            Health::Damaged(_) | Health::Lost(_) => 10,
-            Health::Torn(_) => 11,
-        }
-    }
-}
-
 /// Damage that takes no history along.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {

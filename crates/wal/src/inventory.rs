@@ -74,12 +74,11 @@ fn open_one(disk: &dyn Disk, sequence: u64, window: &mut Window) -> Result<Opene
     let failed = |operation, error| Failure::new(operation, &path, error);
     let file: Arc<dyn File> = disk.open(&name).map_err(|error| failed("open", error))?.into();
     let length = file.len().map_err(|error| failed("stat", error))?;
-    window.clear();
     let mut is_unreadable = false;
     let reading = if length < SEGMENT_HEADER_BYTES {
         HeaderReading::Rotten
     } else {
-        match window.view(&*file, length, 0, SEGMENT_HEADER_BYTES) {
+        match window.view(&file, length, 0, SEGMENT_HEADER_BYTES) {
             Ok(bytes) => SegmentHeader::decode(bytes),
             Err(_) => {
                 is_unreadable = true;
@@ -151,7 +150,6 @@ fn judge(segment: Opened, log_id: LogId, window: &mut Window) -> Head {
         capacity: segment.length,
         seed: Seed::new(log_id, segment.sequence),
     };
-    window.clear();
     let link = if problem.is_none() { read_link(&source, window) } else { None };
     Head { source, problem, link }
 }

@@ -30,15 +30,18 @@
 //! # Where to read
 //!
 //! [`entry`](Entry) and [`options`](Options) say what goes in. `segment`, `record` and `batch` are
-//! the format, which docs/WAL_FORMAT.md draws byte by byte. `tally` counts what records amount to;
-//! `staged`, `append`, `active`, `commit` and `room` write them; `reader` reads entries back.
-//! Opening goes from `inventory` (what files are there) over `scan` (how far is one segment whole)
-//! and `survey` (which segments make up the log) to `verdict` (what is damage, what is torn) and
-//! `open`. `repair` and `scrub` deal with rot while the log runs; [`Inspector`] looks at a log that
-//! nobody uses, puts it in order, and can back up and `salvage` one that does not open: on a
-//! `draft`, by `giving_up` what has to be, and then in one `exchange` of whole files. All of it
-//! stands on [`disk`], which tests replace with `sim_disk`, and tools that must not touch anything
-//! with [`ReadOnlyDisk`].
+//! the format, which docs/WAL_FORMAT.md draws byte by byte. `tally` counts what records amount to,
+//! and `terms` which terms they have; `staged`, `append`, `active`, `commit` and `room` write them,
+//! `successor` makes the segments that they go to, and [`Committer`] does it for many threads.
+//! `reader` reads entries back, from where `index` says that they are, through the few files that
+//! `pool` keeps open. Opening reads through a `window` that notices a disk which gives two answers;
+//! it goes from `inventory` (what files are there) over `scan` (how far is one segment whole),
+//! `search` (what stands behind that) and `survey` (which segments make up the log) to `verdict`
+//! (what is damage, what is torn) and `open`. `repair` and `scrub` deal with rot while the log
+//! runs; [`Inspector`] looks at a log that nobody uses, puts it in order, and can back up and
+//! `salvage` one that does not open: on a `draft`, by `giving_up` what has to be, and then in one
+//! `exchange` of whole files. All of it stands on [`disk`], which tests replace with `sim_disk`,
+//! and tools that must not touch anything with [`ReadOnlyDisk`].
 
 mod active;
 mod append;
@@ -57,6 +60,7 @@ mod giving_up;
 mod index;
 mod inspect;
 mod inventory;
+mod locked;
 mod open;
 mod options;
 mod pool;
@@ -69,6 +73,7 @@ mod room;
 mod salvage;
 mod scan;
 mod scrub;
+mod search;
 mod segment;
 #[cfg(feature = "sim")]
 pub mod sim_disk;
@@ -86,7 +91,7 @@ mod window;
 
 pub use backup::{Backup, BackupError};
 pub use commit::{Flush, FlushDone};
-pub use committer::{Committer, Outcome};
+pub use committer::{CommitOutcome, Committer};
 pub use disk::{Disk, File, Lock};
 pub use dump::{Item, Payload, Record};
 pub use entry::{Append, Entry, METADATA_MAX, Metadata, MetadataTooLong, Position, Ticket};

@@ -133,8 +133,8 @@ impl Examined {
 /// Reads a directory and judges whether it can be opened, without touching it. `None` if there is
 /// no segment at all.
 ///
-/// What the disk did not give the same answer to twice is not judged at all: neither is it damage,
-/// nor may anything be wiped for it.
+/// What could not be read at one moment and could at another is not judged at all: neither is it
+/// damage, nor may anything be wiped for it.
 pub(crate) fn examine(
     disk: &dyn Disk,
     check: Check<'_>,
@@ -161,7 +161,7 @@ fn examine_once(
     let segments = build_segments(&verdict.parts);
     check_coverage(&segments, &verdict)?;
     forget_dead(&mut verdict, &segments);
-    let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(&verdict.parts))?;
+    let runs = all_runs(&verdict.parts).ok_or_else(|| contradiction(disk, &verdict.parts))?;
     Ok(Some(Examined { verdict, segments, runs }))
 }
 
@@ -224,11 +224,11 @@ fn check_coverage(segments: &Segments, verdict: &Verdict) -> Result<(), OpenErro
 }
 
 /// Parts that are whole, each in itself, and say different things about the same entries.
-fn contradiction(parts: &[Part]) -> OpenError {
+fn contradiction(disk: &dyn Disk, parts: &[Part]) -> OpenError {
     let lost = crate::survey::unknown_loss(Position::default());
     match parts.first() {
         Some(part) => corrupt(&part.source, 0, Damage::Chain, lost),
-        None => OpenError::NoLog { path: String::new() },
+        None => OpenError::NoLog { path: disk.path("") },
     }
 }
 

@@ -7,9 +7,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, File, Lock};
+use crate::locked::locked;
 
 /// How many files that were opened stay open at a time, beside those that were written to and not
 /// synced yet.
@@ -37,10 +38,6 @@ struct Shared {
     disk: Arc<dyn Disk>,
     /// The files used last, the latest at the end.
     open: Mutex<VecDeque<(String, Arc<dyn File>)>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
@@ -78,6 +75,11 @@ impl Pool {
     /// The file of a name, open for as long as it is held.
     pub(crate) fn hold(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.shared.get(name)
+    }
+
+    /// The file that has a name now, whatever is open already. It counts as none of the pool's.
+    pub(crate) fn open_anew(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(self.shared.disk.open(name)?.into())
     }
 
     /// The file of a name, to be opened when it is used. Nothing is looked up before.

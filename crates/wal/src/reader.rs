@@ -8,9 +8,10 @@ use crate::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::disk::read_exact_at;
 use crate::entry::{Entry, Position};
 use crate::error::{Damage, Failure, ReadError};
-use crate::index::{Extents, Segment};
+use crate::index::Segment;
 use crate::record::{Row, Rows};
-use crate::scan::{Begin, Depth, Source, scan};
+use crate::scan::{Begin, Broken, Depth, Scan, Source, Stop, scan};
+use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::wal::Wal;
 use crate::window::Window;
 
@@ -132,8 +133,8 @@ impl Wal {
                 if crc32fast::hash(&payload) != entry.checksum {
                     return Err(chunk.lost(position));
                 }
-                let (tag, checksum) = (entry.tag, entry.checksum);
-                collected.take(Entry { index, term: entry.term, tag, payload, checksum });
+                let (term, tag, checksum) = (entry.term, entry.tag, entry.checksum);
+                collected.take(Entry::with_checksum(index, term, tag, payload, checksum));
             }
             index = index.saturating_add(1);
             at = at.saturating_add(length);
@@ -151,33 +152,37 @@ impl Wal {
         let extents = match segment.extents.get() {
             Some(extents) => extents,
             None => {
-                let found = scan_extents(segment)?;
-                segment.extents.get_or_init(|| found)
+                let scanned = scan_to_end(&segment.source(), segment.end, Depth::Directories)?;
+                segment.extents.get_or_init(|| scanned.extents)
             }
         };
         let damage = Damage::Malformed;
-        let (segment, offset) = (segment.path.to_string(), 0);
-        extents.find(index).ok_or(ReadError::Corrupt { segment, offset, damage })
+        let (segment, sequence, offset) = (segment.path.to_string(), segment.sequence, 0);
+        extents.find(index).ok_or(ReadError::Corrupt { segment, sequence, offset, damage })
     }
 }
 
-fn scan_extents(segment: &Segment) -> Result<Extents, ReadError> {
-    let source = Source {
-        sequence: segment.sequence,
-        file: std::sync::Arc::clone(&segment.file),
-        path: segment.path.clone(),
-        capacity: segment.capacity,
-        seed: segment.seed.clone(),
+/// Reads a segment whose last batch is known to end at `end`.
+///
+/// What cannot be read is not called damaged: a machine without descriptors or memory, or a medium
+/// that fails for a moment, says nothing about the bytes.
+pub(crate) fn scan_to_end(source: &Source, end: u64, depth: Depth) -> Result<Scan, ReadError> {
+    let scanned = scan(source, &mut Window::default(), Begin::Link, Some(end), depth);
+    let (offset, broken) = match scanned {
+        Ok(scanned) if scanned.end == end => return Ok(scanned),
+        Ok(Scan { end, stop: Stop::Broken(broken), .. }) => (end, broken),
+        // Nothing but zeros, or another batch than the last one that stood here.
+        Ok(Scan { end, .. }) => (end, Broken::at(Damage::BatchHeader)),
+        Err(broken) => (SEGMENT_HEADER_BYTES, broken),
     };
-    let mut window = Window::default();
-    let corrupt = |offset, damage| {
-        Err(ReadError::Corrupt { segment: segment.path.to_string(), offset, damage })
-    };
-    let end = Some(segment.end);
-    match scan(&source, &mut window, Begin::Link, end, Depth::Directories) {
-        Ok(scanned) if scanned.end == segment.end => Ok(scanned.extents),
-        Ok(scanned) => corrupt(scanned.end, Damage::BatchHeader),
-        Err(broken) => corrupt(0, broken.damage),
+    match broken {
+        Broken { damage: Damage::Unreadable, unreadable: Some(failure), .. } => {
+            Err(ReadError::Io(failure))
+        }
+        Broken { damage, .. } => {
+            let (segment, sequence) = (source.path.to_string(), source.sequence);
+            Err(ReadError::Corrupt { segment, sequence, offset, damage })
+        }
     }
 }
 
@@ -245,7 +250,8 @@ impl<'s> Chunk<'s> {
     }
 
     fn fill(&mut self, offset: u64, length: u64) -> Result<(), ReadError> {
-        let failed = |error| ReadError::Io(Failure::new("read", &self.segment.path, error));
+        let Segment { path, sequence, .. } = self.segment;
+        let failed = |error| Failure::new("read", path, error).of_segment(*sequence);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let mut buffer = vec![0; length];
         read_exact_at(&*self.segment.file, &mut buffer, offset).map_err(failed)?;
@@ -255,10 +261,12 @@ impl<'s> Chunk<'s> {
     }
 
     fn corrupt(&self, offset: u64, damage: Damage) -> ReadError {
-        ReadError::Corrupt { segment: self.segment.path.to_string(), offset, damage }
+        let (segment, sequence) = (self.segment.path.to_string(), self.segment.sequence);
+        ReadError::Corrupt { segment, sequence, offset, damage }
     }
 
     fn lost(&self, position: Position) -> ReadError {
-        ReadError::Lost { position, segment: self.segment.path.to_string() }
+        let (segment, sequence) = (self.segment.path.to_string(), self.segment.sequence);
+        ReadError::Lost { position, segment, sequence }
     }
 }

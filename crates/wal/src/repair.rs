@@ -129,9 +129,10 @@ impl Wal {
             });
             touched.payloads.insert(offset, PutBack { position, payload, padding });
         }
-        for touched in touched.into_values() {
+        for (sequence, touched) in touched {
             if let Err(error) = touched.write() {
-                return Err(self.poisoned_by_repair(Failure::new("repair", &touched.path, error)));
+                let failure = Failure::new("repair", &touched.path, error).of_segment(sequence);
+                return Err(self.poisoned_by_repair(failure));
             }
             for PutBack { position, .. } in touched.payloads.into_values() {
                 self.lost.remove(&position.index);

@@ -256,10 +256,10 @@ impl Draft {
 /// Of a segment that was cut short, what stands before the cut is not lost.
 fn without_what_is_left(damage: OpenError, last: Position) -> OpenError {
     match damage {
-        OpenError::Corrupt { segment, offset, damage: Damage::Length, mut lost } => {
+        OpenError::Corrupt { segment, sequence, offset, damage: Damage::Length, mut lost } => {
             lost.after = lost.after.max(last);
             lost.through = lost.through.filter(|through| *through >= lost.after.index);
-            OpenError::Corrupt { segment, offset, damage: Damage::Length, lost }
+            OpenError::Corrupt { segment, sequence, offset, damage: Damage::Length, lost }
         }
         damage => damage,
     }

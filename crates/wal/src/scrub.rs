@@ -7,15 +7,17 @@
 use std::sync::Arc;
 
 use crate::entry::Position;
-use crate::error::{Damage, Failure, ReadError};
-use crate::scan::{Begin, Depth, Source, scan};
+use crate::error::{Failure, ReadError};
+use crate::pool::Pool;
+use crate::reader::scan_to_end;
+use crate::scan::{Depth, Source};
 use crate::segment::segment_name;
 use crate::wal::Wal;
-use crate::window::Window;
 
 /// One full segment to be read.
 #[derive(Debug)]
 pub struct Scrub {
+    disk: Arc<Pool>,
     source: Source,
     end: u64,
 }
@@ -38,24 +40,17 @@ impl Scrub {
         Scrubbed { sequence: self.source.sequence, found: self.read() }
     }
 
+    /// The file is opened by its name, since the log may hold one open that has lost its name, and
+    /// stays open, so that nothing has to be opened again in the middle.
     fn read(&self) -> Result<Vec<Position>, ReadError> {
-        let source = &self.source;
-        source
-            .file
-            .drop_cache()
-            .map_err(|error| Failure::new("drop the cache of", &source.path, error))?;
-        let mut window = Window::default();
-        let until = Some(self.end);
-        let corrupt = |offset, damage| {
-            Err(ReadError::Corrupt { segment: source.path.to_string(), offset, damage })
-        };
-        match scan(source, &mut window, Begin::Link, until, Depth::Payloads) {
-            Ok(scanned) if scanned.end == self.end => {
-                Ok(scanned.damaged.into_iter().flat_map(|damaged| damaged.lost).collect())
-            }
-            Ok(scanned) => corrupt(scanned.end, Damage::BatchHeader),
-            Err(broken) => corrupt(0, broken.damage),
-        }
+        let Source { sequence, path, .. } = &self.source;
+        let failed = |operation, error| Failure::new(operation, path, error).of_segment(*sequence);
+        let file = self.disk.open_anew(&segment_name(*sequence));
+        let file = file.map_err(|error| failed("open", error))?;
+        file.drop_cache().map_err(|error| failed("drop the cache of", error))?;
+        let source = Source { file, ..self.source.clone() };
+        let scanned = scan_to_end(&source, self.end, Depth::Payloads)?;
+        Ok(scanned.damaged.into_iter().flat_map(|damaged| damaged.lost).collect())
     }
 }
 
@@ -72,21 +67,15 @@ impl Wal {
         let written_to = self.in_flight.as_ref().map(|in_flight| in_flight.first_sequence);
         let before = written_to.unwrap_or(self.active.sequence);
         let segment = self.segments.next_between(after, before)?;
-        let source = Source {
-            sequence: segment.sequence,
-            // Held open: what could not be opened again in the middle would look like damage.
-            file: self.disk.hold(&segment_name(segment.sequence)).ok()?,
-            path: Arc::clone(&segment.path),
-            capacity: segment.capacity,
-            seed: segment.seed.clone(),
-        };
-        Some(Scrub { source, end: segment.end })
+        Some(Scrub { disk: Arc::clone(&self.disk), source: segment.source(), end: segment.end })
     }
 
     /// Takes note of what was found, and returns the entries that are known as damaged only since.
     ///
     /// [`ReadError::Corrupt`] means that the segment's structure has rotted: the log goes on, but
-    /// it would not open again. Entries that were cut or dropped meanwhile are not reported.
+    /// it would not open again. [`ReadError::Io`] means that its structure could not be read: the
+    /// file is gone, the medium refuses it, or the machine had nothing left to open it with.
+    /// Entries that were cut or dropped meanwhile are not reported.
     pub fn finish_scrub(&mut self, scrubbed: Scrubbed) -> Result<Vec<Position>, ReadError> {
         let Scrubbed { sequence, found } = scrubbed;
         let is_held = |lost: &Position| {

@@ -8,11 +8,12 @@
 //! the same is left alone: the file behind it may be in use.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::active::Spare;
 use crate::disk::{Disk, Lock, uninterrupted};
 use crate::error::Failure;
+use crate::locked::locked;
 use crate::segment::{SegmentHeader, segment_name, temporary_name, write_segment};
 
 /// Work that the owner of a log runs wherever it likes, and brings back with
@@ -101,7 +102,7 @@ impl Claim {
     }
 
     fn state(&self) -> MutexGuard<'_, ClaimState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     /// Takes the claim away from the job, unless the job was faster.

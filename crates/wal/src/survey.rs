@@ -11,7 +11,8 @@ use crate::error::{Damage, LostRange, OpenError};
 use crate::inventory::{Head, Inventory, WholeLink, encode_link, take_inventory};
 use crate::options::LogId;
 use crate::record::{Boundary, Link, Row, Seal};
-use crate::scan::{Begin, Depth, Scan, Source, Stop, read_control, scan, search};
+use crate::scan::{Begin, Depth, Scan, Source, Stop, read_control, scan};
+use crate::search::search;
 use crate::segment::{SEGMENT_HEADER_BYTES, segment_name};
 use crate::window::Window;
 
@@ -126,6 +127,7 @@ impl From<OpenError> for Trouble {
 
 /// Reads the segments of a log and collects what they prove.
 pub(crate) struct Surveyor<'a> {
+    disk: &'a dyn Disk,
     pub(crate) window: &'a mut Window,
     pub(crate) check: Check<'a>,
     pub(crate) log_id: LogId,
@@ -140,7 +142,8 @@ pub(crate) struct Surveyor<'a> {
 }
 
 pub(crate) fn corrupt(source: &Source, offset: u64, damage: Damage, lost: LostRange) -> OpenError {
-    OpenError::Corrupt { segment: source.path.to_string(), offset, damage, lost }
+    let (segment, sequence) = (source.path.to_string(), source.sequence);
+    OpenError::Corrupt { segment, sequence, offset, damage, lost }
 }
 
 pub(crate) fn unknown_loss(after: Position) -> LostRange {
@@ -154,7 +157,7 @@ pub(crate) fn loss_up_to(after: Position, last: Position) -> LostRange {
 impl<'a> Surveyor<'a> {
     /// Reads the heads of all segments; `None` if there is no segment at all.
     pub(crate) fn begin(
-        disk: &dyn Disk,
+        disk: &'a dyn Disk,
         check: Check<'a>,
         window: &'a mut Window,
     ) -> Result<Option<Surveyor<'a>>, OpenError> {
@@ -162,6 +165,7 @@ impl<'a> Surveyor<'a> {
             return Ok(None);
         };
         Ok(Some(Surveyor {
+            disk,
             window,
             check,
             log_id,
@@ -192,7 +196,8 @@ impl<'a> Surveyor<'a> {
     }
 
     pub(crate) fn head(&self, sequence: u64) -> Option<&Head> {
-        self.heads.iter().find(|head| head.source.sequence == sequence)
+        let at = self.heads.binary_search_by_key(&sequence, |head| head.source.sequence);
+        self.heads.get(at.ok()?)
     }
 
     pub(crate) fn note_proof(&mut self, sequence: u64, offset: u64) {
@@ -291,17 +296,15 @@ impl<'a> Surveyor<'a> {
     /// No segment has a whole link: not one entry can be placed.
     fn no_link(&mut self) -> OpenError {
         let Some(oldest) = self.heads.first() else {
-            return OpenError::NoLog { path: String::new() };
+            return OpenError::NoLog { path: self.disk.path("") };
         };
         let loss = unknown_loss(Position::default());
         let (source, problem) = (oldest.source.clone(), oldest.problem);
         // The first segment of a log is made with its link. A later one without is the spare of
         // another that is not there, unless batches say that it was written to.
-        if problem.is_none() && source.sequence > 1 {
-            self.window.clear();
-            if search(&source, self.window, SEGMENT_HEADER_BYTES).beyond.is_none() {
-                return self.missing(source.sequence.saturating_sub(1), loss);
-            }
+        let may_be_a_spare = problem.is_none() && source.sequence > 1;
+        if may_be_a_spare && search(&source, self.window, SEGMENT_HEADER_BYTES).beyond.is_none() {
+            return self.missing(source.sequence.saturating_sub(1), loss);
         }
         corrupt(&source, SEGMENT_HEADER_BYTES, problem.unwrap_or(Damage::Link), loss)
     }
@@ -323,7 +326,6 @@ impl<'a> Surveyor<'a> {
         let mut bytes = Vec::new();
         let crc = encode_link(&source.seed, link, previous_crc, Before::Synced, &mut bytes);
         let end = SEGMENT_HEADER_BYTES.saturating_add(bytes.len() as u64);
-        self.window.clear();
         let (header, _) = read_control(source, self.window, end).ok()?;
         if header.previous_crc != crc {
             return None;
@@ -377,13 +379,8 @@ impl<'a> Surveyor<'a> {
     }
 
     pub(crate) fn missing(&self, sequence: u64, lost: LostRange) -> OpenError {
-        let name = segment_name(sequence);
-        let known = self.heads.first().map(|head| &*head.source.path).unwrap_or_default();
-        let segment = match known.rsplit_once('/') {
-            Some((directory, _)) => format!("{directory}/{name}"),
-            None => name,
-        };
-        OpenError::Corrupt { segment, offset: 0, damage: Damage::Missing, lost }
+        let segment = self.disk.path(&segment_name(sequence));
+        OpenError::Corrupt { segment, sequence, offset: 0, damage: Damage::Missing, lost }
     }
 
     /// The seal of a segment, if it is whole, the next link confirms it, and nothing in the
@@ -398,7 +395,6 @@ impl<'a> Surveyor<'a> {
             return None;
         }
         let seal_offset = next.link.seal_offset;
-        self.window.clear();
         let (header, row) = read_control(source, self.window, seal_offset).ok()?;
         let Row::Seal(seal) = row else { return None };
         let end = seal_offset.saturating_add(u64::from(header.total_bytes));

@@ -13,7 +13,8 @@ use crate::disk::Disk;
 use crate::entry::Position;
 use crate::error::{Damage, Failure, LostRange, OpenError};
 use crate::options::LogId;
-use crate::scan::{Broken, Scan, Source, Stop, search};
+use crate::scan::{Broken, Scan, Source, Stop};
+use crate::search::search;
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::survey::{
     Check, Content, Location, Mend, Part, Surveyor, Trouble, corrupt, loss_up_to, unknown_loss,
@@ -237,7 +238,6 @@ impl Surveyor<'_> {
 
     /// Searches a segment without a whole link for anything that says that bytes were durable.
     fn search_unlinked(&mut self, source: &Source) -> Unlinked {
-        self.window.clear();
         let found = search(source, self.window, SEGMENT_HEADER_BYTES);
         if let Some(proof) = found.proof {
             self.note_proof(source.sequence, proof);
@@ -388,7 +388,6 @@ impl Surveyor<'_> {
 
     /// One past the last byte of a segment that is not zero.
     fn dirty_end(&mut self, source: &Source, from: u64) -> Result<u64, OpenError> {
-        self.window.clear();
         let mut end = from;
         let mut offset = from;
         while offset < source.capacity {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::active::{Active, Spare};
 use crate::batch::{Before, Place, encode_control};
-use crate::commit::{InFlight, Work};
+use crate::commit::{FlushPlan, InFlight};
 use crate::disk::{Disk, File, Lock};
 use crate::entry::{Entry, Metadata, Position, Ticket};
 use crate::error::{CreateError, Failure, WalError};
@@ -73,7 +73,7 @@ pub struct Wal {
     /// The batch that is being written.
     pub(crate) in_flight: Option<InFlight>,
     /// Reused by every commit.
-    pub(crate) work: Work,
+    pub(crate) work: FlushPlan,
     /// Reused by every append.
     pub(crate) scratch: Vec<Entry>,
     /// Shared with everything that is handed out and may still touch the directory.
@@ -186,7 +186,7 @@ impl Wal {
             lost: BTreeMap::new(),
             poison: None,
             in_flight: None,
-            work: Work::default(),
+            work: FlushPlan::default(),
             scratch: Vec::new(),
             lock,
         }
@@ -208,12 +208,12 @@ impl Wal {
         self.durable
     }
 
-    /// The ticket of the newest append that is durable.
+    /// The newest ticket of which everything is durable.
     pub fn durable_ticket(&self) -> Ticket {
         self.durable_ticket
     }
 
-    /// The ticket of the newest append, staged included.
+    /// The newest ticket that was given out.
     pub fn newest_ticket(&self) -> Ticket {
         self.ticket
     }

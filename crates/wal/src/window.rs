@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use crate::disk::{File, read_exact_at};
 use crate::pool::is_not_opened;
@@ -20,8 +21,13 @@ const READ_AHEAD_BYTES: u64 = 512 * 1024;
 const REFUSED_MAX: usize = 1 << 20;
 
 /// A reused read buffer over one file at a time.
+///
+/// What was read of a file is not read again while that very file is looked at. A file that is
+/// written to in between is therefore opened anew before it is looked at again.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
+    /// The file that the buffer was filled from, kept so that no other is taken for it.
+    file: Option<Arc<dyn File>>,
     buffer: Vec<u8>,
     begin: u64,
     filled: usize,
@@ -93,17 +99,12 @@ impl Window {
         }
     }
 
-    /// Forgets what was read, before another file is read or this one was changed.
-    pub(crate) fn clear(&mut self) {
-        self.filled = 0;
-    }
-
     /// The bytes `offset..offset + length` of a file that is `end` bytes long.
     ///
     /// The buffer grows to `length` at most; callers check lengths against the file first.
     pub(crate) fn view(
         &mut self,
-        file: &dyn File,
+        file: &Arc<dyn File>,
         end: u64,
         offset: u64,
         length: u64,
@@ -112,21 +113,23 @@ impl Window {
         if past_end {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if !self.holds(offset, length) {
-            if let Err(error) = self.fill(file, end, offset, length) {
-                self.note_refused(file, offset, length, &error);
+        if !self.holds(file, offset, length) {
+            self.file = Some(Arc::clone(file));
+            if let Err(error) = self.fill(&**file, end, offset, length) {
+                self.note_refused(&**file, offset, length, &error);
                 return Err(error);
             }
-            self.note_read(file);
+            self.note_read(&**file);
         }
         let from = usize::try_from(offset.saturating_sub(self.begin)).unwrap_or(usize::MAX);
         let to = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
         self.buffer.get(from..to).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    fn holds(&self, offset: u64, length: u64) -> bool {
+    fn holds(&self, file: &Arc<dyn File>, offset: u64, length: u64) -> bool {
+        let is_same = self.file.as_ref().is_some_and(|held| Arc::ptr_eq(held, file));
         let held_end = self.begin.saturating_add(self.filled as u64);
-        self.begin <= offset && offset.saturating_add(length) <= held_end
+        is_same && self.begin <= offset && offset.saturating_add(length) <= held_end
     }
 
     fn fill(&mut self, file: &dyn File, end: u64, offset: u64, length: u64) -> io::Result<()> {
@@ -138,8 +141,8 @@ impl Window {
     }
 
     fn read(&mut self, file: &dyn File, offset: u64, length: u64) -> io::Result<()> {
-        let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         self.filled = 0;
+        let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if self.buffer.len() < length {
             self.buffer.resize(length, 0);
         }
@@ -148,5 +151,37 @@ impl Window {
         self.begin = offset;
         self.filled = length;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod tests {
+    use super::*;
+    use crate::disk::write_all_at;
+    use crate::sim_disk::SimDisk;
+
+    #[test]
+    fn what_was_read_of_one_file_is_never_taken_for_another() {
+        let disk = SimDisk::new().disk();
+        for name in ["1", "2"] {
+            let file = disk.create(name).unwrap();
+            write_all_at(&*file, name.as_bytes(), 0).unwrap();
+        }
+        let open = |name| -> Arc<dyn File> { disk.open(name).unwrap().into() };
+        let mut window = Window::default();
+        let (one, two) = (open("1"), open("2"));
+        for _ in 0..2 {
+            assert_eq!(window.view(&one, 1, 0, 1).unwrap(), b"1");
+            assert_eq!(window.view(&two, 1, 0, 1).unwrap(), b"2");
+        }
+        drop((one, two));
+        // One that is opened when another was let go of may stand where that one stood.
+        for _ in 0..20 {
+            for name in ["1", "2"] {
+                let file = open(name);
+                assert_eq!(window.view(&file, 1, 0, 1).unwrap(), name.as_bytes());
+            }
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The write-ahead log beside raft-engine and okaywal.
 //!
 //! Every system gets the settings that serve it best here: files as large as ours, filled or kept
-//! for reuse before they are needed, no compression. What each does between two turns to free
-//! space is not timed, for none of them.
+//! for reuse before they are needed, no compression. What ours and raft-engine do to free space is
+//! done between two turns and not timed. okaywal frees space by itself, on a thread of its own,
+//! whenever a file is three quarters full: that falls into its turns and, now and then, into those
+//! of the others.
 
 mod okaywal;
 mod raft_engine;

@@ -228,7 +228,16 @@ impl<W: Write> Printer<W> {
 /// A record as a line. `offset` is where its batch begins.
 fn line(record: &Record, offset: u64) -> Line {
     match record {
-        Record::Entry { .. } => entry_line(record, offset),
+        Record::Entry { position, tag, offset, bytes, checksum, payload } => {
+            let (words, command, condition) = payload_words(*tag, position.term, payload);
+            let mut line = Line::new(words::kind(*tag), *offset, words)
+                .at(*position)
+                .with("checksum", json!(format!("{checksum:08x}")))
+                .with("payload", json!(condition))
+                .with("command", command);
+            line.bytes = Some(*bytes);
+            line
+        }
         Record::Metadata(metadata) => Line::new("promise", offset, words::promise(Some(metadata)))
             .with("hard_state", words::promise_json(Some(metadata))),
         Record::Truncate(keep) => {
@@ -264,22 +273,19 @@ fn line(record: &Record, offset: u64) -> Line {
     }
 }
 
-fn entry_line(record: &Record, batch: u64) -> Line {
-    let Record::Entry { position, tag, offset, bytes, checksum, payload } = record else {
-        return Line::new("unknown", batch, "");
-    };
-    let (words, condition) = match payload {
-        Payload::Whole(payload) => (words::entry(*tag, position.term, payload), "whole"),
-        Payload::Damaged => ("LOST: the payload does not match its checksum".to_owned(), "damaged"),
-        Payload::Unreadable => ("LOST: the payload cannot be read".to_owned(), "unreadable"),
-    };
-    let is_whole = matches!(payload, Payload::Whole(_));
-    let command = if is_whole { json!(words) } else { Value::Null };
-    let mut line = Line::new(words::kind(*tag), *offset, words)
-        .at(*position)
-        .with("checksum", json!(format!("{checksum:08x}")))
-        .with("payload", json!(condition))
-        .with("command", command);
-    line.bytes = Some(*bytes);
-    line
+/// What there is to say of a payload, the command in it if there is one, and its condition.
+fn payload_words(tag: u8, term: u64, payload: &Payload) -> (String, Value, &'static str) {
+    match payload {
+        Payload::Whole(payload) => {
+            let words = words::entry(tag, term, payload);
+            let command = json!(words);
+            (words, command, "whole")
+        }
+        Payload::Damaged => {
+            ("LOST: the payload does not match its checksum".to_owned(), Value::Null, "damaged")
+        }
+        Payload::Unreadable => {
+            ("LOST: the payload cannot be read".to_owned(), Value::Null, "unreadable")
+        }
+    }
 }

@@ -362,7 +362,7 @@ impl<'a> Account<'a> {
             false => format!("{}, which can still be read", rows.join(", ")),
         };
         let left = words::entries(*start, *last);
-        let OpenError::Corrupt { segment, offset, damage, lost } = damage else {
+        let OpenError::Corrupt { segment, offset, damage, lost, .. } = damage else {
             return vec![damage.to_string()];
         };
         let mut lines = vec![

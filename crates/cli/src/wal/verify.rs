@@ -277,7 +277,7 @@ fn problem(place: &Place, finding: &Finding) -> Problem {
 }
 
 fn lost_problem(error: &OpenError) -> Problem {
-    let OpenError::Corrupt { segment, offset, damage, lost } = error else {
+    let OpenError::Corrupt { segment, offset, damage, lost, .. } = error else {
         let words = error.to_string();
         return Problem { json: json!({ "kind": "lost_history", "message": words }), words };
     };

@@ -50,7 +50,8 @@ impl LogStore {
             Err(wal::WalError::NoSpace { .. } | wal::WalError::Job(_)) => Ok(()),
             result => {
                 self.compacted = result.is_ok();
-                Ok(result?)
+                result?;
+                Ok(())
             }
         }
     }

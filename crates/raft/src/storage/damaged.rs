@@ -68,11 +68,16 @@ impl LogStore {
 
     /// Takes note of what was found, and returns the entries whose damage is news.
     ///
+    /// A segment that the machine had no descriptor or memory left for was not looked at. Nothing
+    /// is known of it then, and the next round reads it.
+    ///
     /// # Errors
     /// More than payloads are damaged, or the segment could not be read.
     pub fn finish_scrub(&mut self, scrubbed: wal::Scrubbed) -> Result<Vec<LostEntry>, LogError> {
-        let found = self.wal.finish_scrub(scrubbed);
-        let found = found.map_err(|error| self.suspect(error.into()))?;
+        let found = match self.wal.finish_scrub(scrubbed) {
+            Err(wal::ReadError::Io(failure)) if failure.is_exhaustion() => return Ok(Vec::new()),
+            found => found.map_err(|error| self.suspect(error.into()))?,
+        };
         found.into_iter().map(|position| self.note_lost(position)).collect()
     }
 }

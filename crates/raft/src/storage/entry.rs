@@ -10,7 +10,7 @@ pub(super) fn to_wal(entry: &Entry) -> wal::Entry {
         EntryKind::Configuration => 2,
     };
     let Payload { bytes: payload, checksum } = entry.payload.clone();
-    wal::Entry { index: entry.index.0, term: entry.term.0, tag, payload, checksum }
+    wal::Entry::with_checksum(entry.index.0, entry.term.0, tag, payload, checksum)
 }
 
 /// What an entry with this tag is for; `None` if no server writes such a tag.
@@ -30,8 +30,10 @@ pub(super) fn kind_of(tag: u8, index: Index) -> Result<EntryKind, LogError> {
 
 pub(super) fn from_wal(entry: wal::Entry) -> Result<Entry, LogError> {
     let kind = kind_of(entry.tag, Index(entry.index))?;
-    let payload = Payload { bytes: entry.payload, checksum: entry.checksum };
-    Ok(Entry { index: Index(entry.index), term: Term(entry.term), kind, payload })
+    let (index, term) = (Index(entry.index), Term(entry.term));
+    let checksum = entry.checksum();
+    let payload = Payload { bytes: entry.into_payload(), checksum };
+    Ok(Entry { index, term, kind, payload })
 }
 
 pub(super) fn to_position(position: Position) -> wal::Position {

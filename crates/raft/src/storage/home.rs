@@ -111,7 +111,9 @@ impl From<IdentityError> for HomeError {
 impl From<LogError> for HomeError {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::Open(wal::OpenError::Corrupt { segment: path, offset, damage, lost }) => {
+            LogError::Open(wal::OpenError::Corrupt {
+                segment: path, offset, damage, lost, ..
+            }) => {
                 let what = format!("damaged at offset {offset}: {damage}; lost: {lost}");
                 HomeError::LostHistory { path, what }
             }

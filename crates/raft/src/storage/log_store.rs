@@ -421,7 +421,7 @@ impl LogStore {
             let portion: Vec<wal::Entry> = std::iter::from_fn(|| {
                 let fits = |entry: &wal::Entry| {
                     let first = bytes == 0;
-                    bytes += entry.payload.len() as u64 + Entry::OVERHEAD_BYTES;
+                    bytes += entry.payload().len() as u64 + Entry::OVERHEAD_BYTES;
                     first || bytes + BATCH_MARGIN_BYTES <= self.options.batch_bytes_max
                 };
                 entries.next_if(fits)

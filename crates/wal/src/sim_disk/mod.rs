@@ -20,9 +20,10 @@ mod medium;
 mod random;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::disk::{Disk, File, Lock};
+use crate::locked::locked;
 
 pub use crash::{Crash, Fate, Pending};
 pub use fault::{Fault, Operation, OperationKind};
@@ -42,10 +43,6 @@ impl Default for SimDisk {
     }
 }
 
-fn lock(shared: &Mutex<Medium>) -> MutexGuard<'_, Medium> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl SimDisk {
     /// An empty medium without a limit of space.
     pub fn new() -> SimDisk {
@@ -53,7 +50,7 @@ impl SimDisk {
     }
 
     fn medium(&self) -> MutexGuard<'_, Medium> {
-        lock(&self.shared)
+        locked(&self.shared)
     }
 
     /// The root directory, as a program sees it until the next crash.
@@ -166,7 +163,7 @@ struct SimDirectory {
 
 impl SimDirectory {
     fn medium(&self) -> io::Result<MutexGuard<'_, Medium>> {
-        let medium = lock(&self.shared);
+        let medium = locked(&self.shared);
         medium.check(self.generation)?;
         Ok(medium)
     }
@@ -229,7 +226,7 @@ impl Disk for SimDirectory {
     }
 
     fn path(&self, name: &str) -> String {
-        lock(&self.shared).path(self.directory, name)
+        locked(&self.shared).path(self.directory, name)
     }
 }
 
@@ -244,7 +241,7 @@ struct SimLock {
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        lock(&self.shared).release_lock(self.directory, &self.name, self.generation);
+        locked(&self.shared).release_lock(self.directory, &self.name, self.generation);
     }
 }
 
@@ -257,7 +254,7 @@ struct SimFile {
 
 impl SimFile {
     fn medium(&self) -> io::Result<MutexGuard<'_, Medium>> {
-        let medium = lock(&self.shared);
+        let medium = locked(&self.shared);
         medium.check(self.generation)?;
         Ok(medium)
     }

@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use wal::sim_disk::{OperationKind, SimDisk};
-use wal::{Append, Check, Ending, Entry, Health, Inspector, OpenError, Wal};
+use wal::{Append, Check, Ending, Entry, Health, Inspector, OpenError, Plan, Wal};
 
 use super::lives::{lives, options};
 use super::mutation::Mutated;
+use super::tools;
 
 /// How an input ended, so that a corpus can be seen to reach everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +102,7 @@ fn question(wal: &Wal) -> Vec<Entry> {
 fn check_entries(wal: &Wal, found: &[Entry]) {
     let lives = lives();
     for entry in found {
-        let key = (entry.index, entry.term, entry.payload.to_vec());
+        let key = (entry.index, entry.term, entry.payload().to_vec());
         assert!(lives.submitted.contains(&key), "an invented entry {}", entry.position());
     }
     let most = [&lives.one, &lives.other].into_iter().filter_map(|life| life.held.last());
@@ -160,7 +161,8 @@ pub fn inspect(medium: &SimDisk) -> Seen {
     let seen = match health {
         Health::Lost(error) => {
             assert!(opened.is_err(), "it opens, but is lost: {error}");
-            return salvage(medium, plan.is_ok());
+            tools::all(medium);
+            return salvage(medium, plan.ok().flatten());
         }
         Health::Clean => Seen::Whole,
         Health::Torn(_) => Seen::Torn,
@@ -174,6 +176,7 @@ pub fn inspect(medium: &SimDisk) -> Seen {
     );
     let summary = summary.expect("what opens can be summarized");
     assert_eq!(summary.last, wal.last());
+    tools::all(medium);
     seen
 }
 
@@ -190,13 +193,15 @@ fn changes(medium: &SimDisk) -> u64 {
 }
 
 /// What was salvaged opens.
-fn salvage(medium: &SimDisk, is_planned: bool) -> Seen {
+fn salvage(medium: &SimDisk, plan: Option<Plan>) -> Seen {
+    let before = medium.fork();
     let inspector = Inspector::open(medium.disk()).expect("nobody else has it");
     let salvaged = inspector.salvage();
     drop(inspector);
     match salvaged {
         Ok(found) => {
-            assert!(is_planned, "salvaged without a plan");
+            let plan = plan.expect("salvaged without a plan");
+            tools::salvaged(&before, &plan, &found);
             let opened = Wal::open(medium.disk(), options(), Check::default());
             let (wal, _) = opened.expect("what was salvaged opens");
             assert_eq!((wal.log_start(), wal.last()), (found.start, found.last));

@@ -57,7 +57,7 @@ impl Story {
             })
             .collect();
         for entry in &entries {
-            self.submitted.insert((entry.index, entry.term, entry.payload.to_vec()));
+            self.submitted.insert((entry.index, entry.term, entry.payload().to_vec()));
         }
         let vote = format!("{word} {}", first % 5).into_bytes();
         let metadata = first.is_multiple_of(3).then(|| Metadata::new(&vote).unwrap());

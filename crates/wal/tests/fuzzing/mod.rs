@@ -9,6 +9,7 @@ pub mod check;
 pub mod forge;
 pub mod lives;
 pub mod mutation;
+pub mod tools;
 
 use check::Seen;
 

@@ -32,7 +32,7 @@ fn dump(inspector: &Inspector) -> Vec<Item> {
 }
 
 #[test]
-fn each_condition_has_its_own_answer_and_exit_code() {
+fn each_condition_has_its_own_answer() {
     let sample = Sample::new();
     let last = sample.last_file();
     let first = sample.medium.files()[0].clone();
@@ -45,11 +45,9 @@ fn each_condition_has_its_own_answer_and_exit_code() {
     let inspector = inspector.with_floor(Some(sample.model.last().index));
     let clean = inspector.verify().unwrap();
     assert!(matches!(clean, Health::Clean));
-    assert_eq!(clean.exit_code(), 0);
 
     let torn = verify(&last, sample.last_batch as usize);
     assert!(matches!(&torn, Health::Torn(torn) if torn.offset == sample.last_batch));
-    assert_eq!(torn.exit_code(), 11);
 
     let contents = sample.medium.contents(&first).unwrap();
     let needle = b"entry 5 of term 1 ";
@@ -61,11 +59,9 @@ fn each_condition_has_its_own_answer_and_exit_code() {
         [Finding::LostPayload { segment: 1, position, offset }]
             if position.index == 5 && (offset as usize) < payload
     ));
-    assert_eq!(damaged.exit_code(), 10);
 
     let lost = verify(&first, 161);
     assert!(matches!(lost, Health::Lost(OpenError::Corrupt { .. })));
-    assert_eq!(lost.exit_code(), 10);
 }
 
 #[test]
@@ -107,7 +103,7 @@ fn a_dump_hands_over_what_was_written_and_stops_when_it_is_told_to() {
         let held =
             sample.model.entries.get(&position.index).filter(|held| held.term == position.term);
         let dead = || sample.dead.iter().find(|dead| dead.position() == *position);
-        assert_eq!(payload, &held.or_else(dead).unwrap().payload);
+        assert_eq!(payload, held.or_else(dead).unwrap().payload());
     }
     for enough in 1..=items.len() {
         let mut seen = 0;

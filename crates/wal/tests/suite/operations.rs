@@ -270,6 +270,37 @@ fn while_a_flush_is_out_the_owner_goes_on() {
 }
 
 #[test]
+fn a_flush_that_is_not_the_one_which_is_out_makes_nothing_durable() {
+    let begun = || {
+        let (medium, mut wal) = new_log();
+        wal.stage(append((1..=5).map(|index| entry(index, 1)).collect())).unwrap();
+        let flush = wal.begin_commit().unwrap().unwrap();
+        (medium, wal, flush)
+    };
+    let (medium, mut wal, flush) = begun();
+    let (_, _other, foreign) = begun();
+    let refused = wal.finish_commit(foreign.run());
+    assert!(matches!(refused, Err(WalError::ForeignFlush)), "{refused:?}");
+    assert_eq!((wal.durable(), wal.durable_ticket()), (Position::default(), Ticket(0)));
+    assert!(wal.is_committing(), "its own is out still");
+    let done = flush.run();
+    drop(wal);
+
+    let (mut wal, _) = Wal::open(medium.disk(), options(16 * 1024), Check::default()).unwrap();
+    wal.stage(append(vec![entry(6, 1)])).unwrap();
+    let flush = wal.begin_commit().unwrap().unwrap();
+    let refused = wal.finish_commit(done);
+    assert!(matches!(refused, Err(WalError::ForeignFlush)), "of an earlier life: {refused:?}");
+    assert_eq!(wal.durable(), Position::new(5, 1));
+    wal.finish_commit(flush.run()).unwrap();
+    assert_eq!(wal.durable(), Position::new(6, 1));
+
+    let (_, _third, foreign) = begun();
+    let refused = wal.finish_commit(foreign.run());
+    assert!(matches!(refused, Err(WalError::ForeignFlush)), "with nothing out: {refused:?}");
+}
+
+#[test]
 fn a_cut_that_is_staged_while_a_flush_is_out_lowers_what_it_makes_durable() {
     let (_, mut wal) = new_log();
     wal.stage(append((1..=5).map(|index| entry(index, 1)).collect())).unwrap();

@@ -83,7 +83,7 @@ impl Sample {
     /// Where payloads of entries stand that count no more.
     pub(crate) fn dead_bytes(&self, contents: &[u8]) -> Vec<Range<usize>> {
         let find = |entry: &Entry| {
-            let payload = &entry.payload;
+            let payload = entry.payload();
             let at = contents.windows(payload.len()).position(|window| window == payload)?;
             Some(at..at + payload.len())
         };

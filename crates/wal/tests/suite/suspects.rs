@@ -157,7 +157,7 @@ fn a_log_of_hundreds_of_segments_keeps_few_files_open() {
             assert!(wal.segment_count() > 70, "{}", wal.segment_count());
             for index in 1..=wal.last().index {
                 let read = wal.read(index, index, 1).unwrap();
-                assert_eq!(read[0].payload.len(), 1000);
+                assert_eq!(read[0].payload().len(), 1000);
                 most = most.max(open_files(directory.path()));
             }
         }
