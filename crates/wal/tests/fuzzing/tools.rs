@@ -33,7 +33,7 @@ fn mend(medium: &SimDisk, opened: Option<(Position, Position)>) {
     let mended = inspector.mend();
     assert_eq!(mended.is_ok(), opened.is_some(), "mending and opening differ: {mended:?}");
     if opened.is_some() {
-        match inspector.verify(None).expect("the disk works") {
+        match inspector.verify().expect("the disk works") {
             Health::Clean => {}
             Health::Damaged(found) => {
                 let is_lost = |finding: &Finding| matches!(finding, Finding::LostPayload { .. });

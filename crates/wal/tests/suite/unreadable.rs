@@ -40,7 +40,7 @@ fn the_sector_in_which_a_batch_ends_takes_its_payload_along_and_nothing_else() {
         let open = || Wal::open(medium.disk(), options(SEGMENT_BYTES), Check::default());
         let (mut wal, recovery) = open().unwrap();
         assert_eq!(recovery.lost, [Position::new(1, 1)], "a payload of {bytes} bytes");
-        wal.repair(Position::new(1, 1), &first.payload).unwrap();
+        wal.repair(Position::new(1, 1), first.payload()).unwrap();
         drop(wal);
         medium.crash_with(|_| Fate::Lose);
         let (wal, recovery) = open().unwrap();
