@@ -165,10 +165,19 @@ pub type Stopwatch = Box<dyn Fn() -> u64 + Send>;
 impl<M: StateMachine> Replica<M> {
     /// A replica that continues from what is on the disk. `seed` decides its election timeouts.
     ///
+    /// Commands may have no more than `config` says, and no more than the log takes as a record:
+    /// what a leader lets in must find its place in its own log. A follower whose log takes less
+    /// than its leader's ignores what is too large for it, and says so in an event.
+    ///
     /// # Errors
     /// What is on the disk does not hang together.
-    pub fn new(config: Config, recovered: Recovered<M>, seed: u64) -> Result<Self, RestoreError> {
+    pub fn new(
+        mut config: Config,
+        recovered: Recovered<M>,
+        seed: u64,
+    ) -> Result<Self, RestoreError> {
         let Recovered { mut log, snapshots, state, machine, .. } = recovered;
+        config.command_bytes_max = config.command_bytes_max.min(log.command_bytes_max());
         let snapshots = Snapshots::new(snapshots, config.heartbeat_ticks);
         let mut node = Node::restore(config, state, seed)?;
         node.set_room(log.room());

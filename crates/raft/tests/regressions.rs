@@ -322,21 +322,49 @@ fn a_server_with_a_full_disk_can_still_be_elected() {
     }
 }
 
-/// A command that the log cannot take as one record once stopped every server in turn.
+/// A command that the node let in, and that the log could not take as one record, once stopped
+/// every server in turn: the leader, and each that was elected after it.
 #[test]
 fn a_command_larger_than_a_record_is_refused() {
     let disk = SimDisk::new();
     let (_home, mut replica) = leader(&disk);
-    let bytes = usize::try_from(Config::new(member(1), replica_boot()).command_bytes_max);
-    let command = vec![b'x'; bytes.expect("it fits") + 1];
-    replica.propose(Token(1), Payload::new(command));
+    let record = options().wal.record_bytes_max;
+    for (bytes, is_taken) in [(record + 1, false), (record, true), (2 << 20, false)] {
+        let command = vec![b'x'; usize::try_from(bytes).expect("it fits")];
+        replica.propose(Token(bytes), Payload::new(command));
+        run(&mut replica);
+        match replica.take_completions().pop() {
+            Some(Completion::Applied(..)) if is_taken => {}
+            Some(Completion::Refused(_, ProposeError::TooLarge { bytes: told, bytes_max }))
+                if !is_taken =>
+            {
+                assert_eq!((told, bytes_max), (bytes, record));
+            }
+            other => unreachable!("{bytes} bytes: {other:?}"),
+        }
+    }
+}
+
+/// The same command from a leader whose log takes larger records once stopped its followers.
+#[test]
+fn an_entry_larger_than_a_record_is_ignored_and_told() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = start(&disk, 3);
+    let entry = |bytes: u64| {
+        let payload = vec![b'x'; usize::try_from(bytes).expect("it fits")];
+        let (kind, payload) = (EntryKind::Command, Payload::new(payload));
+        Entry { kind, payload, ..empty_entry(2, 2) }
+    };
+    let record = options().wal.record_bytes_max;
+    replica.step(append(member(2), 2, (1, 1), vec![entry(record + 1)]));
     run(&mut replica);
-    let completion = replica.take_completions().pop();
-    let is_refused = matches!(
-        completion,
-        Some(Completion::Refused(_, ProposeError::TooLarge { .. } | ProposeError::NoSpace { .. }))
-    );
-    assert!(is_refused, "{completion:?}");
+    let ignored =
+        |event: &Event| matches!(event, Event::Ignored { reason, .. } if reason.contains("larger"));
+    assert!(replica.take_events().iter().any(ignored));
+    assert_eq!(replica.status().last, Index(1));
+    replica.step(append(member(2), 2, (1, 1), vec![entry(record)]));
+    run(&mut replica);
+    assert_eq!(replica.status().durable, Index(2), "what fits is taken");
 }
 
 fn replica_boot() -> raft::node::Boot {
