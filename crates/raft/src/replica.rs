@@ -134,6 +134,17 @@ pub enum Fatal {
     Undecodable(#[from] Undecodable),
 }
 
+/// Why entries cannot be shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogEntriesError {
+    /// The payload of this one is damaged. The other servers are asked for it.
+    #[error("entry {0} is damaged on this server's disk; the other servers are asked for it")]
+    Damaged(Index),
+    /// The log cannot be read. The replica ends.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// A member of a founded cluster.
 ///
 /// Invariants:
@@ -157,6 +168,8 @@ pub struct Replica<M: StateMachine> {
     completions: Vec<Completion<M::Reply>>,
     events: Vec<Event>,
     stopwatch: Stopwatch,
+    /// Ticks that went by while the disk was waited for, which the node was not told of yet.
+    stood_still_ticks: u64,
 }
 
 /// Ticks since any fixed moment, to tell how long the disk has kept a replica from its work.
@@ -194,11 +207,13 @@ impl<M: StateMachine> Replica<M> {
             completions: Vec::new(),
             events: Vec::new(),
             stopwatch: Box::new(|| 0),
+            stood_still_ticks: 0,
         })
     }
 
-    /// Has the writes measured for which this replica stands still. Without a stopwatch they take
-    /// no time, as on a disk that exists in memory only.
+    /// Has everything measured for which this replica stands still: writes, what is read back or
+    /// put back, segments that are waited for. Without a stopwatch that takes no time, as on a
+    /// disk that exists in memory only.
     pub fn measure_with(&mut self, stopwatch: Stopwatch) {
         self.stopwatch = stopwatch;
     }
@@ -266,6 +281,7 @@ impl<M: StateMachine> Replica<M> {
     pub fn advance(&mut self, transport: &mut dyn Transport) -> Result<Work, Fatal> {
         // The disk may have filled, or been cleared, since the last append.
         self.look_at_room();
+        self.tell_standstill();
         self.offer_received();
         self.send_snapshots(transport);
         for _ in 0..DRAINS_MAX {
@@ -315,33 +331,49 @@ impl<M: StateMachine> Replica<M> {
             self.on_offered(offer);
         }
         if let Some(index) = compact {
-            self.log.compact(index)?;
+            self.on_disk(|log| log.compact(index))?;
         }
         for fetch in fetch {
-            match self.log.read(&fetch)? {
+            match self.on_disk(|log| log.read(&fetch))? {
                 ReadBack::Entries(entries) => self.node.on_fetched(fetch.id, entries),
                 ReadBack::Lost(lost) => self.node.on_fetch_lost(fetch.id, lost),
             }
         }
         if let Some(append) = append {
-            self.log.submit(append)?;
+            self.on_disk(|log| log.submit(append))?;
         }
         if self.log.is_pending() {
-            let begun = (self.stopwatch)();
-            let tickets = self.log.complete()?;
-            let took = (self.stopwatch)().saturating_sub(begun);
+            let tickets = self.on_disk(LogStore::complete)?;
+            let took = u32::try_from(self.stood_still_ticks).unwrap_or(u32::MAX);
             for ticket in tickets {
-                self.node.on_durable(ticket, u32::try_from(took).unwrap_or(u32::MAX));
+                self.node.on_durable(ticket, took);
             }
             self.look_at_room();
         }
+        self.tell_standstill();
         self.complete_reads();
         Ok(())
     }
 
+    /// Has the log do something for which this replica may stand still, and measures that.
+    fn on_disk<T>(&mut self, work: impl FnOnce(&mut LogStore) -> T) -> T {
+        let begun = (self.stopwatch)();
+        let done = work(&mut self.log);
+        let took = (self.stopwatch)().saturating_sub(begun);
+        self.stood_still_ticks = self.stood_still_ticks.saturating_add(took);
+        done
+    }
+
+    /// What was no write counts as well, before anything else follows from it.
+    fn tell_standstill(&mut self) {
+        let stood_still = std::mem::take(&mut self.stood_still_ticks);
+        self.node.on_stood_still(u32::try_from(stood_still).unwrap_or(u32::MAX));
+    }
+
     /// Room for one more snapshot stays in reserve: without one the log could never be let go of.
     fn look_at_room(&mut self) {
-        let room = if self.snapshots.is_short_of_room() { 0 } else { self.log.room() };
+        let short = self.snapshots.is_short_of_room();
+        let room = if short { 0 } else { self.on_disk(LogStore::room) };
         self.node.set_room(room);
     }
 
@@ -459,16 +491,18 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// Entries of this server's own log, from `from` on, committed or not: at most `count_max`,
-    /// and the first of them even if it has more than `bytes_max`.
+    /// and the first of them even if it has more than `bytes_max`. What cannot be read for people
+    /// cannot be read for the node either: a damaged payload is asked of the others, and after any
+    /// other error the next [`advance`](Self::advance) ends this replica.
     ///
     /// # Errors
     /// They cannot be read.
     pub fn log_entries(
-        &self,
+        &mut self,
         from: Index,
         count_max: u32,
         bytes_max: u64,
-    ) -> Result<Vec<Entry>, LogError> {
+    ) -> Result<Vec<Entry>, LogEntriesError> {
         let status = self.node.status();
         let from = from.max(status.compacted.next());
         let to =
@@ -476,7 +510,19 @@ impl<M: StateMachine> Replica<M> {
         if from > to {
             return Ok(Vec::new());
         }
-        self.log.entries(&Fetch { id: FetchId(0), from, to, bytes_max })
+        let fetch = Fetch { id: FetchId(0), from, to, bytes_max };
+        match self.on_disk(|log| log.read(&fetch)) {
+            Ok(ReadBack::Entries(entries)) => Ok(entries),
+            Ok(ReadBack::Lost(lost)) => {
+                self.node.on_lost(&[lost]);
+                Err(LogEntriesError::Damaged(lost.position.index))
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.log.end_with(error);
+                Err(LogEntriesError::Failed(reason))
+            }
+        }
     }
 
     /// The next full segment of the log to be read again, so that damage is found while others

@@ -16,7 +16,7 @@ use raft::node::{
 use raft::replica::{Carried, Completion, Replica, SnapshotEnvelope, Token, Transport, Work};
 use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
 use raft::{StateMachine, Undecodable};
-use wal::sim_disk::SimDisk;
+use wal::sim_disk::{OperationKind, SimDisk};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -233,15 +233,40 @@ fn a_node_learns_how_long_its_driver_stood_still_for_the_disk() {
     let disk = SimDisk::new();
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
-    // Whoever reads this clock reads it 600 ms later than the one before.
-    let reads = AtomicU64::new(0);
-    let clock: Clock =
-        Arc::new(move || Duration::from_millis(600 * reads.fetch_add(1, Ordering::Relaxed)));
+    // Every sync takes 600 ms.
+    let watched = disk.clone();
+    let clock: Clock = Arc::new(move || {
+        Duration::from_millis(600 * watched.count(Some(OperationKind::SyncData)))
+    });
     let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock);
     let entry = Input::Message(append(member(2), 2, (1, 1), vec![empty_entry(2, 2)]));
     driver.turn([entry], &mut Nowhere).expect("nothing fatal");
     let slow = |event: &Event| matches!(event, Event::DiskSlow { ticks: 120 });
     assert!(driver.take_events().iter().any(slow));
+}
+
+/// Only writes were measured once. To read back what is to be applied, or to put back what was
+/// lost, can keep a leader from its heartbeats just as long.
+#[test]
+fn a_node_learns_how_long_its_driver_stood_still_to_read() {
+    let disk = SimDisk::new();
+    let (home, mut replica) = start(&disk, 3);
+    replica.step(append(member(2), 2, (1, 1), vec![empty_entry(2, 2), empty_entry(3, 2)]));
+    run(&mut replica);
+    drop((home, replica));
+    let home = Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("whole");
+    let options = LogOptions { recent_bytes_max: 0, ..options() };
+    let recovered = home.recover(&options, Count::default).expect("a whole log");
+    let config = Config::new(member(1), home.identity().boot);
+    let mut replica = Replica::new(config, recovered, 1).expect("a sound log");
+    let (watched, written) = (disk.clone(), disk.count(Some(OperationKind::Write)));
+    replica.measure_with(Box::new(move || 300 * watched.count(Some(OperationKind::Read))));
+    replica.step(append(member(2), 2, (3, 2), Vec::new()));
+    run(&mut replica);
+    assert_eq!(replica.status().applied, Index(3));
+    assert_eq!(disk.count(Some(OperationKind::Write)), written, "nothing was written");
+    let slow = |event: &Event| matches!(event, Event::DiskSlow { ticks: 300.. });
+    assert!(replica.take_events().iter().any(slow));
 }
 
 /// One message with an index at the end of all numbers once made a server panic.
