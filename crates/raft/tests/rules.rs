@@ -297,3 +297,23 @@ fn a_server_that_cannot_lead_takes_no_leadership_over() {
     slow.hear(2, 2, Message::TimeoutNow { last: at(2, 2) });
     assert_eq!((slow.node.role(), slow.node.term()), (RoleName::Follower, Term(2)));
 }
+
+/// Each acknowledgement that was repeated while the disk hung was once an append of its own, and
+/// all of them were looked at with every tick.
+#[test]
+fn a_disk_that_hangs_gathers_one_reply_however_often_a_leader_asks() {
+    let mut one = One::with_log(&[1]);
+    one.stall();
+    one.hear(2, 2, append(at(1, 1), &[2], 1));
+    let handed_out = one.handed_out();
+    for _ in 0..1000 {
+        one.ticks(1);
+        one.hear(2, 2, append(at(2, 2), &[], 1));
+    }
+    assert_eq!(one.handed_out(), handed_out, "there was nothing more to write");
+    one.said(2);
+    one.go();
+    let round_and_acknowledgement =
+        [Message::RoundEcho { round: 1 }, Message::AppendAccepted { matched: Index(2) }];
+    assert_eq!(one.said(2), round_and_acknowledgement);
+}

@@ -177,6 +177,11 @@ impl One {
         self.carry_out();
     }
 
+    /// Writes that were given to the disk and have not completed.
+    pub fn handed_out(&self) -> usize {
+        self.writing.len()
+    }
+
     pub fn complete_one(&mut self) {
         let append = self.writing.pop_front().expect("something is being written");
         self.node.on_durable(append.ticket, self.disk_takes_ticks);
@@ -185,7 +190,7 @@ impl One {
     pub fn carry_out(&mut self) {
         loop {
             let actions = self.node.drain();
-            let is_done = actions.is_empty();
+            let is_done = actions.is_empty() && (self.is_stalled || self.writing.is_empty());
             let Actions { append, send, apply, reads, snapshot, .. } = actions;
             self.sent.extend(send);
             self.reads.extend(reads);
