@@ -380,37 +380,47 @@ impl<M: StateMachine> Replica<M> {
     /// Whether what is queued does not fit behind the write that is under way. It may fit
     /// afterwards, so it is not refused.
     fn waits_for_disk(&self) -> bool {
-        let fits = |(_, command): &(Token, Payload)| {
-            command.bytes.len() as u64 + Entry::OVERHEAD_BYTES <= self.node.room()
-        };
-        self.log.is_flushing() && !self.queued.front().is_none_or(fits)
+        let first = self.queued.front();
+        self.log.is_flushing() && first.is_some_and(|(_, first)| self.lacks_room_for(first))
     }
 
+    /// Proposes what is queued, as far as the disk takes it at once; the rest follows when that is
+    /// written. What is refused is refused by itself, and nothing beside it.
     fn propose_queued(&mut self) {
-        if self.queued.is_empty() || self.waits_for_disk() {
-            return;
+        while !self.queued.is_empty() && !self.waits_for_disk() {
+            let count = self.fitting();
+            let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..count).unzip();
+            match self.node.propose(batch) {
+                Ok(indexes) => {
+                    let indexes = (indexes.start.0..indexes.end.0).map(Index);
+                    self.proposed.extend(indexes.zip(tokens));
+                    if self.queued.front().is_some_and(|(_, next)| self.lacks_room_for(next)) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let refused = |token| Completion::Refused(token, error.clone());
+                    self.completions.extend(tokens.into_iter().map(refused));
+                }
+            }
         }
-        // As much as the disk takes at once; the rest follows when that is written. One command
-        // always goes, so that it is refused if it is too large.
-        let room = self.node.room();
+    }
+
+    /// How many of the queued commands make up the next batch. What cannot be taken at all, or not
+    /// behind those before it, goes alone, so that its refusal is its own.
+    fn fitting(&self) -> usize {
+        let bytes_max = self.node.room().min(self.node.uncommitted_room());
+        let command_bytes_max = self.node.command_bytes_max();
         let mut bytes = 0;
         let fits = |(_, command): &&(Token, Payload)| {
-            let first = bytes == 0;
             bytes += command.bytes.len() as u64 + Entry::OVERHEAD_BYTES;
-            first || bytes <= room
+            bytes <= bytes_max && command.bytes.len() as u64 <= command_bytes_max
         };
-        let count = self.queued.iter().take_while(fits).count();
-        let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..count).unzip();
-        match self.node.propose(batch) {
-            Ok(indexes) => {
-                let indexes = (indexes.start.0..indexes.end.0).map(Index);
-                self.proposed.extend(indexes.zip(tokens));
-            }
-            Err(error) => {
-                let refused = |token| Completion::Refused(token, error.clone());
-                self.completions.extend(tokens.into_iter().map(refused));
-            }
-        }
+        self.queued.iter().take_while(fits).count().max(1)
+    }
+
+    fn lacks_room_for(&self, command: &Payload) -> bool {
+        command.bytes.len() as u64 + Entry::OVERHEAD_BYTES > self.node.room()
     }
 
     fn on_ended(&mut self, ended: &Ended) {
