@@ -220,6 +220,7 @@ fn a_pause_passes_as_one_heartbeat_at_most() {
     let tick = Duration::from_millis(5);
     let clock = HandClock::default();
     let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock.read());
+    let due = driver.replica().ticks_until_due();
     clock.set(Duration::from_secs(60));
     driver.turn([], &mut Nowhere).expect("nothing fatal");
     let passed = due - driver.replica().ticks_until_due();
@@ -339,6 +340,10 @@ fn a_server_with_a_full_disk_can_still_be_elected() {
         replica.propose(Token(token), Payload::new(vec![b'x'; 1000]));
         run(&mut replica);
     }
+    let is_refused = |completion: &Completion<u64>| {
+        matches!(completion, Completion::Refused(_, ProposeError::NoSpace { .. }))
+    };
+    assert!(replica.take_completions().last().is_some_and(is_refused), "the disk is full");
     drop((home, replica));
     for _ in 0..5 {
         let (home, replica) = leader(&disk);
@@ -369,11 +374,6 @@ fn a_command_larger_than_a_record_is_refused() {
     }
 }
 
-/// The same command from a leader whose log takes larger records once stopped its followers.
-#[test]
-fn an_entry_larger_than_a_record_is_ignored_and_told() {
-    let disk = SimDisk::new();
-    let (_home, mut replica) = start(&disk, 3);
 /// All commands of a turn were once refused as too large if one of them was, with its size.
 #[test]
 fn a_command_that_is_too_large_is_refused_alone() {
@@ -424,6 +424,11 @@ fn what_fits_beside_the_uncommitted_is_taken() {
     assert_eq!(completions.iter().filter(overloaded).count(), 2, "{completions:?}");
 }
 
+/// The same command from a leader whose log takes larger records once stopped its followers.
+#[test]
+fn an_entry_larger_than_a_record_is_ignored_and_told() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = start(&disk, 3);
     let entry = |bytes: u64| {
         let payload = vec![b'x'; usize::try_from(bytes).expect("it fits")];
         let (kind, payload) = (EntryKind::Command, Payload::new(payload));
