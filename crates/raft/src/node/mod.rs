@@ -221,14 +221,10 @@ impl Node {
     }
 
     fn tick_leader(&mut self) {
-        let commit = self.commit;
+        let (commit, silent_max) = (self.commit, self.config.election_ticks_min);
         let Role::Leader(leader) = &mut self.role else { return };
-        leader.quorum_elapsed += 1;
+        leader.progress.values_mut().for_each(|progress| progress.tick(silent_max));
         leader.heartbeat_elapsed += 1;
-        let check_quorum = leader.quorum_elapsed >= self.config.election_ticks_min;
-        if check_quorum {
-            leader.quorum_elapsed = 0;
-        }
         if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
             leader.heartbeat_elapsed = 0;
             if commit >= leader.term_start {
@@ -240,9 +236,7 @@ impl Node {
             leader.transfer.iter_mut().for_each(Transfer::on_heartbeat);
             self.confirm_reads();
         }
-        if check_quorum {
-            self.check_quorum();
-        }
+        self.check_quorum();
         self.tick_transfer();
         self.tick_change();
         self.replicate(Urge::Tick);

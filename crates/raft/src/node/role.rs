@@ -55,7 +55,6 @@ pub(super) struct Leader {
     /// The index of the empty entry of its own term.
     pub(super) term_start: Index,
     pub(super) heartbeat_elapsed: u32,
-    pub(super) quorum_elapsed: u32,
     pub(super) rounds: ReadRounds,
     /// Last index and bytes of each batch of proposals that is not committed.
     pub(super) uncommitted: VecDeque<(Index, u64)>,
