@@ -222,6 +222,8 @@ impl Node {
             uncommitted_bytes: 0,
             reconfiguration: Reconfiguration::default(),
             transfer: None,
+            declined: Vec::new(),
+            makes_way_in: None,
         });
         self.follow_lists();
         self.follow_former_lists();

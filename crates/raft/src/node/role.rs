@@ -62,6 +62,10 @@ pub(super) struct Leader {
     pub(super) reconfiguration: Reconfiguration,
     /// Leadership is being handed over, and no proposals are taken.
     pub(super) transfer: Option<Transfer>,
+    /// Who let a transfer to it time out: others are asked first.
+    pub(super) declined: Vec<Member>,
+    /// Ticks until a leader without room tries again to hand over.
+    pub(super) makes_way_in: Option<u32>,
 }
 
 /// Counts ticks since there was last a reason not to campaign.
