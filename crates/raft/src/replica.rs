@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::node::{
     Actions, Change, ChangeOutcome, Config, Ended, Entries, Entry, EntryKind, Envelope, Event,
-    Fetch, FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, ProposalOutcome,
-    ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded, TransferError,
+    Fetch, FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, Position,
+    ProposalOutcome, ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded,
+    TransferError,
 };
 use crate::state_machine::{StateMachine, Undecodable};
 use crate::storage::{LogError, LogStore, ReadBack, Recovered};
@@ -105,9 +106,11 @@ pub struct Token(pub u64);
 pub enum Completion<R> {
     /// A proposal was applied at an index, with this reply.
     Applied(Token, Index, R),
-    /// A proposal never entered the log.
+    /// A proposal never entered the log, or lost its place there to an entry of another leader: it
+    /// will not be applied. The second is told as [`ProposeError::NotLeader`].
     Refused(Token, ProposeError),
-    /// This server stopped leading before the proposal was committed; it may yet be.
+    /// This server stopped leading before the proposal was committed, and did not learn in time
+    /// what became of it. It may yet be committed.
     Unknown(Token),
     /// A read may be answered now.
     ReadReady(ReadId),
@@ -156,8 +159,9 @@ pub struct Replica<M: StateMachine> {
     /// `None` while what it would start from is damaged.
     machine: Option<M>,
     snapshots: Snapshots<M>,
-    /// Proposals of this leadership, by the index they were given.
-    proposed: VecDeque<(Index, Token)>,
+    /// Proposals that entered the log, by the term and index they were given. Those of former
+    /// leaderships come first.
+    proposed: VecDeque<Proposed>,
     /// Commands for the next batches.
     queued: VecDeque<(Token, Payload)>,
     /// The change of this leadership that is under way, by the index of its joint configuration.
@@ -171,6 +175,9 @@ pub struct Replica<M: StateMachine> {
     /// Ticks that went by while the disk was waited for, which the node was not told of yet.
     stood_still_ticks: u64,
 }
+
+/// A proposal that entered the log: under which term, where, and what its maker calls it.
+type Proposed = (Term, Index, Token);
 
 /// Ticks since any fixed moment, to tell how long the disk has kept a replica from its work.
 pub type Stopwatch = Box<dyn Fn() -> u64 + Send>;
@@ -392,8 +399,9 @@ impl<M: StateMachine> Replica<M> {
             let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..count).unzip();
             match self.node.propose(batch) {
                 Ok(indexes) => {
-                    let indexes = (indexes.start.0..indexes.end.0).map(Index);
-                    self.proposed.extend(indexes.zip(tokens));
+                    let (term, indexes) = (self.node.term(), indexes.start.0..indexes.end.0);
+                    let named = indexes.zip(tokens).map(|(at, token)| (term, Index(at), token));
+                    self.proposed.extend(named);
                     if self.queued.front().is_some_and(|(_, next)| self.lacks_room_for(next)) {
                         return;
                     }
@@ -424,13 +432,20 @@ impl<M: StateMachine> Replica<M> {
     }
 
     fn on_ended(&mut self, ended: &Ended) {
-        if ended.outcome == ProposalOutcome::Unknown {
-            // Those that are committed but not applied stay: they will complete with their reply.
-            let first = *ended.indexes.start();
-            let kept = self.proposed.partition_point(|(index, _)| *index < first);
-            let lost = self.proposed.drain(kept..).map(|(_, token)| Completion::Unknown(token));
-            self.completions.extend(lost);
-        }
+        let (term, leader) = (ended.term, self.node.leader());
+        let completion: fn(Token, Option<NodeId>) -> Completion<M::Reply> = match ended.outcome {
+            // They complete with their reply.
+            ProposalOutcome::Committed => return,
+            ProposalOutcome::Superseded => {
+                |token, leader| Completion::Refused(token, ProposeError::NotLeader { leader })
+            }
+            ProposalOutcome::Unknown => |token, _| Completion::Unknown(token),
+        };
+        let (first, last) = (*ended.indexes.start(), *ended.indexes.end());
+        let from = self.proposed.partition_point(|(of, at, _)| (*of, *at) < (term, first));
+        let to = self.proposed.partition_point(|(of, at, _)| (*of, *at) <= (term, last));
+        let ended = self.proposed.drain(from..to);
+        self.completions.extend(ended.map(|(_, _, token)| completion(token, leader)));
     }
 
     fn apply(&mut self, entries: &Entries) -> Result<(), Fatal> {
@@ -444,9 +459,8 @@ impl<M: StateMachine> Replica<M> {
                 machine.advance(entry.index);
             } else {
                 let reply = machine.apply(entry.index, &entry.payload.bytes)?;
-                let proposed = self.proposed.pop_front_if(|(index, _)| *index == entry.index);
-                if let Some((index, token)) = proposed {
-                    self.completions.push(Completion::Applied(token, index, reply));
+                if let Some(token) = take_proposed(&mut self.proposed, entry.position()) {
+                    self.completions.push(Completion::Applied(token, entry.index, reply));
                 }
             }
         }
@@ -561,4 +575,16 @@ impl<M: StateMachine> Replica<M> {
         self.snapshots.stop();
         self.log.close()
     }
+}
+
+/// Who waits for the entry at this position.
+fn take_proposed(proposed: &mut VecDeque<Proposed>, position: Position) -> Option<Token> {
+    let wanted = (position.term, position.index);
+    let is_it = |(term, index, _): &mut Proposed| (*term, *index) == wanted;
+    // Others are in front only where a former leadership left some undecided.
+    let found = proposed.pop_front_if(is_it).or_else(|| {
+        let found = proposed.binary_search_by_key(&wanted, |(term, index, _)| (*term, *index));
+        proposed.remove(found.ok()?)
+    });
+    found.map(|(_, _, token)| token)
 }

@@ -396,7 +396,7 @@ impl Node {
             let transfer = leader.transfer.take();
             self.transfers.extend(transfer.and_then(|it| it.end_with_leadership(reason)));
             let first = self.commit.max(leader.term_start).next();
-            self.end_proposals_unknown(first);
+            self.leave_proposals(first, reason);
             if let Some(reason) = reason {
                 let term = match reason {
                     StepDown::LaterTerm(term) => term,

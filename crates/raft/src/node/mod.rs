@@ -25,6 +25,7 @@ mod configuration;
 mod durability;
 mod election;
 mod entries;
+mod former;
 mod install;
 mod invariants;
 mod log;
@@ -76,6 +77,7 @@ pub use types::{
 
 use durability::Durability;
 use election::Answer;
+use former::Former;
 use log::Log;
 use membership::Membership;
 use progress::Progress;
@@ -165,6 +167,7 @@ pub struct Node {
     disk: DiskPace,
     repair: Repair,
     role: Role,
+    former: Former,
     snapshots: Snapshots,
     /// Everything up to here is committed.
     commit: Index,
@@ -198,6 +201,7 @@ impl Node {
         self.tick_disk();
         self.tick_repair();
         self.tick_snapshots();
+        self.tick_former_proposals();
         let (term, me) = (self.hard_state.term, self.config.me);
         let question_ticks = self.read_question_ticks();
         match &mut self.role {
@@ -503,6 +507,7 @@ impl Node {
                 if news { 1 } else { heartbeat.min(transfer) }
             }
         };
+        let due = due.min(self.former.ticks_until_due().unwrap_or(due));
         due.min(self.repair.ticks_until_due().unwrap_or(due)).max(1)
     }
 

@@ -6,6 +6,7 @@ use super::actions::Event;
 use super::config::Config;
 use super::configuration::Configuration;
 use super::durability::Durability;
+use super::former::Former;
 use super::log::Log;
 use super::membership::Membership;
 use super::random::Random;
@@ -144,6 +145,7 @@ impl Node {
             last_leader: None,
             room: u64::MAX,
             lacking: None,
+            former: Former::default(),
             read_counter: 0,
             next_fetch: FetchId(1),
             fetching: BTreeMap::new(),
