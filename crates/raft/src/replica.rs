@@ -190,13 +190,18 @@ impl<M: StateMachine> Replica<M> {
     /// than its leader's ignores what is too large for it, and says so in an event.
     ///
     /// # Errors
-    /// What is on the disk does not hang together.
+    /// What is on the disk does not hang together, or is not that of the member which `config`
+    /// names.
     pub fn new(
         mut config: Config,
         recovered: Recovered<M>,
         seed: u64,
     ) -> Result<Self, RestoreError> {
-        let Recovered { mut log, snapshots, state, machine, .. } = recovered;
+        let Recovered { member, boot, mut log, snapshots, state, machine, .. } = recovered;
+        if (config.me, config.boot) != (member, boot) {
+            let (wanted, found, found_boot) = (config.me, member, boot);
+            return Err(RestoreError::OtherMember { found, found_boot, wanted, boot: config.boot });
+        }
         config.command_bytes_max = config.command_bytes_max.min(log.command_bytes_max());
         let snapshots = Snapshots::new(snapshots, config.heartbeat_ticks);
         let mut node = Node::restore(config, state, seed)?;

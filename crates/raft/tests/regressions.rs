@@ -11,7 +11,8 @@ use raft::driver::{Clock, Driver, Input};
 use raft::founding::Charter;
 use raft::node::{
     Config, Configuration, Entry, EntryKind, Envelope, Event, Incarnation, Index, MachineState,
-    Member, Message, Node, NodeId, Payload, Position, ProposeError, ReadId, RoleName, Term, Voter,
+    Member, Message, Node, NodeId, Payload, Position, ProposeError, ReadId, RestoreError, RoleName,
+    Term, Voter,
 };
 use raft::replica::{Carried, Completion, Replica, SnapshotEnvelope, Token, Transport, Work};
 use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
@@ -188,7 +189,7 @@ fn an_idle_follower_asks_for_votes_when_its_election_timeout_is_over() {
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
     let clock = HandClock::default();
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock.read());
+    let mut driver = Driver::new(replica, tick, clock.read());
     let mut timeout = None;
     for _ in 0..1000 {
         let next = driver.turn([], &mut Nowhere).expect("nothing fatal");
@@ -219,7 +220,7 @@ fn a_pause_passes_as_one_heartbeat_at_most() {
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
     let clock = HandClock::default();
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock.read());
+    let mut driver = Driver::new(replica, tick, clock.read());
     let due = driver.replica().ticks_until_due();
     clock.set(Duration::from_secs(60));
     driver.turn([], &mut Nowhere).expect("nothing fatal");
@@ -238,7 +239,7 @@ fn a_node_learns_how_long_its_driver_stood_still_for_the_disk() {
     let watched = disk.clone();
     let clock: Clock =
         Arc::new(move || Duration::from_millis(600 * watched.count(Some(OperationKind::SyncData))));
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock);
+    let mut driver = Driver::new(replica, tick, clock);
     let entry = Input::Message(append(member(2), 2, (1, 1), vec![empty_entry(2, 2)]));
     driver.turn([entry], &mut Nowhere).expect("nothing fatal");
     let slow = |event: &Event| matches!(event, Event::DiskSlow { ticks: 120 });
@@ -328,6 +329,23 @@ fn a_full_disk_refuses_commands_and_is_noticed_when_it_is_cleared() {
     replica.propose(Token(token + 1), Payload::new(vec![b'x'; 1000]));
     run(&mut replica);
     assert!(matches!(replica.take_completions().pop(), Some(Completion::Applied(..))));
+}
+
+/// Whoever copied a constant incarnation into its settings once ran as a member that its directory
+/// is not: one that was wiped came back as the same, and could vote twice.
+#[test]
+fn a_replica_runs_only_as_the_member_that_its_directory_is() {
+    let disk = SimDisk::new();
+    drop(leader(&disk));
+    let home = Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("whole");
+    let raft::storage::Identity { member, boot, .. } = *home.identity();
+    let other = Member { incarnation: Incarnation(2), ..member };
+    let earlier = raft::node::Boot(boot.0 - 1);
+    for config in [Config::new(other, boot), Config::new(member, earlier)] {
+        let recovered = home.recover(&options(), Count::default).expect("a whole log");
+        let refused = Replica::new(config, recovered, 1).err();
+        assert!(matches!(refused, Some(RestoreError::OtherMember { .. })), "{refused:?}");
+    }
 }
 
 /// The empty entry of a new leader once found no room on a full disk, and the server ended.

@@ -153,7 +153,7 @@ impl Server {
         plan.limits.apply_to(&mut config);
         let replica = Replica::new(config, recovered, seed);
         let replica = replica.map_err(|error| StartError::Restore(error.to_string()))?;
-        let mut driver = Driver::new(replica, TICK, Config::TICKS_PER_HEARTBEAT, self.clock.view());
+        let mut driver = Driver::new(replica, TICK, self.clock.view());
         if !plan.disk.is_beside {
             driver.replica_mut().measure_with(self.stopwatch());
         }

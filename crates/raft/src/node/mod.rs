@@ -511,6 +511,12 @@ impl Node {
         due.min(self.repair.ticks_until_due().unwrap_or(due)).max(1)
     }
 
+    /// Ticks between a leader's heartbeats.
+    #[must_use]
+    pub fn heartbeat_ticks(&self) -> u32 {
+        self.config.heartbeat_ticks
+    }
+
     /// Whether an append was handed out and is not complete.
     #[must_use]
     pub fn is_writing(&self) -> bool {
