@@ -253,6 +253,7 @@ impl Node {
     fn compact_to(&mut self, to: Index) {
         if to > self.log.start().index {
             self.log.compact(to);
+            self.membership.compact(to);
             self.repair.drop_through(to);
             self.snapshots.sizes.forget(to);
             self.snapshots.compact = Some(to);
