@@ -132,8 +132,8 @@ impl Node {
         Ok(())
     }
 
-    /// Hands leadership to the voter that holds most of the log; returns which. If that one does not
-    /// take it, the next is tried. For a server that is about to stop, or cannot go on leading.
+    /// Hands leadership to the voter that holds most of the log; returns which. If that one does
+    /// not take it, the next is tried. For a server that is about to stop, or cannot go on leading.
     ///
     /// # Errors
     /// Nothing was begun.

@@ -325,8 +325,8 @@ impl LogStore {
         }
     }
 
-    /// Has the next [`complete`](Self::complete) end the server with this error, which came up where
-    /// nobody could act on it.
+    /// Has the next [`complete`](Self::complete) end the server with this error, which came up
+    /// where nobody could act on it.
     pub(crate) fn end_with(&mut self, error: LogError) {
         self.broken.get_or_insert(error);
     }
