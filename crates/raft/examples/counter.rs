@@ -2,16 +2,17 @@
 //! and the network is a list. Run it with `cargo run -p raft --example counter`.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft::founding::Charter;
-use raft::node::{Config, Configuration, Envelope, Incarnation, Index, Member, NodeId, Voter};
+use raft::node::{Config, Configuration, Envelope, Incarnation, Index, NodeId, Voter};
 use raft::node::{Payload, ReadId};
 use raft::replica::{Carried, Completion, Replica, SnapshotEnvelope, Token, Transport};
-use raft::storage::{Home, LogOptions, RealDisk};
+use raft::storage::{Home, Identity, LogOptions, RealDisk};
 use raft::{Driver, Input, StateMachine, Undecodable};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -82,18 +83,28 @@ impl Transport for Network {
 
 type Servers = BTreeMap<NodeId, Driver<Counter>>;
 
-/// Opens a server's directory and, the first time, founds the cluster in it. That is right only for
-/// servers that never lose it; `raft::founding` is for all others.
-fn start(me: Member, charter: &Charter, directory: &Path) -> Result<Driver<Counter>> {
-    let options = LogOptions::with_segment_bytes(1 << 20);
-    let disk = RealDisk::open(directory.join(me.id.as_str()))?;
-    let mut home = Home::open(disk, me.id, charter.name.as_str(), || me.incarnation)?;
-    if !home.is_founded() {
-        home.found(charter.clone(), &options)?;
-    }
-    let (config, seed) = (Config::new(me, home.identity().boot), me.incarnation.0);
-    let replica = Replica::new(config, home.recover(&options, Counter::default)?, seed)?;
-    Ok(Driver::in_real_time(replica, Duration::from_millis(2), Config::TICKS_PER_HEARTBEAT))
+/// Founds a cluster in three directories that are all at hand and empty: each draws its own
+/// incarnation, so that one that is lost never comes back as the same member. `raft::founding` is
+/// for servers that must find each other first.
+fn found(directory: &Path, options: &LogOptions) -> Result<Vec<Home>> {
+    let open = |n: u64| -> Result<Home> {
+        let id = NodeId::new(&format!("s{n}"))?;
+        let draw = || Incarnation(RandomState::new().hash_one(id));
+        Ok(Home::open(RealDisk::open(directory.join(id.as_str()))?, id, "counter", draw)?)
+    };
+    let mut homes = (1..=3).map(open).collect::<Result<Vec<_>>>()?;
+    let members = homes.iter().map(|home| home.identity().member);
+    let voters = members.map(|member| Voter { member, address: "nowhere".into() }).collect();
+    let charter = Charter { name: "counter".into(), configuration: Configuration::new(voters)? };
+    homes.iter_mut().try_for_each(|home| home.found(charter.clone(), options))?;
+    Ok(homes)
+}
+
+fn start(home: &Home, options: &LogOptions) -> Result<(NodeId, Driver<Counter>)> {
+    let &Identity { member, boot, .. } = home.identity();
+    let recovered = home.recover(options, Counter::default)?;
+    let replica = Replica::new(Config::new(member, boot), recovered, member.incarnation.0)?;
+    Ok((member.id, Driver::in_real_time(replica, Duration::from_millis(2))))
 }
 
 /// Asks one server after the other until one answers with a value; says which.
@@ -126,14 +137,10 @@ fn ask(servers: &mut Servers, request: impl Fn() -> Input) -> Result<(NodeId, u6
 
 pub(crate) fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let voter = |n: u64| -> Result<Voter> {
-        let member = Member { id: NodeId::new(&format!("s{n}"))?, incarnation: Incarnation(n) };
-        Ok(Voter { member, address: "nowhere".into() })
-    };
-    let configuration = Configuration::new((1..=3).map(voter).collect::<Result<_>>()?)?;
-    let charter = Charter { name: "counter".into(), configuration };
-    let start = |me: Member| Ok((me.id, start(me, &charter, directory.path())?));
-    let mut servers = charter.configuration.members().map(start).collect::<Result<Servers>>()?;
+    let options = LogOptions::with_segment_bytes(1 << 20);
+    let homes = found(directory.path(), &options)?;
+    let mut servers =
+        homes.iter().map(|home| start(home, &options)).collect::<Result<Servers>>()?;
     let add = |command: [u8; 2]| move || Input::Propose(Token(0), Payload::new(command.to_vec()));
     let (leader, value) = ask(&mut servers, add([1, 40]))?;
     println!("{leader} leads, and the counter stands at {value}");

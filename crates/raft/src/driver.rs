@@ -47,10 +47,11 @@ pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 /// hand here.
 ///
 /// ```
+/// use std::hash::{BuildHasher, RandomState};
 /// use std::time::Duration;
 ///
 /// use raft::founding::Charter;
-/// use raft::node::{Config, Configuration, Incarnation, Member, NodeId, Payload, Voter};
+/// use raft::node::{Config, Configuration, Incarnation, NodeId, Payload, Voter};
 /// use raft::replica::{Completion, Replica, Token};
 /// use raft::storage::{Home, LogOptions, RealDisk};
 /// use raft::{Driver, Input};
@@ -89,17 +90,20 @@ pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 ///
 /// let directory = tempfile::tempdir()?;
 /// let options = LogOptions::with_segment_bytes(1 << 20);
-/// let me = Member { id: NodeId::new("s1")?, incarnation: Incarnation(1) };
+/// let disk = RealDisk::open(directory.path())?;
+/// // A directory that was lost comes back as another life of its server, never as the same.
+/// let draw = || Incarnation(RandomState::new().hash_one(()));
+/// let mut home = Home::open(disk, NodeId::new("s1")?, "demo", draw)?;
+/// let me = home.identity().member;
 /// let voter = Voter { member: me, address: "127.0.0.1:7001".into() };
 /// let configuration = Configuration::new(vec![voter])?;
-/// let mut home = Home::open(RealDisk::open(directory.path())?, me.id, "demo", || me.incarnation)?;
 /// home.found(Charter { name: "demo".into(), configuration }, &options)?;
 ///
 /// // `Length` is a state machine that counts the bytes of its commands.
 /// let recovered = home.recover(&options, Length::default)?;
 /// let replica = Replica::new(Config::new(me, home.identity().boot), recovered, 1)?;
 /// let tick = Duration::from_millis(1);
-/// let mut driver = Driver::in_real_time(replica, tick, Config::TICKS_PER_HEARTBEAT);
+/// let mut driver = Driver::in_real_time(replica, tick);
 ///
 /// let mut inbox = vec![Input::Propose(Token(7), Payload::new("four"))];
 /// let length = loop {
@@ -126,26 +130,22 @@ pub struct Driver<M: StateMachine> {
 }
 
 impl<M: StateMachine> Driver<M> {
-    /// Drives `replica` from now on. A heartbeat is `ticks_per_heartbeat` ticks.
-    pub fn new(
-        mut replica: Replica<M>,
-        tick: Duration,
-        ticks_per_heartbeat: u32,
-        clock: Clock,
-    ) -> Self {
+    /// Drives `replica` from now on.
+    pub fn new(mut replica: Replica<M>, tick: Duration, clock: Clock) -> Self {
+        let ticks_per_turn_max = replica.node().heartbeat_ticks();
         let ticked = clock();
         let watched = Arc::clone(&clock);
         let tick_nanos = tick.as_nanos().max(1);
         replica.measure_with(Box::new(move || {
             u64::try_from(watched().as_nanos() / tick_nanos).unwrap_or(u64::MAX)
         }));
-        Self { replica, clock, tick, ticked, ticks_per_turn_max: ticks_per_heartbeat }
+        Self { replica, clock, tick, ticked, ticks_per_turn_max }
     }
 
     /// Drives `replica` from now on, by the clock of the operating system.
-    pub fn in_real_time(replica: Replica<M>, tick: Duration, ticks_per_heartbeat: u32) -> Self {
+    pub fn in_real_time(replica: Replica<M>, tick: Duration) -> Self {
         let begun = Instant::now();
-        Self::new(replica, tick, ticks_per_heartbeat, Arc::new(move || begun.elapsed()))
+        Self::new(replica, tick, Arc::new(move || begun.elapsed()))
     }
 
     /// Takes everything in `inbox`, carries out what follows from it, and lets the time pass that

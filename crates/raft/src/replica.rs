@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::node::{
     Actions, Change, ChangeOutcome, Config, Ended, Entries, Entry, EntryKind, Envelope, Event,
-    Fetch, FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, ProposalOutcome,
-    ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded, TransferError,
+    Fetch, FetchId, Index, LeadershipChanged, Member, Node, NodeId, Payload, Position,
+    ProposalOutcome, ProposeError, ReadError, ReadId, RestoreError, Status, Term, TransferEnded,
+    TransferError,
 };
 use crate::state_machine::{StateMachine, Undecodable};
 use crate::storage::{LogError, LogStore, ReadBack, Recovered};
@@ -105,9 +106,11 @@ pub struct Token(pub u64);
 pub enum Completion<R> {
     /// A proposal was applied at an index, with this reply.
     Applied(Token, Index, R),
-    /// A proposal never entered the log.
+    /// A proposal never entered the log, or lost its place there to an entry of another leader: it
+    /// will not be applied. The second is told as [`ProposeError::NotLeader`].
     Refused(Token, ProposeError),
-    /// This server stopped leading before the proposal was committed; it may yet be.
+    /// This server stopped leading before the proposal was committed, and did not learn in time
+    /// what became of it. It may yet be committed.
     Unknown(Token),
     /// A read may be answered now.
     ReadReady(ReadId),
@@ -134,6 +137,17 @@ pub enum Fatal {
     Undecodable(#[from] Undecodable),
 }
 
+/// Why entries cannot be shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogEntriesError {
+    /// The payload of this one is damaged. The other servers are asked for it.
+    #[error("entry {0} is damaged on this server's disk; the other servers are asked for it")]
+    Damaged(Index),
+    /// The log cannot be read. The replica ends.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// A member of a founded cluster.
 ///
 /// Invariants:
@@ -145,8 +159,9 @@ pub struct Replica<M: StateMachine> {
     /// `None` while what it would start from is damaged.
     machine: Option<M>,
     snapshots: Snapshots<M>,
-    /// Proposals of this leadership, by the index they were given.
-    proposed: VecDeque<(Index, Token)>,
+    /// Proposals that entered the log, by the term and index they were given. Those of former
+    /// leaderships come first.
+    proposed: VecDeque<Proposed>,
     /// Commands for the next batches.
     queued: VecDeque<(Token, Payload)>,
     /// The change of this leadership that is under way, by the index of its joint configuration.
@@ -157,7 +172,12 @@ pub struct Replica<M: StateMachine> {
     completions: Vec<Completion<M::Reply>>,
     events: Vec<Event>,
     stopwatch: Stopwatch,
+    /// Ticks that went by while the disk was waited for, which the node was not told of yet.
+    stood_still_ticks: u64,
 }
+
+/// A proposal that entered the log: under which term, where, and what its maker calls it.
+type Proposed = (Term, Index, Token);
 
 /// Ticks since any fixed moment, to tell how long the disk has kept a replica from its work.
 pub type Stopwatch = Box<dyn Fn() -> u64 + Send>;
@@ -165,10 +185,24 @@ pub type Stopwatch = Box<dyn Fn() -> u64 + Send>;
 impl<M: StateMachine> Replica<M> {
     /// A replica that continues from what is on the disk. `seed` decides its election timeouts.
     ///
+    /// Commands may have no more than `config` says, and no more than the log takes as a record:
+    /// what a leader lets in must find its place in its own log. A follower whose log takes less
+    /// than its leader's ignores what is too large for it, and says so in an event.
+    ///
     /// # Errors
-    /// What is on the disk does not hang together.
-    pub fn new(config: Config, recovered: Recovered<M>, seed: u64) -> Result<Self, RestoreError> {
-        let Recovered { mut log, snapshots, state, machine, .. } = recovered;
+    /// What is on the disk does not hang together, or is not that of the member which `config`
+    /// names.
+    pub fn new(
+        mut config: Config,
+        recovered: Recovered<M>,
+        seed: u64,
+    ) -> Result<Self, RestoreError> {
+        let Recovered { member, boot, mut log, snapshots, state, machine, .. } = recovered;
+        if (config.me, config.boot) != (member, boot) {
+            let (wanted, found, found_boot) = (config.me, member, boot);
+            return Err(RestoreError::OtherMember { found, found_boot, wanted, boot: config.boot });
+        }
+        config.command_bytes_max = config.command_bytes_max.min(log.command_bytes_max());
         let snapshots = Snapshots::new(snapshots, config.heartbeat_ticks);
         let mut node = Node::restore(config, state, seed)?;
         node.set_room(log.room());
@@ -185,11 +219,13 @@ impl<M: StateMachine> Replica<M> {
             completions: Vec::new(),
             events: Vec::new(),
             stopwatch: Box::new(|| 0),
+            stood_still_ticks: 0,
         })
     }
 
-    /// Has the writes measured for which this replica stands still. Without a stopwatch they take
-    /// no time, as on a disk that exists in memory only.
+    /// Has everything measured for which this replica stands still: writes, what is read back or
+    /// put back, segments that are waited for. Without a stopwatch that takes no time, as on a
+    /// disk that exists in memory only.
     pub fn measure_with(&mut self, stopwatch: Stopwatch) {
         self.stopwatch = stopwatch;
     }
@@ -257,6 +293,7 @@ impl<M: StateMachine> Replica<M> {
     pub fn advance(&mut self, transport: &mut dyn Transport) -> Result<Work, Fatal> {
         // The disk may have filled, or been cleared, since the last append.
         self.look_at_room();
+        self.tell_standstill();
         self.offer_received();
         self.send_snapshots(transport);
         for _ in 0..DRAINS_MAX {
@@ -306,80 +343,114 @@ impl<M: StateMachine> Replica<M> {
             self.on_offered(offer);
         }
         if let Some(index) = compact {
-            self.log.compact(index)?;
+            self.on_disk(|log| log.compact(index))?;
         }
         for fetch in fetch {
-            match self.log.read(&fetch)? {
+            match self.on_disk(|log| log.read(&fetch))? {
                 ReadBack::Entries(entries) => self.node.on_fetched(fetch.id, entries),
                 ReadBack::Lost(lost) => self.node.on_fetch_lost(fetch.id, lost),
             }
         }
         if let Some(append) = append {
-            self.log.submit(append)?;
+            self.on_disk(|log| log.submit(append))?;
         }
         if self.log.is_pending() {
-            let begun = (self.stopwatch)();
-            let tickets = self.log.complete()?;
-            let took = (self.stopwatch)().saturating_sub(begun);
+            let tickets = self.on_disk(LogStore::complete)?;
+            let took = u32::try_from(self.stood_still_ticks).unwrap_or(u32::MAX);
             for ticket in tickets {
-                self.node.on_durable(ticket, u32::try_from(took).unwrap_or(u32::MAX));
+                self.node.on_durable(ticket, took);
             }
             self.look_at_room();
         }
+        self.tell_standstill();
         self.complete_reads();
         Ok(())
     }
 
+    /// Has the log do something for which this replica may stand still, and measures that.
+    fn on_disk<T>(&mut self, work: impl FnOnce(&mut LogStore) -> T) -> T {
+        let begun = (self.stopwatch)();
+        let done = work(&mut self.log);
+        let took = (self.stopwatch)().saturating_sub(begun);
+        self.stood_still_ticks = self.stood_still_ticks.saturating_add(took);
+        done
+    }
+
+    /// What was no write counts as well, before anything else follows from it.
+    fn tell_standstill(&mut self) {
+        let stood_still = std::mem::take(&mut self.stood_still_ticks);
+        self.node.on_stood_still(u32::try_from(stood_still).unwrap_or(u32::MAX));
+    }
+
     /// Room for one more snapshot stays in reserve: without one the log could never be let go of.
     fn look_at_room(&mut self) {
-        let room = if self.snapshots.is_short_of_room() { 0 } else { self.log.room() };
+        let short = self.snapshots.is_short_of_room();
+        let room = if short { 0 } else { self.on_disk(LogStore::room) };
         self.node.set_room(room);
     }
 
     /// Whether what is queued does not fit behind the write that is under way. It may fit
     /// afterwards, so it is not refused.
     fn waits_for_disk(&self) -> bool {
-        let fits = |(_, command): &(Token, Payload)| {
-            command.bytes.len() as u64 + Entry::OVERHEAD_BYTES <= self.node.room()
-        };
-        self.log.is_flushing() && !self.queued.front().is_none_or(fits)
+        let first = self.queued.front();
+        self.log.is_flushing() && first.is_some_and(|(_, first)| self.lacks_room_for(first))
     }
 
+    /// Proposes what is queued, as far as the disk takes it at once; the rest follows when that is
+    /// written. What is refused is refused by itself, and nothing beside it.
     fn propose_queued(&mut self) {
-        if self.queued.is_empty() || self.waits_for_disk() {
-            return;
+        while !self.queued.is_empty() && !self.waits_for_disk() {
+            let count = self.fitting();
+            let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..count).unzip();
+            match self.node.propose(batch) {
+                Ok(indexes) => {
+                    let (term, indexes) = (self.node.term(), indexes.start.0..indexes.end.0);
+                    let named = indexes.zip(tokens).map(|(at, token)| (term, Index(at), token));
+                    self.proposed.extend(named);
+                    if self.queued.front().is_some_and(|(_, next)| self.lacks_room_for(next)) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let refused = |token| Completion::Refused(token, error.clone());
+                    self.completions.extend(tokens.into_iter().map(refused));
+                }
+            }
         }
-        // As much as the disk takes at once; the rest follows when that is written. One command
-        // always goes, so that it is refused if it is too large.
-        let room = self.node.room();
+    }
+
+    /// How many of the queued commands make up the next batch. What cannot be taken at all, or not
+    /// behind those before it, goes alone, so that its refusal is its own.
+    fn fitting(&self) -> usize {
+        let bytes_max = self.node.room().min(self.node.uncommitted_room());
+        let command_bytes_max = self.node.command_bytes_max();
         let mut bytes = 0;
         let fits = |(_, command): &&(Token, Payload)| {
-            let first = bytes == 0;
             bytes += command.bytes.len() as u64 + Entry::OVERHEAD_BYTES;
-            first || bytes <= room
+            bytes <= bytes_max && command.bytes.len() as u64 <= command_bytes_max
         };
-        let count = self.queued.iter().take_while(fits).count();
-        let (tokens, batch): (Vec<Token>, Vec<Payload>) = self.queued.drain(..count).unzip();
-        match self.node.propose(batch) {
-            Ok(indexes) => {
-                let indexes = (indexes.start.0..indexes.end.0).map(Index);
-                self.proposed.extend(indexes.zip(tokens));
-            }
-            Err(error) => {
-                let refused = |token| Completion::Refused(token, error.clone());
-                self.completions.extend(tokens.into_iter().map(refused));
-            }
-        }
+        self.queued.iter().take_while(fits).count().max(1)
+    }
+
+    fn lacks_room_for(&self, command: &Payload) -> bool {
+        command.bytes.len() as u64 + Entry::OVERHEAD_BYTES > self.node.room()
     }
 
     fn on_ended(&mut self, ended: &Ended) {
-        if ended.outcome == ProposalOutcome::Unknown {
-            // Those that are committed but not applied stay: they will complete with their reply.
-            let first = *ended.indexes.start();
-            let kept = self.proposed.partition_point(|(index, _)| *index < first);
-            let lost = self.proposed.drain(kept..).map(|(_, token)| Completion::Unknown(token));
-            self.completions.extend(lost);
-        }
+        let (term, leader) = (ended.term, self.node.leader());
+        let completion: fn(Token, Option<NodeId>) -> Completion<M::Reply> = match ended.outcome {
+            // They complete with their reply.
+            ProposalOutcome::Committed => return,
+            ProposalOutcome::Superseded => {
+                |token, leader| Completion::Refused(token, ProposeError::NotLeader { leader })
+            }
+            ProposalOutcome::Unknown => |token, _| Completion::Unknown(token),
+        };
+        let (first, last) = (*ended.indexes.start(), *ended.indexes.end());
+        let from = self.proposed.partition_point(|(of, at, _)| (*of, *at) < (term, first));
+        let to = self.proposed.partition_point(|(of, at, _)| (*of, *at) <= (term, last));
+        let ended = self.proposed.drain(from..to);
+        self.completions.extend(ended.map(|(_, _, token)| completion(token, leader)));
     }
 
     fn apply(&mut self, entries: &Entries) -> Result<(), Fatal> {
@@ -393,9 +464,8 @@ impl<M: StateMachine> Replica<M> {
                 machine.advance(entry.index);
             } else {
                 let reply = machine.apply(entry.index, &entry.payload.bytes)?;
-                let proposed = self.proposed.pop_front_if(|(index, _)| *index == entry.index);
-                if let Some((index, token)) = proposed {
-                    self.completions.push(Completion::Applied(token, index, reply));
+                if let Some(token) = take_proposed(&mut self.proposed, entry.position()) {
+                    self.completions.push(Completion::Applied(token, entry.index, reply));
                 }
             }
         }
@@ -450,16 +520,18 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// Entries of this server's own log, from `from` on, committed or not: at most `count_max`,
-    /// and the first of them even if it has more than `bytes_max`.
+    /// and the first of them even if it has more than `bytes_max`. What cannot be read for people
+    /// cannot be read for the node either: a damaged payload is asked of the others, and after any
+    /// other error the next [`advance`](Self::advance) ends this replica.
     ///
     /// # Errors
     /// They cannot be read.
     pub fn log_entries(
-        &self,
+        &mut self,
         from: Index,
         count_max: u32,
         bytes_max: u64,
-    ) -> Result<Vec<Entry>, LogError> {
+    ) -> Result<Vec<Entry>, LogEntriesError> {
         let status = self.node.status();
         let from = from.max(status.compacted.next());
         let to =
@@ -467,7 +539,19 @@ impl<M: StateMachine> Replica<M> {
         if from > to {
             return Ok(Vec::new());
         }
-        self.log.entries(&Fetch { id: FetchId(0), from, to, bytes_max })
+        let fetch = Fetch { id: FetchId(0), from, to, bytes_max };
+        match self.on_disk(|log| log.read(&fetch)) {
+            Ok(ReadBack::Entries(entries)) => Ok(entries),
+            Ok(ReadBack::Lost(lost)) => {
+                self.node.on_lost(&[lost]);
+                Err(LogEntriesError::Damaged(lost.position.index))
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.log.end_with(error);
+                Err(LogEntriesError::Failed(reason))
+            }
+        }
     }
 
     /// The next full segment of the log to be read again, so that damage is found while others
@@ -496,4 +580,16 @@ impl<M: StateMachine> Replica<M> {
         self.snapshots.stop();
         self.log.close()
     }
+}
+
+/// Who waits for the entry at this position.
+fn take_proposed(proposed: &mut VecDeque<Proposed>, position: Position) -> Option<Token> {
+    let wanted = (position.term, position.index);
+    let is_it = |(term, index, _): &mut Proposed| (*term, *index) == wanted;
+    // Others are in front only where a former leadership left some undecided.
+    let found = proposed.pop_front_if(is_it).or_else(|| {
+        let found = proposed.binary_search_by_key(&wanted, |(term, index, _)| (*term, *index));
+        proposed.remove(found.ok()?)
+    });
+    found.map(|(_, _, token)| token)
 }

@@ -25,7 +25,7 @@ mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use raft::founding::Charter;
@@ -35,7 +35,7 @@ use raft::node::{
 };
 use raft::replica::{Completion, Job, Replica, Token, Work};
 use raft::storage::{Flushes, Home, LogOptions, Successors};
-use wal::sim_disk::{Fault, SimDisk};
+use wal::sim_disk::{Fault, OperationKind, SimDisk};
 
 use churn::Churn;
 use list::List;
@@ -153,9 +153,19 @@ impl World {
         let seed = self.chance.next();
         let replica = Replica::new(config, recovered, seed);
         let mut replica = replica.expect("what was written can be read");
-        let (passed, write_ticks) = (AtomicU64::new(0), Arc::clone(&self.servers[n].write_ticks));
+        let (disk, write_ticks) = (self.servers[n].disk.clone(), &self.servers[n].write_ticks);
+        let (passed, write_ticks) = (AtomicU64::new(0), Arc::clone(write_ticks));
+        let (seen, is_at_work) = (AtomicU64::new(0), AtomicBool::new(false));
+        // It is looked at before anything that may write, and after it.
         replica.measure_with(Box::new(move || {
-            passed.fetch_add(write_ticks.load(Ordering::Relaxed), Ordering::Relaxed)
+            let written = disk.count(Some(OperationKind::Write));
+            let has_written = seen.swap(written, Ordering::Relaxed) < written;
+            let is_after = is_at_work.fetch_xor(true, Ordering::Relaxed);
+            let took = match is_after && has_written {
+                true => write_ticks.load(Ordering::Relaxed),
+                false => 0,
+            };
+            passed.fetch_add(took, Ordering::Relaxed) + took
         }));
         self.servers[n].told = replica.node().configuration().clone();
         self.servers[n].running = Some((home, replica));

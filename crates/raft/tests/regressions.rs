@@ -11,12 +11,13 @@ use raft::driver::{Clock, Driver, Input};
 use raft::founding::Charter;
 use raft::node::{
     Config, Configuration, Entry, EntryKind, Envelope, Event, Incarnation, Index, MachineState,
-    Member, Message, Node, NodeId, Payload, Position, ProposeError, ReadId, RoleName, Term, Voter,
+    Member, Message, Node, NodeId, Payload, Position, ProposeError, ReadId, RestoreError, RoleName,
+    Term, Voter,
 };
 use raft::replica::{Carried, Completion, Replica, SnapshotEnvelope, Token, Transport, Work};
 use raft::storage::{Flushes, Home, HomeError, LogOptions, SnapshotOptions, Stage, Successors};
 use raft::{StateMachine, Undecodable};
-use wal::sim_disk::SimDisk;
+use wal::sim_disk::{OperationKind, SimDisk};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -188,7 +189,7 @@ fn an_idle_follower_asks_for_votes_when_its_election_timeout_is_over() {
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
     let clock = HandClock::default();
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock.read());
+    let mut driver = Driver::new(replica, tick, clock.read());
     let mut timeout = None;
     for _ in 0..1000 {
         let next = driver.turn([], &mut Nowhere).expect("nothing fatal");
@@ -219,11 +220,12 @@ fn a_pause_passes_as_one_heartbeat_at_most() {
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
     let clock = HandClock::default();
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock.read());
+    let mut driver = Driver::new(replica, tick, clock.read());
+    let due = driver.replica().ticks_until_due();
     clock.set(Duration::from_secs(60));
     driver.turn([], &mut Nowhere).expect("nothing fatal");
-    let asked = |event: &Event| matches!(event, Event::AskingForVotes { .. });
-    assert!(!driver.take_events().iter().any(asked));
+    let passed = due - driver.replica().ticks_until_due();
+    assert_eq!(passed, Config::TICKS_PER_HEARTBEAT, "that much, and no more of the minute");
 }
 
 /// With the disk on the node's own thread nobody counts ticks while it hangs, so the driver
@@ -233,15 +235,39 @@ fn a_node_learns_how_long_its_driver_stood_still_for_the_disk() {
     let disk = SimDisk::new();
     let (_home, replica) = start(&disk, 3);
     let tick = Duration::from_millis(5);
-    // Whoever reads this clock reads it 600 ms later than the one before.
-    let reads = AtomicU64::new(0);
+    // Every sync takes 600 ms.
+    let watched = disk.clone();
     let clock: Clock =
-        Arc::new(move || Duration::from_millis(600 * reads.fetch_add(1, Ordering::Relaxed)));
-    let mut driver = Driver::new(replica, tick, Config::TICKS_PER_HEARTBEAT, clock);
+        Arc::new(move || Duration::from_millis(600 * watched.count(Some(OperationKind::SyncData))));
+    let mut driver = Driver::new(replica, tick, clock);
     let entry = Input::Message(append(member(2), 2, (1, 1), vec![empty_entry(2, 2)]));
     driver.turn([entry], &mut Nowhere).expect("nothing fatal");
     let slow = |event: &Event| matches!(event, Event::DiskSlow { ticks: 120 });
     assert!(driver.take_events().iter().any(slow));
+}
+
+/// Only writes were measured once. To read back what is to be applied, or to put back what was
+/// lost, can keep a leader from its heartbeats just as long.
+#[test]
+fn a_node_learns_how_long_its_driver_stood_still_to_read() {
+    let disk = SimDisk::new();
+    let (home, mut replica) = start(&disk, 3);
+    replica.step(append(member(2), 2, (1, 1), vec![empty_entry(2, 2), empty_entry(3, 2)]));
+    run(&mut replica);
+    drop((home, replica));
+    let home = Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("whole");
+    let options = LogOptions { recent_bytes_max: 0, ..options() };
+    let recovered = home.recover(&options, Count::default).expect("a whole log");
+    let config = Config::new(member(1), home.identity().boot);
+    let mut replica = Replica::new(config, recovered, 1).expect("a sound log");
+    let (watched, written) = (disk.clone(), disk.count(Some(OperationKind::Write)));
+    replica.measure_with(Box::new(move || 300 * watched.count(Some(OperationKind::Read))));
+    replica.step(append(member(2), 2, (3, 2), Vec::new()));
+    run(&mut replica);
+    assert_eq!(replica.status().applied, Index(3));
+    assert_eq!(disk.count(Some(OperationKind::Write)), written, "nothing was written");
+    let slow = |event: &Event| matches!(event, Event::DiskSlow { ticks: 300.. });
+    assert!(replica.take_events().iter().any(slow));
 }
 
 /// One message with an index at the end of all numbers once made a server panic.
@@ -305,6 +331,23 @@ fn a_full_disk_refuses_commands_and_is_noticed_when_it_is_cleared() {
     assert!(matches!(replica.take_completions().pop(), Some(Completion::Applied(..))));
 }
 
+/// Whoever copied a constant incarnation into its settings once ran as a member that its directory
+/// is not: one that was wiped came back as the same, and could vote twice.
+#[test]
+fn a_replica_runs_only_as_the_member_that_its_directory_is() {
+    let disk = SimDisk::new();
+    drop(leader(&disk));
+    let home = Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("whole");
+    let raft::storage::Identity { member, boot, .. } = *home.identity();
+    let other = Member { incarnation: Incarnation(2), ..member };
+    let earlier = raft::node::Boot(boot.0 - 1);
+    for config in [Config::new(other, boot), Config::new(member, earlier)] {
+        let recovered = home.recover(&options(), Count::default).expect("a whole log");
+        let refused = Replica::new(config, recovered, 1).err();
+        assert!(matches!(refused, Some(RestoreError::OtherMember { .. })), "{refused:?}");
+    }
+}
+
 /// The empty entry of a new leader once found no room on a full disk, and the server ended.
 #[test]
 fn a_server_with_a_full_disk_can_still_be_elected() {
@@ -315,6 +358,10 @@ fn a_server_with_a_full_disk_can_still_be_elected() {
         replica.propose(Token(token), Payload::new(vec![b'x'; 1000]));
         run(&mut replica);
     }
+    let is_refused = |completion: &Completion<u64>| {
+        matches!(completion, Completion::Refused(_, ProposeError::NoSpace { .. }))
+    };
+    assert!(replica.take_completions().last().is_some_and(is_refused), "the disk is full");
     drop((home, replica));
     for _ in 0..5 {
         let (home, replica) = leader(&disk);
@@ -322,21 +369,99 @@ fn a_server_with_a_full_disk_can_still_be_elected() {
     }
 }
 
-/// A command that the log cannot take as one record once stopped every server in turn.
+/// A command that the node let in, and that the log could not take as one record, once stopped
+/// every server in turn: the leader, and each that was elected after it.
 #[test]
 fn a_command_larger_than_a_record_is_refused() {
     let disk = SimDisk::new();
     let (_home, mut replica) = leader(&disk);
-    let bytes = usize::try_from(Config::new(member(1), replica_boot()).command_bytes_max);
-    let command = vec![b'x'; bytes.expect("it fits") + 1];
-    replica.propose(Token(1), Payload::new(command));
+    let record = options().wal.record_bytes_max;
+    for (bytes, is_taken) in [(record + 1, false), (record, true), (2 << 20, false)] {
+        let command = vec![b'x'; usize::try_from(bytes).expect("it fits")];
+        replica.propose(Token(bytes), Payload::new(command));
+        run(&mut replica);
+        match replica.take_completions().pop() {
+            Some(Completion::Applied(..)) if is_taken => {}
+            Some(Completion::Refused(_, ProposeError::TooLarge { bytes: told, bytes_max }))
+                if !is_taken =>
+            {
+                assert_eq!((told, bytes_max), (bytes, record));
+            }
+            other => unreachable!("{bytes} bytes: {other:?}"),
+        }
+    }
+}
+
+/// All commands of a turn were once refused as too large if one of them was, with its size.
+#[test]
+fn a_command_that_is_too_large_is_refused_alone() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = leader(&disk);
+    let record = options().wal.record_bytes_max;
+    for (token, bytes) in [(1, 10), (2, record + 1), (3, 10), (4, record + 2), (5, 20)] {
+        let command = vec![b'x'; usize::try_from(bytes).expect("it fits")];
+        replica.propose(Token(token), Payload::new(command));
+    }
     run(&mut replica);
-    let completion = replica.take_completions().pop();
-    let is_refused = matches!(
-        completion,
-        Some(Completion::Refused(_, ProposeError::TooLarge { .. } | ProposeError::NoSpace { .. }))
-    );
-    assert!(is_refused, "{completion:?}");
+    let (mut applied, mut refused) = (Vec::new(), Vec::new());
+    for completion in replica.take_completions() {
+        match completion {
+            Completion::Applied(Token(token), ..) => applied.push(token),
+            Completion::Refused(Token(token), ProposeError::TooLarge { bytes, .. }) => {
+                refused.push((token, bytes));
+            }
+            other => unreachable!("{other:?}"),
+        }
+    }
+    assert_eq!((applied, refused), (vec![1, 3, 5], vec![(2, record + 1), (4, record + 2)]));
+}
+
+/// All commands of a turn were once refused as too many, though most of them fitted.
+#[test]
+fn what_fits_beside_the_uncommitted_is_taken() {
+    let disk = SimDisk::new();
+    let (home, replica) = leader(&disk);
+    drop((home, replica));
+    let home = Home::open(disk.disk(), member(1).id, "demo", || Incarnation(1)).expect("whole");
+    let recovered = home.recover(&options(), Count::default).expect("a whole log");
+    let mut config = Config::new(member(1), home.identity().boot);
+    config.uncommitted_bytes_max = 4 * (1000 + Entry::OVERHEAD_BYTES);
+    let mut replica = Replica::new(config, recovered, 1).expect("a sound log");
+    replica.tick();
+    run(&mut replica);
+    for token in 1..=6 {
+        replica.propose(Token(token), Payload::new(vec![b'x'; 1000]));
+    }
+    run(&mut replica);
+    let completions = replica.take_completions();
+    let applied = |it: &&Completion<u64>| matches!(it, Completion::Applied(..));
+    let overloaded = |it: &&Completion<u64>| {
+        matches!(it, Completion::Refused(Token(5 | 6), ProposeError::Overloaded { .. }))
+    };
+    assert_eq!(completions.iter().filter(applied).count(), 4, "{completions:?}");
+    assert_eq!(completions.iter().filter(overloaded).count(), 2, "{completions:?}");
+}
+
+/// The same command from a leader whose log takes larger records once stopped its followers.
+#[test]
+fn an_entry_larger_than_a_record_is_ignored_and_told() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = start(&disk, 3);
+    let entry = |bytes: u64| {
+        let payload = vec![b'x'; usize::try_from(bytes).expect("it fits")];
+        let (kind, payload) = (EntryKind::Command, Payload::new(payload));
+        Entry { kind, payload, ..empty_entry(2, 2) }
+    };
+    let record = options().wal.record_bytes_max;
+    replica.step(append(member(2), 2, (1, 1), vec![entry(record + 1)]));
+    run(&mut replica);
+    let ignored =
+        |event: &Event| matches!(event, Event::Ignored { reason, .. } if reason.contains("larger"));
+    assert!(replica.take_events().iter().any(ignored));
+    assert_eq!(replica.status().last, Index(1));
+    replica.step(append(member(2), 2, (1, 1), vec![entry(record)]));
+    run(&mut replica);
+    assert_eq!(replica.status().durable, Index(2), "what fits is taken");
 }
 
 fn replica_boot() -> raft::node::Boot {

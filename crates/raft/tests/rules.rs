@@ -9,7 +9,7 @@ mod by_hand;
 
 use raft::node::{
     Change, EntryKind, HardState, Incarnation, Index, LostEntry, Member, Message, Payload,
-    Position, ReadId, RestoreError, RoleName, Term,
+    Position, ProposalOutcome, ReadId, RestoreError, RoleName, Term,
 };
 
 use by_hand::{One, at, entries, member};
@@ -296,4 +296,45 @@ fn a_server_that_cannot_lead_takes_no_leadership_over() {
     slow.hear(2, 2, append(at(1, 1), &[2], 2));
     slow.hear(2, 2, Message::TimeoutNow { last: at(2, 2) });
     assert_eq!((slow.node.role(), slow.node.term()), (RoleName::Follower, Term(2)));
+}
+
+/// Each acknowledgement that was repeated while the disk hung was once an append of its own, and
+/// all of them were looked at with every tick.
+#[test]
+fn a_disk_that_hangs_gathers_one_reply_however_often_a_leader_asks() {
+    let mut one = One::with_log(&[1]);
+    one.stall();
+    one.hear(2, 2, append(at(1, 1), &[2], 1));
+    let handed_out = one.handed_out();
+    for _ in 0..1000 {
+        one.ticks(1);
+        one.hear(2, 2, append(at(2, 2), &[], 1));
+    }
+    assert_eq!(one.handed_out(), handed_out, "there was nothing more to write");
+    one.said(2);
+    one.go();
+    let round_and_acknowledgement =
+        [Message::RoundEcho { round: 1 }, Message::AppendAccepted { matched: Index(2) }];
+    assert_eq!(one.said(2), round_and_acknowledgement);
+}
+
+/// What is remembered of a leadership that is over is bounded, whatever was proposed in it.
+#[test]
+fn proposals_beyond_what_is_remembered_are_unknown_at_once() {
+    let mut one = One::with_log(&[1]);
+    one.lead();
+    one.node.propose(vec![Payload::new("x"); 10_000]).expect("it leads");
+    one.carry_out();
+    let first = one.node.status().last.0 - 9_999;
+    one.hear(2, 9, Message::TermIsOver);
+    let term = Term(2);
+    let ended = |first: u64, last: u64, outcome| {
+        let indexes = Index(first)..=Index(last);
+        raft::node::Ended { indexes, term, outcome }
+    };
+    let beyond = ended(first + 8192, first + 9_999, ProposalOutcome::Unknown);
+    assert_eq!(std::mem::take(&mut one.ended), [beyond]);
+    // The first entry of the next leader decides all others.
+    one.hear(3, 9, append(at(2, 2), &[9], 3));
+    assert_eq!(one.ended, [ended(first, first + 8191, ProposalOutcome::Superseded)]);
 }

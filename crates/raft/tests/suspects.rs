@@ -12,7 +12,9 @@ use raft::node::{
     Append, Config, Configuration, Entry, Envelope, Fetch, FetchId, Incarnation, Index, LostEntry,
     Member, NodeId, Payload, Ticket, Voter,
 };
-use raft::replica::{Carried, Replica, SnapshotEnvelope, Token, Transport, Work};
+use raft::replica::{
+    Carried, Fatal, LogEntriesError, Replica, SnapshotEnvelope, Token, Transport, Work,
+};
 use raft::storage::{
     Flushes, Home, HomeError, LogError, LogOptions, ReadBack, Recovered, SnapshotOptions, Stage,
     Successors, Survey,
@@ -179,6 +181,37 @@ fn repair(recovered: &mut Recovered<Applied>, lost: &[LostEntry]) {
     };
     recovered.log.submit(append).expect("what was written once");
     recovered.log.complete().expect("a disk that works");
+}
+
+/// A person's question once read past the note: the damage was answered as an internal error, and
+/// neither the node nor the next start heard of it.
+#[test]
+fn what_a_person_finds_unreadable_ends_the_server_and_is_noted() {
+    let (disk, _) = with_a_tail();
+    assert!(disk.spoil_sector(FIRST, PAYLOAD_SECTOR));
+    let (home, recovered) = start(&disk).expect("the segment is believed by its seal");
+    let config = Config::new(member(), home.identity().boot);
+    let mut replica = Replica::new(config, recovered, 1).expect("a sound log");
+    let asked = (2..20).find_map(|from| replica.log_entries(Index(from), 1, 1 << 20).err());
+    assert!(matches!(asked, Some(LogEntriesError::Failed(_))), "{asked:?}");
+    assert!(disk.contents("suspect").is_some());
+    let ended = replica.advance(&mut Nowhere);
+    assert!(matches!(ended, Err(Fatal::Log(LogError::Read(_)))), "{ended:?}");
+}
+
+/// A damaged payload is no end: the node hears of it, whoever found it.
+#[test]
+fn what_a_person_finds_damaged_is_asked_of_the_others() {
+    let (disk, _) = with_a_tail();
+    let (home, recovered) = start(&disk).expect("a whole log");
+    let config = Config::new(member(), home.identity().boot);
+    let mut replica = Replica::new(config, recovered, 1).expect("a sound log");
+    run(&mut replica);
+    assert!(disk.corrupt(FIRST, |bytes| bytes[1636] ^= 1));
+    let asked = (2..20).find_map(|from| replica.log_entries(Index(from), 1, 1 << 20).err());
+    let Some(LogEntriesError::Damaged(index)) = asked else { panic!("{asked:?}") };
+    run(&mut replica);
+    assert!(replica.status().compacted >= index, "the own snapshot stands for it");
 }
 
 #[test]

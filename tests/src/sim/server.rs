@@ -13,7 +13,7 @@ use raft::founding::Charter;
 use raft::node::{Config, Incarnation, Member, Node, NodeId, ReadId, RoleName};
 use raft::replica::{Fatal, Job, Replica, Stopwatch, Token};
 use raft::storage::{Flushes, Home, HomeError, LogOptions, Successors};
-use wal::sim_disk::SimDisk;
+use wal::sim_disk::{OperationKind, SimDisk};
 
 use super::agenda::{MILLISECOND, Moment};
 use super::clock::ServerClock;
@@ -24,6 +24,9 @@ use super::witness::Witness;
 /// A tick: a tenth of a heartbeat of 50 ms.
 const TICK: Duration = Duration::from_micros(TICK_MICROS);
 const TICK_MICROS: u64 = 5 * MILLISECOND;
+
+/// What takes a disk its time.
+const WRITE: Option<OperationKind> = Some(OperationKind::Write);
 
 /// A server, running or not.
 pub(super) struct Server {
@@ -153,7 +156,7 @@ impl Server {
         plan.limits.apply_to(&mut config);
         let replica = Replica::new(config, recovered, seed);
         let replica = replica.map_err(|error| StartError::Restore(error.to_string()))?;
-        let mut driver = Driver::new(replica, TICK, Config::TICKS_PER_HEARTBEAT, self.clock.view());
+        let mut driver = Driver::new(replica, TICK, self.clock.view());
         if !plan.disk.is_beside {
             driver.replica_mut().measure_with(self.stopwatch());
         }
@@ -171,13 +174,16 @@ impl Server {
         })
     }
 
-    /// The loop stands still for as long as its disk writes. It looks at the watch before a write
-    /// and after it.
+    /// The loop stands still for as long as its disk writes. It looks at the watch before anything
+    /// that may write and after it.
     fn stopwatch(&self) -> Stopwatch {
         let (clock, micros) = (self.clock.clone(), Arc::clone(&self.write_micros));
-        let is_writing = AtomicBool::new(false);
+        let (disk, seen) = (self.disk.clone(), AtomicU64::new(0));
+        let is_at_work = AtomicBool::new(false);
         Box::new(move || {
-            if is_writing.fetch_xor(true, Ordering::Relaxed) {
+            let written = disk.count(WRITE);
+            let has_written = seen.swap(written, Ordering::Relaxed) < written;
+            if is_at_work.fetch_xor(true, Ordering::Relaxed) && has_written {
                 clock.stand_still(micros.load(Ordering::Relaxed));
             }
             clock.shown() / TICK_MICROS

@@ -121,7 +121,7 @@ impl Server {
         let recovered = home.recover(&options, Machine::default)?;
         let replica = Replica::new(config, recovered, me.incarnation.0)?;
         let begun = Instant::now();
-        let driver = Driver::in_real_time(replica, TICK, Config::TICKS_PER_HEARTBEAT);
+        let driver = Driver::in_real_time(replica, TICK);
         let (driver, inbox, wake) = (RefCell::new(driver), RefCell::default(), Notify::new());
         Ok(Server { id: me.id, driver, begun, inbox, wake })
     }

@@ -169,15 +169,15 @@ impl Core {
     }
 
     /// Entries of this server's own log.
-    pub(super) fn log_entries(&self, request: &Log) -> Result<LogEntries, ErrorReply> {
-        let Phase::Running(running) = &self.phase else {
+    pub(super) fn log_entries(&mut self, request: &Log) -> Result<LogEntries, ErrorReply> {
+        let Phase::Running(running) = &mut self.phase else {
             let text = "the cluster is not founded yet, so this server has no log";
             return Err(ErrorReply::nothing_happened(ErrorCode::NotReady, text));
         };
         let status = running.driver.replica().status();
         let entries = running
             .driver
-            .replica()
+            .replica_mut()
             .log_entries(Index(request.from), request.limit, LOG_BYTES_MAX)
             .map_err(|error| {
                 ErrorReply::nothing_happened(ErrorCode::Internal, error.to_string())

@@ -313,8 +313,7 @@ impl Core {
         config.in_flight_bytes_max = config.in_flight_bytes_max.min(wal.batch_bytes_max / 2);
         let seed = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
         let replica = Replica::new(config, recovered, seed)?;
-        let ticks = NodeConfig::TICKS_PER_HEARTBEAT;
-        let driver = Driver::new(replica, self.settings.tick, ticks, self.clock());
+        let driver = Driver::new(replica, self.settings.tick, self.clock());
         self.phase = Phase::Running(Box::new(Running { driver, charter, home }));
         self.compare_members();
         self.members_changed.notify_one();

@@ -333,8 +333,13 @@ impl Core {
     }
 
     fn on_refused(&mut self, key: usize, error: &ProposeError) {
+        // Whom nobody waits for any more is not tried again.
+        if self.pending.get(key).is_some_and(|pending| pending.connection.is_none()) {
+            return drop(self.take_pending(key));
+        }
         let code = match error {
-            // It never entered the log, so it goes the way of any request to a follower.
+            // It never entered the log, or was superseded there, so it goes the way of any request
+            // to a follower.
             ProposeError::NotLeader { .. } => return self.dispatch(key),
             // Soon there is another leader, or this one goes on.
             ProposeError::Transferring { .. } => return self.hold(key),

@@ -165,6 +165,9 @@ pub struct Ended {
 pub enum ProposalOutcome {
     /// It is committed, and will be applied at its index.
     Committed,
+    /// It lost its place in the log: another leader's entry is committed there, or before it where
+    /// it followed on. It will never be applied.
+    Superseded,
     /// This node stopped leading first. A later leader may still commit it, or may not.
     Unknown,
 }

@@ -16,7 +16,7 @@ pub struct Config {
     pub election_ticks_min: u32,
     /// The longest election timeout, in ticks.
     pub election_ticks_max: u32,
-    /// One command, in bytes: what the log takes as a record.
+    /// One command, in bytes. A replica lowers it to what its log takes as a record.
     pub command_bytes_max: u64,
     /// Entries in one message, in bytes.
     pub message_bytes_max: u64,

@@ -106,17 +106,7 @@ impl Durability {
 
     /// Keeps `envelope` until everything that is in the node now is durable.
     pub(super) fn hold(&mut self, envelope: Envelope) {
-        // Of several acknowledgements to the same leader the latest says it all, and nothing need
-        // be said twice.
-        let superseded = |held: &Envelope| {
-            matches!(
-                (&held.message, &envelope.message),
-                (Message::AppendAccepted { matched: old }, Message::AppendAccepted { matched: new })
-                    if old <= new && held.to == envelope.to && held.term == envelope.term
-            ) || *held == envelope
-        };
-        self.open.retain(|held| !superseded(held));
-        self.open.push(envelope);
+        add(&mut self.open, envelope);
     }
 
     /// A snapshot took the place of the log, which now ends at `index`, durably.
@@ -151,11 +141,18 @@ impl Durability {
         Some(Append { ticket, hard_state, reset, truncate_after, entries, repairs })
     }
 
-    /// Takes the next append, if the log or the hard state has anything to write or a message
-    /// waits on an earlier append. `log` and `state` are the node's present ones.
+    /// Takes the next append, if the log or the hard state has anything to write. `log` and `state`
+    /// are the node's present ones. With nothing to write, what was held rests on the last append
+    /// that is under way: however long the disk takes, a leader that repeats its question makes
+    /// nothing grow.
     pub(super) fn take_append(&mut self, log: &Log, state: HardState) -> Option<Append> {
-        let wanted = !self.open.is_empty() || self.has_unwritten(log, state);
-        wanted.then(|| self.begin_append(log, state))
+        if self.has_unwritten(log, state) {
+            return Some(self.begin_append(log, state));
+        }
+        if let Some(last) = self.pending.back_mut() {
+            self.open.drain(..).for_each(|envelope| add(&mut last.messages, envelope));
+        }
+        None
     }
 
     /// Takes the next append, if only for the sake of what its owner adds to it.
@@ -195,6 +192,20 @@ impl Durability {
     pub(super) fn is_vote_durable(&self, term: Term, vote: Member) -> bool {
         self.durable_state == HardState { term, vote: Some(vote) }
     }
+}
+
+/// Adds `envelope` to what is held. Of several acknowledgements to the same leader the latest says
+/// it all, and nothing need be said twice.
+fn add(held: &mut Vec<Envelope>, envelope: Envelope) {
+    let superseded = |held: &Envelope| {
+        matches!(
+            (&held.message, &envelope.message),
+            (Message::AppendAccepted { matched: old }, Message::AppendAccepted { matched: new })
+                if old <= new && held.to == envelope.to && held.term == envelope.term
+        ) || *held == envelope
+    };
+    held.retain(|held| !superseded(held));
+    held.push(envelope);
 }
 
 impl Durability {

@@ -3,12 +3,11 @@
 //! quorum deadlocks a connected majority (databendlabs/openraft#2080), so none can be switched
 //! off alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::actions::{Ballot, Bar, Event, StepDown, VoteRefusal};
 use super::configuration::Voter;
 use super::message::{Cause, Message};
-use super::progress::Progress;
 use super::quorum::Outcome;
 use super::read::{FollowerReads, ReadRounds};
 use super::reconfiguration::Reconfiguration;
@@ -218,12 +217,13 @@ impl Node {
             progress: BTreeMap::new(),
             term_start: last.next(),
             heartbeat_elapsed: 0,
-            quorum_elapsed: 0,
             rounds: ReadRounds::default(),
             uncommitted: std::collections::VecDeque::new(),
             uncommitted_bytes: 0,
             reconfiguration: Reconfiguration::default(),
             transfer: None,
+            declined: Vec::new(),
+            makes_way_in: None,
         });
         self.follow_lists();
         self.follow_former_lists();
@@ -359,17 +359,17 @@ impl Node {
         });
     }
 
-    /// A leader without its quorum stops at once: it can commit nothing and confirm nothing, and
-    /// its heartbeats would only keep others loyal to it (6.2). It counts itself unless it is
-    /// damaged: then it cannot commit with its own log either.
+    /// A leader without its quorum for an election timeout stops at once: it can commit nothing and
+    /// confirm nothing, and its heartbeats would only keep others loyal to it (6.2). It counts
+    /// itself unless it is damaged: then it cannot commit with its own log either.
     pub(super) fn check_quorum(&mut self) {
-        let me = self.config.me;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let take_heard =
-            |(member, progress): (&Member, &mut Progress)| progress.take_heard().then_some(*member);
-        let heard: BTreeSet<Member> = leader.progress.iter_mut().filter_map(take_heard).collect();
+        let (me, silent_max) = (self.config.me, self.config.election_ticks_min);
+        let Role::Leader(leader) = &self.role else { return };
         let whole = !self.repair.is_damaged();
-        let is_here = |voter: &Voter| voter.member == me && whole || heard.contains(&voter.member);
+        let is_here = |voter: &Voter| match leader.progress.get(&voter.member) {
+            Some(progress) => progress.silent_ticks() < silent_max,
+            None => voter.member == me && whole,
+        };
         if !self.membership.current().quorum().has(is_here) {
             self.step_down(StepDown::NoQuorum);
         }
@@ -396,7 +396,7 @@ impl Node {
             let transfer = leader.transfer.take();
             self.transfers.extend(transfer.and_then(|it| it.end_with_leadership(reason)));
             let first = self.commit.max(leader.term_start).next();
-            self.end_proposals_unknown(first);
+            self.leave_proposals(first, reason);
             if let Some(reason) = reason {
                 let term = match reason {
                     StepDown::LaterTerm(term) => term,

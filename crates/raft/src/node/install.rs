@@ -211,6 +211,7 @@ impl Node {
             self.membership.reset(position.index, configuration);
             self.durability.on_reset(position.index);
         }
+        self.forget_former_proposals(position.index);
         self.snapshots.on_installed(snapshot, &self.config);
         self.let_go_of_damage();
         self.commit = self.commit.max(position.index);

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use super::configuration::{Configuration, NOBODY};
 use super::types::Index;
 
-/// Every configuration that the log still holds, in its order, and the one before the log.
+/// Every configuration that the log still holds, in its order, and two from before it: the one that
+/// is in force where it begins, and the one before that, whose members may still have to hear that
+/// they are no more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Membership {
     /// Never empty; the last is in force.
@@ -58,6 +60,12 @@ impl Membership {
     pub(super) fn rebase(&mut self, index: Index, configuration: Configuration) {
         self.configurations.retain(|(at, _)| *at > index);
         self.configurations.push_front((index, configuration));
+    }
+
+    /// The log now begins behind `index`.
+    pub(super) fn compact(&mut self, index: Index) {
+        let before = self.configurations.partition_point(|(at, _)| *at <= index);
+        self.configurations.drain(..before.saturating_sub(2));
     }
 
     /// A snapshot at `index` took the place of the whole log.
@@ -117,6 +125,22 @@ mod tests {
         assert_eq!(membership.current(), &of("s3"));
         membership.reset(Index(20), of("s4"));
         assert_eq!(membership.current(), &of("s4"));
+    }
+
+    /// They were once kept until the next start, however many there came to be.
+    #[test]
+    fn a_compaction_lets_go_of_what_the_log_no_longer_holds() {
+        let of = |n: u64| Configuration::new(vec![voter(&format!("s{n}"), 1)]).unwrap();
+        let mut membership = Membership::new((Index(0), of(0)), []);
+        for n in 1..=100 {
+            membership.append(Index(n), of(n));
+            membership.compact(Index(n.saturating_sub(3)));
+            assert!(membership.configurations.len() <= 5);
+            assert_eq!(membership.at(Index(n.saturating_sub(3))), &of(n.saturating_sub(3)));
+        }
+        assert_eq!((membership.current(), membership.before()), (&of(100), &of(99)));
+        membership.compact(Index(200));
+        assert_eq!((membership.current(), membership.before()), (&of(100), &of(99)));
     }
 
     #[test]

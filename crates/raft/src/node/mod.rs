@@ -25,6 +25,7 @@ mod configuration;
 mod durability;
 mod election;
 mod entries;
+mod former;
 mod install;
 mod invariants;
 mod log;
@@ -76,6 +77,7 @@ pub use types::{
 
 use durability::Durability;
 use election::Answer;
+use former::Former;
 use log::Log;
 use membership::Membership;
 use progress::Progress;
@@ -165,6 +167,7 @@ pub struct Node {
     disk: DiskPace,
     repair: Repair,
     role: Role,
+    former: Former,
     snapshots: Snapshots,
     /// Everything up to here is committed.
     commit: Index,
@@ -198,6 +201,7 @@ impl Node {
         self.tick_disk();
         self.tick_repair();
         self.tick_snapshots();
+        self.tick_former_proposals();
         let (term, me) = (self.hard_state.term, self.config.me);
         let question_ticks = self.read_question_ticks();
         match &mut self.role {
@@ -221,14 +225,10 @@ impl Node {
     }
 
     fn tick_leader(&mut self) {
-        let commit = self.commit;
+        let (commit, silent_max) = (self.commit, self.config.election_ticks_min);
         let Role::Leader(leader) = &mut self.role else { return };
-        leader.quorum_elapsed += 1;
+        leader.progress.values_mut().for_each(|progress| progress.tick(silent_max));
         leader.heartbeat_elapsed += 1;
-        let check_quorum = leader.quorum_elapsed >= self.config.election_ticks_min;
-        if check_quorum {
-            leader.quorum_elapsed = 0;
-        }
         if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
             leader.heartbeat_elapsed = 0;
             if commit >= leader.term_start {
@@ -240,9 +240,7 @@ impl Node {
             leader.transfer.iter_mut().for_each(Transfer::on_heartbeat);
             self.confirm_reads();
         }
-        if check_quorum {
-            self.check_quorum();
-        }
+        self.check_quorum();
         self.tick_transfer();
         self.tick_change();
         self.replicate(Urge::Tick);
@@ -509,7 +507,14 @@ impl Node {
                 if news { 1 } else { heartbeat.min(transfer) }
             }
         };
+        let due = due.min(self.former.ticks_until_due().unwrap_or(due));
         due.min(self.repair.ticks_until_due().unwrap_or(due)).max(1)
+    }
+
+    /// Ticks between a leader's heartbeats.
+    #[must_use]
+    pub fn heartbeat_ticks(&self) -> u32 {
+        self.config.heartbeat_ticks
     }
 
     /// Whether an append was handed out and is not complete.

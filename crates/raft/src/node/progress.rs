@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 
 use super::types::{FetchId, Index, SnapshotId};
 
+/// A follower that lacks its state machine asks for a snapshot with every heartbeat. One that has
+/// not for so many has got what it wanted, or has gone: the file need not be kept for it.
+const OFFER_HEARTBEATS_MAX: u32 = 600;
+
 /// How entries are sent to a follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Flow {
@@ -40,12 +44,12 @@ pub(super) struct Progress {
     /// The read round it was last told, and the one it echoed.
     round_told: u64,
     round_echoed: u64,
-    /// Whether it was heard from since the last look at the quorum.
-    heard: bool,
-    /// Heartbeats since it was last heard from.
-    silent_heartbeats: u32,
+    /// Ticks since it was last heard from, or since this leader began to lead.
+    silent_ticks: u32,
     /// The snapshot that it may fetch.
     offer: Option<SnapshotId>,
+    /// Heartbeats since it last asked for that, or was found to need it.
+    offer_heartbeats: u32,
     /// It is to be told of the offer (again).
     offer_due: bool,
     /// The end of the log when it was found to lag, until it has caught up with that.
@@ -65,9 +69,9 @@ impl Progress {
             commit_told: Index(0),
             round_told: 0,
             round_echoed: 0,
-            heard: true,
-            silent_heartbeats: 0,
+            silent_ticks: 0,
             offer: None,
+            offer_heartbeats: 0,
             offer_due: false,
             catching_up_to: None,
         }
@@ -199,7 +203,13 @@ impl Progress {
             Flow::Snapshot => self.offer_due = self.offer.is_some(),
             Flow::Stream | Flow::Silent => {}
         }
-        self.silent_heartbeats = self.silent_heartbeats.saturating_add(1);
+        self.offer_heartbeats = match (&self.flow, self.offer) {
+            (_, None) | (Flow::Snapshot, _) => 0,
+            _ => self.offer_heartbeats + 1,
+        };
+        if self.offer_heartbeats >= OFFER_HEARTBEATS_MAX {
+            self.set_offer(None);
+        }
     }
 
     /// The next entry for it is gone from our log. True when that is news.
@@ -223,7 +233,13 @@ impl Progress {
 
     pub(super) fn set_offer(&mut self, offer: Option<SnapshotId>) {
         self.offer = offer;
+        self.offer_heartbeats = 0;
         self.offer_due = offer.is_some() && self.needs_snapshot();
+    }
+
+    /// It lacks its state machine, and asked for a snapshot again.
+    pub(super) fn on_offer_wanted(&mut self) {
+        self.offer_heartbeats = 0;
     }
 
     /// That snapshot is damaged.
@@ -251,8 +267,9 @@ impl Progress {
         }
     }
 
-    pub(super) fn silent_heartbeats(&self) -> u32 {
-        self.silent_heartbeats
+    /// Ticks since it was last heard from.
+    pub(super) fn silent_ticks(&self) -> u32 {
+        self.silent_ticks
     }
 
     /// It echoed a round. True when that is news.
@@ -265,17 +282,15 @@ impl Progress {
     }
 
     pub(super) fn on_heard(&mut self) {
-        self.heard = true;
-        self.silent_heartbeats = 0;
+        self.silent_ticks = 0;
     }
 
-    /// Whether it was heard from since the last time this was asked, an election timeout ago.
-    pub(super) fn take_heard(&mut self) -> bool {
-        let heard = std::mem::take(&mut self.heard);
-        if !heard {
+    /// A tick; after `silent_ticks_max` without a word it gets no entries until it is heard again.
+    pub(super) fn tick(&mut self, silent_ticks_max: u32) {
+        self.silent_ticks = self.silent_ticks.saturating_add(1);
+        if self.silent_ticks == silent_ticks_max {
             self.on_silent();
         }
-        heard
     }
 
     /// What was on its way counts as lost.
@@ -355,8 +370,9 @@ mod tests {
         let mut progress = Progress::new(Index(0));
         progress.on_accepted(Index(3), Index(3), Index(0));
         progress.on_sent(Some((Index(9), 60)), Index(0), 0);
-        assert!(progress.take_heard(), "a new leader gives everybody an election timeout");
-        assert!(!progress.take_heard());
+        progress.tick(2);
+        assert!(progress.in_flight_bytes() > 0, "a new leader gives everybody an election timeout");
+        progress.tick(2);
         assert_eq!((progress.in_flight_bytes(), progress.next()), (0, Index(4)));
         assert!(!progress.may_send(Index(9), 100));
         progress.on_heartbeat();
@@ -410,6 +426,30 @@ mod tests {
         progress.on_accepted(Index(8), Index(8), Index(6));
         assert!(progress.may_send(Index(20), 100));
         assert_eq!((progress.next(), progress.offer()), (Index(9), None));
+    }
+
+    /// Its log may be whole and reach beyond the snapshot already, so how far it has come says
+    /// nothing; that it does not ask any more does.
+    #[test]
+    fn an_offer_to_a_follower_without_state_ends_when_it_does_not_ask_any_more() {
+        let position = Position { index: Index(3), term: Term(1) };
+        let snapshot = SnapshotId { position, bytes: 1, hash: [0; 16] };
+        let mut progress = Progress::new(Index(8));
+        progress.on_accepted(Index(8), Index(8), Index(0));
+        progress.set_offer(Some(snapshot));
+        for _ in 0..3 * OFFER_HEARTBEATS_MAX {
+            progress.on_heartbeat();
+            progress.on_offer_wanted();
+        }
+        assert_eq!(
+            progress.offer(),
+            Some(snapshot),
+            "it still fetches it, however long that takes"
+        );
+        (1..OFFER_HEARTBEATS_MAX).for_each(|_| progress.on_heartbeat());
+        assert_eq!(progress.offer(), Some(snapshot));
+        progress.on_heartbeat();
+        assert_eq!(progress.offer(), None);
     }
 
     #[test]

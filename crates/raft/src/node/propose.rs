@@ -97,6 +97,23 @@ impl Node {
         Ok(first..end)
     }
 
+    /// The largest command that is taken, in bytes.
+    #[must_use]
+    pub fn command_bytes_max(&self) -> u64 {
+        self.config.command_bytes_max
+    }
+
+    /// Bytes of entries that may be proposed beside what waits to be committed. Without anything
+    /// waiting, one command may be larger.
+    #[must_use]
+    pub fn uncommitted_room(&self) -> u64 {
+        let waiting = match &self.role {
+            Role::Leader(leader) => leader.uncommitted_bytes,
+            _ => 0,
+        };
+        self.config.uncommitted_bytes_max.saturating_sub(waiting)
+    }
+
     /// Whether this node leads and is not about to hand over.
     pub(super) fn check_takes_proposals(&self) -> Result<(), ProposeError> {
         let Role::Leader(leader) = &self.role else {

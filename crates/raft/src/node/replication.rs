@@ -373,6 +373,7 @@ impl Node {
         let first = self.commit.next();
         self.commit = index;
         self.note_removal(first);
+        self.decide_former_proposals(index);
         let Role::Leader(leader) = &mut self.role else { return };
         while leader.uncommitted.front().is_some_and(|(last, _)| *last <= index) {
             let freed = leader.uncommitted.pop_front().map_or(0, |(_, bytes)| bytes);
@@ -383,13 +384,8 @@ impl Node {
         self.end_proposals(first, index, ProposalOutcome::Committed);
     }
 
-    /// This leader stops: what becomes of its uncommitted proposals is for others to decide.
-    pub(super) fn end_proposals_unknown(&mut self, first: Index) {
-        self.end_proposals(first, self.log.last().index, ProposalOutcome::Unknown);
-    }
-
     /// Ends the proposals from `first` to `last`; configurations between them were none.
-    fn end_proposals(&mut self, first: Index, last: Index, outcome: ProposalOutcome) {
+    pub(super) fn end_proposals(&mut self, first: Index, last: Index, outcome: ProposalOutcome) {
         let term = self.hard_state.term;
         let mut first = first;
         for configuration in self.membership.indexes_within(first, last) {

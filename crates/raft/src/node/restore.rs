@@ -6,6 +6,7 @@ use super::actions::Event;
 use super::config::Config;
 use super::configuration::Configuration;
 use super::durability::Durability;
+use super::former::Former;
 use super::log::Log;
 use super::membership::Membership;
 use super::random::Random;
@@ -14,7 +15,9 @@ use super::repair::Repair;
 use super::role::{ElectionTimer, Follower, Role};
 use super::slow_disk::DiskPace;
 use super::snapshot::{MachineState, Snapshots};
-use super::types::{Entry, FetchId, HardState, Index, LostEntry, Position, SnapshotId, Term};
+use super::types::{
+    Boot, Entry, FetchId, HardState, Index, LostEntry, Member, Position, SnapshotId, Term,
+};
 use super::{Node, TICKS_ALONE};
 
 /// What a server finds on its disk when it starts.
@@ -86,6 +89,19 @@ pub enum RestoreError {
         /// The end of the log.
         last: Position,
     },
+    /// The settings name another member, or another start of it, than the directory belongs to. A
+    /// server that speaks as what it is not can vote twice.
+    #[error("the directory is that of {found} in its start {found_boot}, not of {wanted}, {boot}")]
+    OtherMember {
+        /// Whose directory it is.
+        found: Member,
+        /// Which start of it this is.
+        found_boot: Boot,
+        /// Whom the settings name.
+        wanted: Member,
+        /// Which start of it.
+        boot: Boot,
+    },
     /// A setting makes no sense.
     #[error("{0}")]
     Config(String),
@@ -144,6 +160,7 @@ impl Node {
             last_leader: None,
             room: u64::MAX,
             lacking: None,
+            former: Former::default(),
             read_counter: 0,
             next_fetch: FetchId(1),
             fetching: BTreeMap::new(),

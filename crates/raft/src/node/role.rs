@@ -55,7 +55,6 @@ pub(super) struct Leader {
     /// The index of the empty entry of its own term.
     pub(super) term_start: Index,
     pub(super) heartbeat_elapsed: u32,
-    pub(super) quorum_elapsed: u32,
     pub(super) rounds: ReadRounds,
     /// Last index and bytes of each batch of proposals that is not committed.
     pub(super) uncommitted: VecDeque<(Index, u64)>,
@@ -63,6 +62,10 @@ pub(super) struct Leader {
     pub(super) reconfiguration: Reconfiguration,
     /// Leadership is being handed over, and no proposals are taken.
     pub(super) transfer: Option<Transfer>,
+    /// Who let a transfer to it time out: others are asked first.
+    pub(super) declined: Vec<Member>,
+    /// Ticks until a leader without room tries again to hand over.
+    pub(super) makes_way_in: Option<u32>,
 }
 
 /// Counts ticks since there was last a reason not to campaign.

@@ -89,6 +89,14 @@ impl Node {
         }
     }
 
+    /// The disk kept this node's owner from everything else for so long, be it to read or to put
+    /// something back: whoever leads must not do that either.
+    pub fn on_stood_still(&mut self, ticks: u32) {
+        if ticks >= self.config.election_ticks_min {
+            self.on_slow_disk(ticks);
+        }
+    }
+
     fn on_slow_disk(&mut self, ticks: u32) {
         // Nobody could lead in its place.
         if self.is_alone() {

@@ -253,6 +253,7 @@ impl Node {
     fn compact_to(&mut self, to: Index) {
         if to > self.log.start().index {
             self.log.compact(to);
+            self.membership.compact(to);
             self.repair.drop_through(to);
             self.snapshots.sizes.forget(to);
             self.snapshots.compact = Some(to);
@@ -272,8 +273,8 @@ impl Node {
     /// The lowest index that a follower still needs the log from.
     fn pinned(&self) -> Option<Index> {
         let Role::Leader(leader) = &self.role else { return None };
-        let heard = |silent: u32| silent < SILENT_HEARTBEATS_MAX;
-        let fed = leader.progress.values().filter(|other| heard(other.silent_heartbeats()));
+        let silent_max = SILENT_HEARTBEATS_MAX.saturating_mul(self.config.heartbeat_ticks);
+        let fed = leader.progress.values().filter(|other| other.silent_ticks() < silent_max);
         fed.map(|other| other.needs_log_from()).min()
     }
 
@@ -334,6 +335,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.on_heard();
+        progress.on_offer_wanted();
         if progress.offer().is_none_or(|offer| offer.position.index < after) {
             progress.set_offer(newest);
         }

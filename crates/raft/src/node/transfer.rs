@@ -10,6 +10,7 @@
 use super::Node;
 use super::actions::{Event, StepDown, TransferEnded, TransferOutcome};
 use super::message::{Cause, Message};
+use super::progress::Progress;
 use super::role::{Leader, Role};
 use super::types::{Index, Member, NodeId, Position};
 
@@ -46,8 +47,9 @@ pub enum TransferError {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Transfer {
     to: Member,
-    /// For how long proposals have been refused.
+    /// For how long proposals have been refused, and how much of that for this target.
     ticks: u32,
+    target_ticks: u32,
     /// Whether the target was told to campaign, and whether it is to be told now: once, and again
     /// with every heartbeat.
     told: bool,
@@ -58,8 +60,10 @@ pub(super) struct Transfer {
 /// Why leadership is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reason {
-    /// Somebody asked, and hears how it ended.
+    /// Somebody asked that this very server leads, and hears how it ended.
     Asked,
+    /// Somebody asked that anybody else leads, and hears how it ended.
+    AskedAny,
     /// The leader is no voter of its newest configuration.
     Departure,
     /// The leader has no room on its disk.
@@ -68,7 +72,7 @@ enum Reason {
 
 impl Transfer {
     fn new(to: Member, reason: Reason) -> Self {
-        Self { to, ticks: 0, told: false, due: true, reason }
+        Self { to, ticks: 0, target_ticks: 0, told: false, due: true, reason }
     }
 
     pub(super) fn to(&self) -> NodeId {
@@ -97,7 +101,8 @@ impl Transfer {
     }
 
     fn end(&self, outcome: TransferOutcome) -> Option<TransferEnded> {
-        (self.reason == Reason::Asked).then_some(TransferEnded { to: self.to.id, outcome })
+        let is_asked = matches!(self.reason, Reason::Asked | Reason::AskedAny);
+        is_asked.then_some(TransferEnded { to: self.to.id, outcome })
     }
 }
 
@@ -127,15 +132,15 @@ impl Node {
         Ok(())
     }
 
-    /// Hands leadership to the voter that holds most of the log; returns which. For a server that
-    /// is about to stop, or cannot go on leading.
+    /// Hands leadership to the voter that holds most of the log; returns which. If that one does
+    /// not take it, the next is tried. For a server that is about to stop, or cannot go on leading.
     ///
     /// # Errors
     /// Nothing was begun.
     pub fn hand_over(&mut self) -> Result<NodeId, TransferError> {
         self.check_may_transfer()?;
         let target = self.best_successor().ok_or(TransferError::NobodyElse)?;
-        self.begin_transfer(target, Reason::Asked);
+        self.begin_transfer(target, Reason::AskedAny);
         Ok(target.id)
     }
 
@@ -158,14 +163,18 @@ impl Node {
         }
     }
 
-    /// Of the other voters, the one that holds most of the log; the first of several.
+    /// Of the other voters, the one that holds most of the log; the first of several. One that let
+    /// a transfer time out is asked only after all others: it may have a slow disk, damage or no
+    /// state, of which a leader knows nothing.
     fn best_successor(&self) -> Option<Member> {
         let Role::Leader(leader) = &self.role else { return None };
         let voters = self.membership.current().voters().iter().map(|voter| voter.member);
         let others = voters.filter_map(|voter| Some((voter, leader.progress.get(&voter)?)));
         // Of several greatest, the last is taken.
-        let best = others.rev().max_by_key(|(_, progress)| progress.matched());
-        best.map(|(voter, _)| voter)
+        let fitness = |(voter, progress): &(Member, &Progress)| {
+            (!leader.declined.contains(voter), progress.matched())
+        };
+        others.rev().max_by_key(fitness).map(|(voter, _)| voter)
     }
 
     /// Begins to hand over, unless that is under way, without anybody having asked.
@@ -188,21 +197,63 @@ impl Node {
 
     fn begin_transfer(&mut self, target: Member, reason: Reason) {
         let Role::Leader(leader) = &mut self.role else { return };
+        if leader.declined.contains(&target) {
+            // So have all others, or somebody wants this one all the same.
+            leader.declined.clear();
+        }
+        leader.makes_way_in = None;
         leader.transfer = Some(Transfer::new(target, reason));
         self.events.push(Event::TransferBegun { to: target.id });
     }
 
-    /// A tick of a leader: after an election timeout it takes proposals again.
+    /// A tick of a leader: after an election timeout it takes proposals again. If anybody may take
+    /// over, half of that is for the first target and half for the next; and one that lacks room
+    /// tries again after another election timeout, until it has it.
     pub(super) fn tick_transfer(&mut self) {
         let ticks_max = self.config.election_ticks_min;
         let Role::Leader(leader) = &mut self.role else { return };
-        let Some(transfer) = &mut leader.transfer else { return };
+        let Some(transfer) = &mut leader.transfer else { return self.tick_to_make_way() };
         transfer.ticks += 1;
-        if transfer.ticks_left(ticks_max) == 0 {
-            let ended = transfer.end(TransferOutcome::TimedOut);
-            self.transfers.extend(ended);
-            self.events.push(Event::TransferTimedOut { to: transfer.to() });
-            leader.transfer = None;
+        transfer.target_ticks += 1;
+        let to = transfer.to;
+        let is_over = transfer.ticks_left(ticks_max) == 0;
+        if !is_over && (transfer.reason == Reason::Asked || transfer.target_ticks < ticks_max / 2) {
+            return;
+        }
+        if !leader.declined.contains(&to) {
+            leader.declined.push(to);
+        }
+        if !is_over {
+            return self.try_next_successor();
+        }
+        self.transfers.extend(transfer.end(TransferOutcome::TimedOut));
+        if transfer.reason == Reason::NoSpace {
+            leader.makes_way_in = Some(ticks_max);
+        }
+        leader.transfer = None;
+        self.events.push(Event::TransferTimedOut { to: to.id });
+    }
+
+    /// The target has had its time. Somebody else is asked, if there is anybody who was not.
+    fn try_next_successor(&mut self) {
+        let next = self.best_successor();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let next = next.filter(|next| !leader.declined.contains(next));
+        let (Some(transfer), Some(next)) = (&mut leader.transfer, next) else { return };
+        let to = std::mem::replace(&mut transfer.to, next).id;
+        (transfer.target_ticks, transfer.due) = (0, true);
+        self.events.push(Event::TransferTimedOut { to });
+        self.events.push(Event::TransferBegun { to: next.id });
+    }
+
+    /// Nobody took over from a leader without room. If it still lacks it, it asks again.
+    fn tick_to_make_way(&mut self) {
+        let is_lacking = self.lacking.is_some();
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.makes_way_in = leader.makes_way_in.filter(|_| is_lacking).map(|ticks| ticks - 1);
+        if leader.makes_way_in == Some(0) {
+            leader.makes_way_in = None;
+            self.begin_to_make_way();
         }
     }
 
@@ -214,7 +265,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(transfer) = &mut leader.transfer else { return };
         let committed = match transfer.reason {
-            Reason::Asked | Reason::NoSpace => last.index,
+            Reason::Asked | Reason::AskedAny | Reason::NoSpace => last.index,
             Reason::Departure => self.membership.index().previous(),
         };
         let matched = leader.progress.get(&transfer.to).map_or(Index(0), |it| it.matched());

@@ -61,7 +61,8 @@ counter! {
     Ticket
 }
 counter! {
-    /// Names one read of one server; chosen by its caller, who never uses it twice in a boot.
+    /// Names one read of one server; chosen by its caller, who may use it again once that has
+    /// ended.
     ReadId
 }
 counter! {

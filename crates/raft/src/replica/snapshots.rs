@@ -409,9 +409,12 @@ impl<M: StateMachine> Replica<M> {
         // Whether they are part of the snapshot cannot be told from outside, nor what they
         // answered.
         let index = snapshot.position.index;
-        let passed = self.proposed.partition_point(|(at, _)| *at <= index);
-        let unknown = self.proposed.drain(..passed).map(|(_, token)| Completion::Unknown(token));
-        self.completions.extend(unknown);
+        let Self { proposed, completions, .. } = self;
+        proposed.retain(|(_, at, token)| {
+            let is_passed = *at <= index;
+            completions.extend(is_passed.then_some(Completion::Unknown(*token)));
+            !is_passed
+        });
         self.prune();
     }
 

@@ -22,6 +22,7 @@ use std::io;
 
 use wal::{Disk, File};
 
+use super::directory::replace_file;
 use crate::node::{Boot, Incarnation, Member, NodeId};
 
 const NAME: &str = "boots";
@@ -170,18 +171,12 @@ fn find(disk: &dyn Disk) -> io::Result<Option<Found>> {
 
 /// Makes the file, durable with its name, so that no later write of it needs space.
 fn create(disk: &dyn Disk) -> io::Result<Box<dyn File>> {
-    let unfinished = format!("{NAME}.new");
-    if disk.list()?.contains(&unfinished) {
-        disk.remove(&unfinished)?;
-    }
-    let file = disk.create(&unfinished)?;
-    for (place, sequence) in SLOTS.into_iter().zip(1..) {
-        wal::disk::write_all_at(file.as_ref(), &encode(sequence, &BTreeMap::new()), place)?;
-    }
-    file.sync_all()?;
-    disk.rename(&unfinished, NAME)?;
-    disk.sync()?;
-    Ok(file)
+    replace_file(disk, NAME, |file| {
+        let mut slots = SLOTS.into_iter().zip(1..);
+        slots.try_for_each(|(place, sequence)| {
+            wal::disk::write_all_at(file, &encode(sequence, &BTreeMap::new()), place)
+        })
+    })
 }
 
 impl BootsFile {

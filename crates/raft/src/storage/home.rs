@@ -8,6 +8,7 @@ use std::sync::Arc;
 use wal::{Disk, File, LogId};
 
 use super::boots::Boots;
+use super::directory::{lock_home, replace_file};
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
 use super::log_store::{LogError, LogOptions, LogStore};
 use super::lost_history::{lost_history, note_lost_history};
@@ -178,10 +179,7 @@ impl Home {
         name: impl Into<Option<&'a str>>,
         draw: impl FnOnce() -> Incarnation,
     ) -> Result<Self, HomeError> {
-        let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
-            _ => HomeError::Io { path: disk.path(LOCK), source },
-        })?;
+        let lock = lock_home(disk.as_ref())?;
         let base = find_base(disk.as_ref())?.unwrap_or_else(|| Arc::clone(&disk));
         let log = base.subdirectory(LOG);
         let log = log.map_err(|source| HomeError::Io { path: base.path(LOG), source })?;
@@ -367,23 +365,14 @@ impl Home {
     }
 }
 
-/// Writes a charter, replacing the file whole: under another name first, so that a half of one is
-/// never read.
+/// Writes a charter, replacing the file whole.
 pub(super) fn write_charter(disk: &dyn Disk, charter: &Charter) -> Result<(), HomeError> {
-    let write = || -> io::Result<()> {
-        let temporary = format!("{CHARTER}.new");
-        if disk.list()?.contains(&temporary) {
-            disk.remove(&temporary)?;
-        }
-        let file = disk.create(&temporary)?;
+    let written = replace_file(disk, CHARTER, |file| {
         let mut bytes = postcard::to_stdvec(charter).map_err(io::Error::other)?;
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        wal::disk::write_all_at(file.as_ref(), &bytes, 0)?;
-        file.sync_all()?;
-        disk.rename(&temporary, CHARTER)?;
-        disk.sync()
-    };
-    write().map_err(|source| HomeError::Io { path: disk.path(CHARTER), source })
+        wal::disk::write_all_at(file, &bytes, 0)
+    });
+    written.map(drop).map_err(|source| HomeError::Io { path: disk.path(CHARTER), source })
 }
 
 /// The name of the directory that holds what counts since a recovery.

@@ -25,6 +25,7 @@ use std::io;
 
 use wal::{Disk, File, LogId};
 
+use super::directory::replace_file;
 use crate::ClusterId;
 use crate::node::{Boot, Incarnation, Member, NodeId};
 
@@ -135,18 +136,12 @@ impl IdentityFile {
     pub(super) fn put(disk: &dyn Disk, identity: Identity) -> Result<Self, IdentityError> {
         let path = disk.path(NAME);
         let io = |source| IdentityError::Io { path: path.clone(), source };
-        let unfinished = format!("{NAME}.new");
-        if disk.list().map_err(io)?.contains(&unfinished) {
-            disk.remove(&unfinished).map_err(io)?;
-        }
-        let file = disk.create(&unfinished).map_err(io)?;
-        for (place, sequence) in PLACES.into_iter().zip(1..) {
-            let sector = encode(sequence, &identity);
-            wal::disk::write_all_at(file.as_ref(), &sector, place).map_err(io)?;
-        }
-        file.sync_all().map_err(io)?;
-        disk.rename(&unfinished, NAME).map_err(io)?;
-        disk.sync().map_err(io)?;
+        let sectors = PLACES.into_iter().zip(1..);
+        let file = replace_file(disk, NAME, |file| {
+            let mut sectors = sectors.map(|(place, sequence)| (place, encode(sequence, &identity)));
+            sectors.try_for_each(|(place, sector)| wal::disk::write_all_at(file, &sector, place))
+        });
+        let file = file.map_err(io)?;
         Ok(Self { file, path, sequence: 2, is_rotten: false, identity })
     }
 

@@ -325,6 +325,12 @@ impl LogStore {
         }
     }
 
+    /// Has the next [`complete`](Self::complete) end the server with this error, which came up
+    /// where nobody could act on it.
+    pub(crate) fn end_with(&mut self, error: LogError) {
+        self.broken.get_or_insert(error);
+    }
+
     pub(super) fn hard_state(&self) -> Result<HardState, LogError> {
         match self.wal.metadata() {
             Some(metadata) => decode_hard_state(metadata.as_bytes()),
@@ -512,11 +518,8 @@ impl LogStore {
         }
     }
 
-    /// Entries of the log, for people.
-    ///
-    /// # Errors
-    /// They cannot be read. That is never taken for the end of the log.
-    pub fn entries(&self, fetch: &Fetch) -> Result<Vec<Entry>, LogError> {
+    /// Entries of the log. An error is never taken for the end of the log.
+    pub(super) fn entries(&self, fetch: &Fetch) -> Result<Vec<Entry>, LogError> {
         let entries = self.wal.read(fetch.from.0, fetch.to.0, fetch.bytes_max)?;
         let mut entries = entries.into_iter().map(from_wal).collect::<Result<Vec<_>, _>>()?;
         // The log counts payloads alone.

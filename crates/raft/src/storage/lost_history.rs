@@ -14,6 +14,8 @@ use std::io;
 use thiserror::Error;
 use wal::{Disk, Inspector, OpenError, Plan, Salvage};
 
+use super::directory::replace_file;
+
 /// The file's name, in the server's directory or in that of its log.
 const NAME: &str = "lost-history";
 const FIRST_LINE: &str = "lost history, version 1\n";
@@ -70,15 +72,7 @@ pub fn note_lost_history(disk: &dyn Disk, account: &str) -> io::Result<()> {
         return disk.sync();
     }
     let text = format!("{FIRST_LINE}{earlier}{}\n", account.trim_end());
-    let unfinished = format!("{NAME}.new");
-    if disk.list()?.contains(&unfinished) {
-        disk.remove(&unfinished)?;
-    }
-    let file = disk.create(&unfinished)?;
-    wal::disk::write_all_at(file.as_ref(), text.as_bytes(), 0)?;
-    file.sync_all()?;
-    disk.rename(&unfinished, NAME)?;
-    disk.sync()
+    replace_file(disk, NAME, |file| wal::disk::write_all_at(file, text.as_bytes(), 0)).map(drop)
 }
 
 /// What the note in a directory says, if there is one.

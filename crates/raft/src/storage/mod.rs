@@ -21,6 +21,7 @@
 mod boots;
 mod compaction;
 mod damaged;
+mod directory;
 mod entry;
 mod flusher;
 mod hard_state;

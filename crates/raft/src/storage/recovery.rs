@@ -9,16 +9,20 @@
 use std::sync::Arc;
 
 use super::home::{Home, HomeError};
-use super::identity::Stage;
+use super::identity::{Identity, Stage};
 use super::log_store::{Basis, LogError, LogOptions, LogStore, Opened};
 use super::snapshot_file::{Head, SnapshotError};
 use super::snapshot_store::{Origin, SnapshotStore, Stored};
 use super::suspect::Suspects;
-use crate::node::{Configuration, DurableState, Index, MachineState, SnapshotId};
+use crate::node::{Boot, Configuration, DurableState, Index, MachineState, Member, SnapshotId};
 use crate::state_machine::StateMachine;
 
 /// What a founded server starts from.
 pub struct Recovered<M> {
+    /// Whose it is.
+    pub member: Member,
+    /// The start that this is.
+    pub boot: Boot,
     /// Its log.
     pub log: LogStore,
     /// Its snapshots.
@@ -107,7 +111,8 @@ impl Home {
                 None
             }
         };
-        Ok(Recovered { log, snapshots, state, machine, opened, found })
+        let Identity { member, boot, .. } = *self.identity();
+        Ok(Recovered { member, boot, log, snapshots, state, machine, opened, found })
     }
 
     /// Opens this server's own log. Segments that could not be read before are read in full. If

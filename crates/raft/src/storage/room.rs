@@ -38,14 +38,27 @@ impl LogStore {
     /// want of a segment: of space, of open files. Where little is left, the next segment is
     /// waited for; if it cannot be made, the room shrinks, and it is tried again now and then.
     pub fn room(&mut self) -> u64 {
-        let reserve = ELECTION_RESERVE_BYTES.min(self.options.segment_bytes / 8);
-        let reserve = reserve + BATCH_MARGIN_BYTES;
+        let reserve = self.reserve();
         let wanted = reserve + self.options.record_bytes_max + Entry::OVERHEAD_BYTES;
         let wanted = wanted.min(self.options.batch_bytes_max);
         if self.broken.is_none() && self.wal.ready_room() < wanted {
             self.broken = self.await_successor(wanted).err();
         }
         self.wal.ready_room().saturating_sub(reserve + self.queued_bytes)
+    }
+
+    /// The largest command, in bytes, that finds its place in an empty log: one record, and no
+    /// more than a batch has beside the reserve.
+    #[must_use]
+    pub fn command_bytes_max(&self) -> u64 {
+        let batch = self.options.batch_bytes_max;
+        let beside = batch.saturating_sub(self.reserve() + Entry::OVERHEAD_BYTES);
+        self.options.record_bytes_max.min(beside)
+    }
+
+    /// What [`room`](Self::room) leaves out.
+    fn reserve(&self) -> u64 {
+        ELECTION_RESERVE_BYTES.min(self.options.segment_bytes / 8) + BATCH_MARGIN_BYTES
     }
 
     /// Waits for the next segment, or makes it here. What can be tried again is no error.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use wal::{Disk, Lock};
 
+use super::directory::lock_home;
 use super::home::{
-    HomeError, LOCK, LOG, SNAPSHOTS, find_base, find_charter, find_identity, other_log,
-    refuse_if_noted,
+    HomeError, LOG, SNAPSHOTS, find_base, find_charter, find_identity, other_log, refuse_if_noted,
 };
 use super::identity::{Identity, Stage};
 use super::log_store::LogError;
@@ -46,10 +46,7 @@ impl Survey {
     /// # Errors
     /// A server runs on it, a newer program wrote it, or the disk failed.
     pub fn take(disk: &dyn Disk) -> Result<Option<Self>, HomeError> {
-        let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
-            _ => HomeError::Io { path: disk.path(LOCK), source },
-        })?;
+        let lock = lock_home(disk)?;
         let mut survey = Self {
             identity: None,
             is_identity_damaged: false,

@@ -19,6 +19,8 @@ use std::io;
 
 use wal::Disk;
 
+use super::directory::replace_file;
+
 const NAME: &str = "suspect";
 const MAGIC: &[u8; 8] = b"KVCTLSUS";
 const VERSION: u16 = 1;
@@ -110,15 +112,7 @@ pub(super) fn note_suspect(disk: &dyn Disk, segment: u64) -> io::Result<()> {
     if noted == known {
         return Ok(());
     }
-    let unfinished = format!("{NAME}.new");
-    if disk.list()?.contains(&unfinished) {
-        disk.remove(&unfinished)?;
-    }
-    let file = disk.create(&unfinished)?;
-    wal::disk::write_all_at(file.as_ref(), &noted.encode(), 0)?;
-    file.sync_all()?;
-    disk.rename(&unfinished, NAME)?;
-    disk.sync()
+    replace_file(disk, NAME, |file| wal::disk::write_all_at(file, &noted.encode(), 0)).map(drop)
 }
 
 /// Forgets what was noted, durably.

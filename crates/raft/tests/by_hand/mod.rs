@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use raft::node::{
-    Actions, Append, Boot, Config, Configuration, DurableState, Entry, EntryKind, Envelope,
+    Actions, Append, Boot, Config, Configuration, DurableState, Ended, Entry, EntryKind, Envelope,
     HardState, Incarnation, Index, LostEntry, MachineState, Member, Message, Node, NodeId, Payload,
     Position, ReadEnded, RestoreError, RoleName, SnapshotId, SnapshotPoint, Term, Voter,
 };
@@ -14,6 +14,7 @@ pub struct One {
     /// For each write that completes.
     pub disk_takes_ticks: u32,
     pub reads: Vec<ReadEnded>,
+    pub ended: Vec<Ended>,
     pub snapshots: Vec<SnapshotPoint>,
     sent: Vec<Envelope>,
     writing: VecDeque<Append>,
@@ -104,6 +105,7 @@ impl One {
             node: Node::restore(Config::new(member(1), Boot(7)), state, 1)?,
             disk_takes_ticks: 0,
             reads: Vec::new(),
+            ended: Vec::new(),
             snapshots: Vec::new(),
             sent: Vec::new(),
             writing: VecDeque::new(),
@@ -177,6 +179,11 @@ impl One {
         self.carry_out();
     }
 
+    /// Writes that were given to the disk and have not completed.
+    pub fn handed_out(&self) -> usize {
+        self.writing.len()
+    }
+
     pub fn complete_one(&mut self) {
         let append = self.writing.pop_front().expect("something is being written");
         self.node.on_durable(append.ticket, self.disk_takes_ticks);
@@ -185,10 +192,11 @@ impl One {
     pub fn carry_out(&mut self) {
         loop {
             let actions = self.node.drain();
-            let is_done = actions.is_empty();
-            let Actions { append, send, apply, reads, snapshot, .. } = actions;
+            let is_done = actions.is_empty() && (self.is_stalled || self.writing.is_empty());
+            let Actions { append, send, apply, reads, ended, snapshot, .. } = actions;
             self.sent.extend(send);
             self.reads.extend(reads);
+            self.ended.extend(ended);
             self.snapshots.extend(snapshot);
             if let Some(last) = apply.last() {
                 self.node.on_applied(last.index);

@@ -121,6 +121,7 @@ pub fn command(entry: &Entry) -> Option<String> {
 pub fn ended(ended: &Ended) -> String {
     let outcome = match ended.outcome {
         ProposalOutcome::Committed => "committed",
+        ProposalOutcome::Superseded => "superseded",
         ProposalOutcome::Unknown => "unknown",
     };
     format!("proposals {}..{} {outcome}", ended.indexes.start(), ended.indexes.end())

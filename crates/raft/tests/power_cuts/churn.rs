@@ -249,8 +249,8 @@ impl World {
 
     /// As far as a log goes back, changes follow each other, each through its own joint phase, and
     /// what was final stands where it stood.
-    pub(super) fn check_members_of(&self, n: usize) {
-        let (_, replica) = self.servers[n].running.as_ref().expect("all run");
+    pub(super) fn check_members_of(&mut self, n: usize) {
+        let (_, replica) = self.servers[n].running.as_mut().expect("all run");
         let entries = replica.log_entries(Index(1), u32::MAX, u64::MAX).expect("a whole log");
         let entries = entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
         let log: BTreeMap<Index, Configuration> = entries

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use wal::{BackupError, Disk};
 
+use super::directory::lock_home;
 use super::home::{
     BEFORE, CHARTER, HomeError, LOCK, LOG, find_base, find_charter, identity_before, read_charter,
 };
@@ -197,11 +198,7 @@ impl Rescue {
         draw: impl FnOnce() -> Incarnation,
     ) -> Result<Self, RescueError> {
         refuse_if_nobodys(disk.as_ref())?;
-        let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
-            _ => HomeError::Io { path: disk.path(LOCK), source },
-        })?;
-        let lock = Arc::new(lock);
+        let lock = Arc::new(lock_home(disk.as_ref())?);
         let old = Old::find(&disk, wanted)?;
         let target = Target::open(&disk, old.recovery)?;
         let ground =
