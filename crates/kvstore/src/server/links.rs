@@ -23,7 +23,9 @@ use super::listener;
 use super::outbox::Outbox;
 use super::snapshot_link::{self, SnapshotLink};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
-use crate::wire::handshake::{Answer, Hello, RefusedReason, Role, VersionRange, Welcome};
+use crate::wire::handshake::{
+    Answer, Hello, Refused, RefusedReason, Role, VersionRange, Welcome,
+};
 use crate::wire::peer::{self, Addressee};
 
 /// How long a server may take to accept a connection and to answer its handshake.
@@ -410,6 +412,7 @@ pub(super) async fn connect(
     rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
     let hello = core.borrow().hello_to(id);
+    let boot = hello.boot;
     let role = match purpose {
         Purpose::Raft => Role::Peer(hello),
         Purpose::Snapshots => Role::Snapshots(hello),
@@ -423,8 +426,11 @@ pub(super) async fn connect(
     let answer = read_answer(&outbox, &mut input);
     let answer = timeout(CONNECT_TIMEOUT, answer).await.map_err(timed_out)??;
     match answer {
-        Answer::Refused(refused) if refused.reason == RefusedReason::RolledBack => {
-            Err(ConnectError::RolledBack(refused.text))
+        // Whoever has seen nothing later than what this server just said is mistaken.
+        Answer::Refused(Refused { reason: RefusedReason::RolledBack { seen }, text })
+            if seen > boot =>
+        {
+            Err(ConnectError::RolledBack(text))
         }
         Answer::Refused(refused) => Err(ConnectError::Refused(refused.text)),
         Answer::Welcome(welcome) => match check_welcome(core, id, address, &welcome) {
@@ -471,6 +477,7 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     let member = Member { id: link.id, incarnation: Incarnation(welcome.incarnation) };
     let boot = Boot(welcome.boot);
     let sighting = core.borrow_mut().note_boot(member, boot, welcome.cluster_id);
+    let Some(sighting) = sighting else { return Ended::Lost };
     if let Sighting::RolledBack { seen } = sighting {
         let text = format!(
             "{} runs on a data directory that was rolled back: this is its start {boot}, and its \

@@ -249,15 +249,18 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         return Err(Refused::new(RefusedReason::Identity, text));
     }
     let member = Member { id, incarnation: Incarnation(peer.incarnation) };
-    if let Sighting::RolledBack { seen } = core.note_boot(member, Boot(peer.boot), peer.cluster_id)
-    {
+    let Some(sighting) = core.note_boot(member, Boot(peer.boot), peer.cluster_id) else {
+        let text = "this server is about to stop: its disk failed";
+        return Err(Refused::new(RefusedReason::ShuttingDown, text));
+    };
+    if let Sighting::RolledBack { seen } = sighting {
         let boot = peer.boot;
         let text = format!(
             "{id} was rolled back: this is start {boot} of its directory, {me} has seen start \
              {seen}; put its newest directory back, or empty it, then: kvctl member replace {id}"
         );
         core.warn(text.clone());
-        return Err(Refused::new(RefusedReason::RolledBack, text));
+        return Err(Refused::new(RefusedReason::RolledBack { seen: seen.0 }, text));
     }
     if peer.timing != core.settings.timing {
         let text = format!("{id} has other times for heartbeat or election than this server");
@@ -369,3 +372,6 @@ async fn each_message(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

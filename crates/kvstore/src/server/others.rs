@@ -185,14 +185,17 @@ impl Core {
     /// Only servers of this cluster are noted, or those that may become one: what others say is
     /// never counted. That the configuration lists it is not asked, since this server may have been
     /// away when it became a member.
+    ///
+    /// `None` if the own disk failed. That says nothing of the other server: this one stops, and
+    /// acts on nothing that comes over the connection.
     pub(super) fn note_boot(
         &mut self,
         member: Member,
         boot: Boot,
         cluster: Option<[u8; 16]>,
-    ) -> Sighting {
+    ) -> Option<Sighting> {
         if self.cluster_id().is_some() && cluster != self.cluster_id() {
-            return Sighting::Current;
+            return Some(Sighting::Current);
         }
         let members = self.members().cloned();
         let seats: Vec<NodeId> = self.settings.seats.iter().map(|seat| seat.id).collect();
@@ -200,14 +203,13 @@ impl Core {
             Some(members) => members.lists(member),
             None => seats.contains(&member.id),
         };
-        let Some(home) = self.home_mut() else { return Sighting::Current };
+        let home = self.home_mut()?;
         match home.boots_mut().see(member, boot, is_known) {
-            Ok(sighting) => sighting,
+            Ok(sighting) => Some(sighting),
             Err(source) => {
                 let path = self.settings.data.display().to_string();
                 self.failures.report(HomeError::Io { path, source }.into());
-                // The connection ends with the server.
-                Sighting::RolledBack { seen: boot }
+                None
             }
         }
     }

@@ -109,7 +109,7 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> io::Result<()>
     let member = Member { id: link.id(), incarnation: Incarnation(welcome.incarnation) };
     let boot = Boot(welcome.boot);
     let sighting = core.borrow_mut().note_boot(member, boot, welcome.cluster_id);
-    if matches!(sighting, Sighting::RolledBack { .. }) {
+    if !matches!(sighting, Some(Sighting::Current)) {
         return Ok(());
     }
     let up = Up::new(outbox, member, boot, welcome.cluster_id);

@@ -173,7 +173,10 @@ pub enum RefusedReason {
     /// The peer takes this server for another one, or is not who it says.
     Identity,
     /// The peer's directory is older than one that was seen before under the same identity.
-    RolledBack,
+    RolledBack {
+        /// The latest start of it that was seen.
+        seen: u64,
+    },
     /// The server has as many connections as it may have.
     TooManyConnections,
     /// The server is about to stop.
@@ -183,16 +186,18 @@ pub enum RefusedReason {
 }
 
 impl RefusedReason {
-    const NUMBERED: [(u8, RefusedReason); 8] = [
+    const NUMBERED: [(u8, RefusedReason); 7] = [
         (1, RefusedReason::WrongMagic),
         (2, RefusedReason::Malformed),
         (3, RefusedReason::Version),
         (4, RefusedReason::Cluster),
         (5, RefusedReason::Identity),
-        (6, RefusedReason::RolledBack),
         (7, RefusedReason::TooManyConnections),
         (8, RefusedReason::ShuttingDown),
     ];
+
+    /// The one reason that says more than its number.
+    const ROLLED_BACK: u8 = 6;
 
     fn from_number(number: u8) -> RefusedReason {
         let known = Self::NUMBERED.iter().find(|(known, _)| *known == number);
@@ -202,6 +207,7 @@ impl RefusedReason {
     fn number(self) -> u8 {
         match self {
             RefusedReason::Other(number) => number,
+            RefusedReason::RolledBack { .. } => Self::ROLLED_BACK,
             known => Self::NUMBERED.iter().find(|(_, it)| *it == known).map_or(0, |(n, _)| *n),
         }
     }
@@ -296,6 +302,9 @@ impl Message for Refused {
     fn encode_body(&self, out: &mut BytesMut) {
         out.put_slice(&MAGIC);
         out.put_u8(self.reason.number());
+        if let RefusedReason::RolledBack { seen } = self.reason {
+            out.put_u64_le(seen);
+        }
         out.put_slice(self.text.as_bytes());
     }
 
@@ -303,10 +312,18 @@ impl Message for Refused {
         let mut rest = &body[..];
         take_magic(&mut rest)?;
         let number = rest.try_get_u8().map_err(|error| DecodeError::malformed("Refused", error))?;
+        let reason = match number {
+            RefusedReason::ROLLED_BACK => {
+                let seen = rest.try_get_u64_le();
+                let seen = seen.map_err(|error| DecodeError::malformed("Refused", error))?;
+                RefusedReason::RolledBack { seen }
+            }
+            number => RefusedReason::from_number(number),
+        };
         let text = std::str::from_utf8(rest)
             .map_err(|error| DecodeError::malformed("Refused", error))?
             .to_owned();
-        Ok(Refused { reason: RefusedReason::from_number(number), text })
+        Ok(Refused { reason, text })
     }
 }
 

@@ -73,12 +73,15 @@ fn handshakes() -> Vec<(&'static str, BytesMut)> {
         timing: TIMING,
     };
     let refused = Refused::new(RefusedReason::Cluster, "this is cluster demo");
+    let rolled_back = RefusedReason::RolledBack { seen: 7 };
+    let rolled_back = Refused::new(rolled_back, "s2 was rolled back");
     vec![
         ("hello-client", encoded(0, &Hello { versions, role: client })),
         ("hello-peer", encoded(0, &Hello { versions, role: Role::Peer(peer.clone()) })),
         ("hello-snapshots", encoded(0, &Hello { versions, role: Role::Snapshots(peer) })),
         ("welcome", encoded(0, &welcome)),
         ("refused", encoded(0, &refused)),
+        ("refused-rolled-back", encoded(0, &rolled_back)),
     ]
 }
 

@@ -264,7 +264,8 @@ fn the_largest_handshake_fits_into_its_frame() {
         commit: u64::MAX,
         timing: TIMING,
     };
-    let refused = Refused::new(RefusedReason::Cluster, "é".repeat(1000));
+    let reason = RefusedReason::RolledBack { seen: u64::MAX };
+    let refused = Refused::new(reason, "é".repeat(1000));
     assert_eq!(refused.text.len(), handshake::REFUSAL_TEXT_BYTES_MAX);
     let limit = frame::HANDSHAKE_FRAME_BYTES_MAX as usize;
     assert!(encoded(0, &hello).len() <= limit);
