@@ -108,7 +108,7 @@ pub(super) struct Core {
     /// Connections with answers to flush.
     pub(super) dirty: Vec<Rc<Connection>>,
     /// Where servers listen that the configuration does not list, as they say themselves.
-    pub(super) introduced: BTreeMap<NodeId, String>,
+    pub(super) introduced: BTreeMap<Member, String>,
     /// Links are to be made or ended.
     pub(super) members_changed: Rc<Notify>,
     /// When each server was last heard from.

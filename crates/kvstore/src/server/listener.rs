@@ -244,11 +244,12 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
     }
     let id = NodeId::new(&peer.node)
         .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
-    if id == me {
+    let member = Member { id, incarnation: Incarnation(peer.incarnation) };
+    // Another life of this server may be about to replace it, or to be replaced by it.
+    if member == core.me || id == me && core.cluster_id().or(peer.cluster_id).is_none() {
         let text = format!("two servers are called {me}; each needs an id of its own");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
-    let member = Member { id, incarnation: Incarnation(peer.incarnation) };
     let Some(sighting) = core.note_boot(member, Boot(peer.boot), peer.cluster_id) else {
         let text = "this server is about to stop: its disk failed";
         return Err(Refused::new(RefusedReason::ShuttingDown, text));

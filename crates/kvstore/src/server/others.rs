@@ -1,7 +1,7 @@
 //! What a server knows of the others of its cluster: who belongs to it, where they listen, which
 //! start of them was seen last, and what their messages are taken for.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -81,11 +81,11 @@ impl Core {
         self.members().is_some_and(|members| members.lists(member))
     }
 
-    /// Where a server listens: as the cluster says, or as it said itself if the cluster's word has
+    /// Where a member listens: as the cluster says, or as it said itself if the cluster's word has
     /// not come here yet.
-    pub(super) fn address_of(&self, id: NodeId) -> Option<&str> {
-        let listed = self.members().and_then(|members| members.address_of(id));
-        listed.or_else(|| self.introduced.get(&id).map(String::as_str))
+    pub(super) fn address_of(&self, member: Member) -> Option<&str> {
+        let listed = self.members().and_then(|members| members.address_of_member(member));
+        listed.or_else(|| self.introduced.get(&member).map(String::as_str))
     }
 
     /// Whether the log says who belongs to the cluster. Not before there is a log, not while it is
@@ -103,36 +103,44 @@ impl Core {
     /// Whom this server may have something to say to, and where: the members of the cluster, or
     /// the servers of the file while it does not know them. A server that was away may have to
     /// answer a leader of which it has not heard, so it believes where that says it listens.
-    pub(super) fn peers(&self) -> BTreeMap<NodeId, String> {
+    ///
+    /// Two lives of one server may be members at the same time, each at an address of its own, and
+    /// this server may be one of them: until the change in which one replaces the other is
+    /// finished, both are needed.
+    pub(super) fn peers(&self) -> BTreeSet<Seat> {
+        let me = self.me;
+        let seat = |(member, address): (Member, &str)| Seat {
+            id: member.id,
+            address: address.to_string(),
+        };
         let members = self.members().into_iter().flat_map(Configuration::addresses);
-        let mut peers: BTreeMap<NodeId, String> =
-            members.map(|(member, address)| (member.id, address.to_string())).collect();
+        let introduced = self.introduced.iter().map(|(member, at)| (*member, at.as_str()));
+        let known = members.chain(introduced);
+        let mut peers: BTreeSet<Seat> =
+            known.filter(|(member, _)| *member != me).map(seat).collect();
         if !self.knows_members() {
-            for seat in self.settings.seats.iter().chain(&self.doors) {
-                peers.entry(seat.id).or_insert_with(|| seat.address.clone());
-            }
+            let named: Vec<NodeId> = peers.iter().map(|peer| peer.id).collect();
+            let seats = self.settings.seats.iter().chain(&self.doors);
+            let others = seats.filter(|seat| seat.id != me.id && !named.contains(&seat.id));
+            peers.extend(others.cloned());
         }
-        for (id, address) in &self.introduced {
-            peers.entry(*id).or_insert_with(|| address.clone());
-        }
-        peers.remove(&self.me.id);
         peers
     }
 
     /// Forgets where servers said they listen once the cluster's own list says it, or when they
     /// are not heard any more.
     pub(super) fn forget_introductions(&mut self) {
-        let listed: Vec<NodeId> = match self.members() {
-            Some(members) => members.members().map(|member| member.id).collect(),
+        let listed: Vec<Member> = match self.members() {
+            Some(members) => members.members().collect(),
             None => Vec::new(),
         };
         let heard = |id: &NodeId| self.heard.get(id).is_some_and(|at| at.elapsed() < SILENCE_MAX);
-        self.introduced.retain(|id, _| !listed.contains(id) && heard(id));
+        self.introduced.retain(|member, _| !listed.contains(member) && heard(&member.id));
     }
 
     /// A server of this cluster says who belongs to it, and so where it listens itself.
-    fn on_introduction(&mut self, from: NodeId, members: &Configuration) {
-        let Some(address) = members.address_of(from) else { return };
+    fn on_introduction(&mut self, from: Member, members: &Configuration) {
+        let Some(address) = members.address_of_member(from) else { return };
         let known = self.introduced.get(&from).is_some_and(|known| known == address);
         if !known && self.introduced.len() < INTRODUCED_MAX {
             self.introduced.insert(from, address.to_string());
@@ -236,14 +244,14 @@ impl Core {
                 before.founding.hear(from, standing.clone());
                 self.joiners.hear(peer, &standing);
                 if let Standing::Founded(founded) = standing {
-                    self.on_introduction(from.id, &founded.members);
+                    self.on_introduction(from, &founded.members);
                 }
                 self.found()?;
             }
             (PeerMessage::Standing(Standing::Founded(founded)), Phase::Running(running))
                 if founded.charter == running.charter =>
             {
-                self.on_introduction(from.id, &founded.members);
+                self.on_introduction(from, &founded.members);
                 self.notice_removal(&founded);
             }
             (PeerMessage::Standing(standing), Phase::Running(_)) => {
@@ -286,7 +294,8 @@ impl Core {
         let Phase::Running(running) = &self.phase else { return };
         // Its last appends may still be in the inbox, so what the replica knows is not asked.
         if running.driver.replica().node().term() <= suspicion.term {
-            self.links.suspect(suspicion);
+            let address = self.address_of(suspicion.leader).map(str::to_string);
+            self.links.suspect(suspicion, address);
         }
     }
 

@@ -565,6 +565,12 @@ impl Node {
         self.last_leader.map(|(leader, term)| (leader.id, term))
     }
 
+    /// The last leader that was heard from, in the life in which it led.
+    #[must_use]
+    pub fn last_leading_member(&self) -> Option<Member> {
+        self.last_leader.map(|(leader, _)| leader)
+    }
+
     /// The commit index.
     #[must_use]
     pub fn commit(&self) -> Index {
