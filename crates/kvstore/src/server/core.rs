@@ -109,6 +109,8 @@ pub(super) struct Core {
     pub(super) dirty: Vec<Rc<Connection>>,
     /// Where servers listen that the configuration does not list, as they say themselves.
     pub(super) introduced: BTreeMap<Member, String>,
+    /// The latest start of every other server that this process has met.
+    pub(super) starts: BTreeMap<Member, Boot>,
     /// Links are to be made or ended.
     pub(super) members_changed: Rc<Notify>,
     /// When each server was last heard from.
@@ -165,6 +167,7 @@ impl Core {
             connections: Vec::new(),
             dirty: Vec::new(),
             introduced: BTreeMap::new(),
+            starts: BTreeMap::new(),
             members_changed: Rc::default(),
             heard: BTreeMap::new(),
             snapshot_ways: 0,

@@ -21,6 +21,9 @@ use crate::wire::peer::{Addressee, PeerMessage};
 /// Servers that are believed where they listen though the configuration does not list them.
 const INTRODUCED_MAX: usize = 64;
 
+/// Servers of which a start is remembered beyond the members.
+const STARTS_MAX: usize = 128;
+
 /// A server that has not been heard for so long need not be answered.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -213,13 +216,38 @@ impl Core {
         };
         let home = self.home_mut()?;
         match home.boots_mut().see(member, boot, is_known) {
-            Ok(sighting) => Some(sighting),
+            Ok(sighting) => {
+                if sighting == Sighting::Current {
+                    self.meet(member, boot);
+                }
+                Some(sighting)
+            }
             Err(source) => {
                 let path = self.settings.data.display().to_string();
                 self.failures.report(HomeError::Io { path, source }.into());
                 None
             }
         }
+    }
+
+    /// A start of another server is there. If this process has met an earlier one, what that had
+    /// acknowledged may be lost.
+    fn meet(&mut self, member: Member, boot: Boot) {
+        if self.starts.len() >= STARTS_MAX {
+            let members = self.members().cloned().unwrap_or_default();
+            self.starts.retain(|met, _| members.lists(*met));
+        }
+        let met = self.starts.insert(member, boot);
+        if met.is_some_and(|met| met != boot) && matches!(self.phase, Phase::Running(_)) {
+            self.inbox.push(Input::Restarted(member));
+            self.wake();
+        }
+    }
+
+    /// Whether a connection leads to the latest start of its server. What an earlier one said may
+    /// still come out of a socket when a later one has been met.
+    fn is_latest(&self, peer: &Up) -> bool {
+        self.starts.get(&peer.member).is_none_or(|latest| *latest == peer.boot)
     }
 
     /// Another server has seen a later start of this one: its directory is an older copy. It stops,
@@ -237,6 +265,9 @@ impl Core {
         message: PeerMessage,
     ) -> Result<(), ServeError> {
         let from = peer.member;
+        if !self.is_latest(peer) {
+            return Ok(());
+        }
         self.heard.insert(from.id, Instant::now());
         let (me, ours) = (self.addressee(), self.cluster_id());
         match (message, &mut self.phase) {
