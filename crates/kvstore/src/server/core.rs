@@ -25,6 +25,7 @@ use super::connection::Connection;
 use super::event::Event;
 use super::joining::Joiners;
 use super::links::Links;
+use super::others::Met;
 use super::requests::Pending;
 use super::saves::Saves;
 use super::{Failures, ServeError};
@@ -88,6 +89,8 @@ pub(super) struct Core {
     pub(super) phase: Phase,
     pub(super) me: Member,
     pub(super) boot: Boot,
+    /// What was drawn for this start.
+    pub(super) nonce: u64,
     pub(super) started: Instant,
     pub(super) links: Links,
     /// Servers that want to be taken into the cluster.
@@ -109,8 +112,8 @@ pub(super) struct Core {
     pub(super) dirty: Vec<Rc<Connection>>,
     /// Where servers listen that the configuration does not list, as they say themselves.
     pub(super) introduced: BTreeMap<Member, String>,
-    /// The latest start of every other server that this process has met.
-    pub(super) starts: BTreeMap<Member, Boot>,
+    /// How far the directory of every other server is that this process has met.
+    pub(super) met: BTreeMap<Member, Met>,
     /// Links are to be made or ended.
     pub(super) members_changed: Rc<Notify>,
     /// When each server was last heard from.
@@ -159,6 +162,7 @@ impl Core {
             phase: Phase::Founding(Box::new(BeforeFounding { founding, home })),
             me: identity.member,
             boot: identity.boot,
+            nonce: identity.nonce,
             started: Instant::now(),
             inbox: Vec::new(),
             pending: Slab::new(),
@@ -167,7 +171,7 @@ impl Core {
             connections: Vec::new(),
             dirty: Vec::new(),
             introduced: BTreeMap::new(),
-            starts: BTreeMap::new(),
+            met: BTreeMap::new(),
             members_changed: Rc::default(),
             heard: BTreeMap::new(),
             snapshot_ways: 0,

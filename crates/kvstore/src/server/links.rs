@@ -15,7 +15,6 @@ use bytes::BytesMut;
 use raft::founding::{Seat, Standing};
 use raft::node::{Boot, Envelope, Incarnation, Member, NodeId, Term};
 use raft::replica::{Carried, SnapshotEnvelope};
-use raft::storage::Sighting;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::core::SharedCore;
 use super::event::Event;
 use super::listener;
+use super::others::{Seen, evidence};
 use super::outbox::Outbox;
 use super::snapshot_link::{self, SnapshotLink};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
@@ -125,7 +125,7 @@ impl Suspicion {
             Err(ConnectError::NobodyListens) => Verdict::Gone,
             Ok(Shaken { welcome, .. }) => {
                 let same =
-                    welcome.boot == self.boot.0 && welcome.incarnation == self.leader.incarnation.0;
+                    welcome.age.boot == self.boot.0 && welcome.incarnation == self.leader.incarnation.0;
                 if same { Verdict::Unfounded } else { Verdict::Gone }
             }
             Err(ConnectError::Refused(_) | ConnectError::RolledBack(_)) => Verdict::Unfounded,
@@ -422,7 +422,7 @@ pub(super) async fn connect(
     rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
     let hello = core.borrow().hello_to(id);
-    let boot = hello.boot;
+    let age = hello.age;
     let role = match purpose {
         Purpose::Raft => Role::Peer(hello),
         Purpose::Snapshots => Role::Snapshots(hello),
@@ -438,7 +438,7 @@ pub(super) async fn connect(
     match answer {
         // Whoever has seen nothing later than what this server just said is mistaken.
         Answer::Refused(Refused { reason: RefusedReason::RolledBack { seen }, text })
-            if seen > boot =>
+            if age.is_turned_back_from(seen) =>
         {
             Err(ConnectError::RolledBack(text))
         }
@@ -486,14 +486,15 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     let Shaken { outbox, welcome, mut input } = shaken;
     let id = link.id();
     let member = Member { id, incarnation: Incarnation(welcome.incarnation) };
-    let boot = Boot(welcome.boot);
-    let sighting = core.borrow_mut().note_boot(member, boot, welcome.cluster_id);
-    let Some(sighting) = sighting else { return Ended::Lost };
-    if let Sighting::RolledBack { seen } = sighting {
+    let boot = Boot(welcome.age.boot);
+    let seen = core.borrow_mut().note_boot(member, welcome.age, welcome.cluster_id);
+    let Some(seen) = seen else { return Ended::Lost };
+    if let Seen::Later(seen) = seen {
+        let evidence = evidence(welcome.age, seen);
         let text = format!(
-            "{id} runs on a data directory that was rolled back: this is its start {boot}, and its \
-             start {seen} was seen; nothing is sent to it. Put its newest directory back, or start \
-             it with an empty one and --join, then: kvctl member replace {id}"
+            "{id} runs on a data directory that was rolled back: {evidence}; nothing is sent to \
+             it. Put its newest directory back, or start it with an empty one and --join, then: \
+             kvctl member replace {id}"
         );
         core.borrow_mut().warn(text);
         return Ended::Lost;

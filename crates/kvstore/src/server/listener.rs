@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use raft::node::{self, Boot, Incarnation, Member, NodeId, Term};
-use raft::storage::Sighting;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -17,6 +16,7 @@ use super::connection::{self, Connection, make_room};
 use super::core::SharedCore;
 use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
+use super::others::{Seen, evidence};
 use super::outbox::{Outbox, Reading};
 use super::snapshot_link::WayIn;
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
@@ -189,7 +189,7 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
         }
         Role::Peer(peer) => {
             let from = check_peer(core, &peer)?;
-            let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
+            let (boot, cluster) = (Boot(peer.age.boot), peer.cluster_id);
             Ok((version, Accepted::Peer { from, boot, cluster }))
         }
         Role::Snapshots(peer) => {
@@ -198,7 +198,7 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
                 let text = "this server has as many connections for snapshots as it may have";
                 return Err(Refused::new(RefusedReason::TooManyConnections, text));
             }
-            let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
+            let (boot, cluster) = (Boot(peer.age.boot), peer.cluster_id);
             Ok((version, Accepted::Snapshots { from, boot, cluster }))
         }
     }
@@ -250,18 +250,18 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         let text = format!("two servers are called {me}; each needs an id of its own");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
-    let Some(sighting) = core.note_boot(member, Boot(peer.boot), peer.cluster_id) else {
+    let Some(seen) = core.note_boot(member, peer.age, peer.cluster_id) else {
         let text = "this server is about to stop: its disk failed";
         return Err(Refused::new(RefusedReason::ShuttingDown, text));
     };
-    if let Sighting::RolledBack { seen } = sighting {
-        let boot = peer.boot;
+    if let Seen::Later(seen) = seen {
+        let evidence = evidence(peer.age, seen);
         let text = format!(
-            "{id} was rolled back: this is start {boot} of its directory, {me} has seen start \
-             {seen}; put its newest directory back, or empty it, then: kvctl member replace {id}"
+            "{id} was rolled back: {evidence}; put its newest directory back, or empty it, then: \
+             kvctl member replace {id}"
         );
         core.warn(text.clone());
-        return Err(Refused::new(RefusedReason::RolledBack { seen: seen.0 }, text));
+        return Err(Refused::new(RefusedReason::RolledBack { seen }, text));
     }
     if peer.timing != core.settings.timing {
         let text = format!("{id} has other times for heartbeat or election than this server");

@@ -486,7 +486,8 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpSocket> {
 fn open_home(settings: &Settings) -> Result<Home, ServeError> {
     let failed = |source| ServeError::Data { path: settings.data.clone(), source };
     let disk = wal::RealDisk::open(&settings.data).map_err(failed)?;
-    let drawn = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
+    let draw = || getrandom::u64().map_err(|error| ServeError::Random(error.to_string()));
+    let mut drawn = [draw()?, draw()?].into_iter();
     let name = Some(settings.cluster.as_str()).filter(|name| !name.is_empty());
-    Ok(Home::open(disk, settings.id, name, || Incarnation(drawn))?)
+    Ok(Home::open(disk, settings.id, name, || Incarnation(drawn.next().unwrap_or_default()))?)
 }

@@ -1,6 +1,7 @@
 //! What a server knows of the others of its cluster: who belongs to it, where they listen, which
 //! start of them was seen last, and what their messages are taken for.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,23 +10,53 @@ use raft::driver::Input;
 use raft::founding::{Founded, Seat, Standing};
 use raft::node::{Boot, Configuration, Envelope, Member, NodeId, SnapshotId, Term};
 use raft::replica::{SnapshotEnvelope, SnapshotMessage};
-use raft::storage::{HomeError, Sighting};
+use raft::storage::{HomeError, Sighting, Start};
 use tokio::time::Instant;
 
 use super::ServeError;
 use super::core::{Core, Phase};
 use super::links::{Suspicion, Up};
-use crate::wire::handshake::{PeerHello, Welcome};
+use crate::wire::handshake::{Age, PeerHello, Welcome};
 use crate::wire::peer::{Addressee, PeerMessage};
 
 /// Servers that are believed where they listen though the configuration does not list them.
 const INTRODUCED_MAX: usize = 64;
 
-/// Servers of which a start is remembered beyond the members.
-const STARTS_MAX: usize = 128;
+/// With so many servers met, those that are no members are forgotten.
+const MET_MAX: usize = 128;
 
 /// A server that has not been heard for so long need not be answered.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// What this process knows of another server's directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met {
+    /// How far it was seen to be: its latest start, and the latest term in which it was heard.
+    age: Age,
+    /// The start that was found to be one of an older copy.
+    turned_back: Option<Start>,
+}
+
+/// How another server's directory compares with what was seen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is as far as it was ever seen to be, or further, and that it is is noted.
+    Current,
+    /// It was seen further: it was replaced by an older copy.
+    Later(Age),
+}
+
+/// By what it is known that a directory has been further.
+pub(super) fn evidence(age: Age, seen: Age) -> String {
+    let Age { boot, term, .. } = age;
+    match boot.cmp(&seen.boot) {
+        Ordering::Less => format!("this is its start {boot}, and its start {} was seen", seen.boot),
+        Ordering::Equal if age.nonce != seen.nonce => {
+            format!("this is its start {boot}, and another start {boot} was seen")
+        }
+        _ => format!("it knows of term {term}, and was heard in term {}", seen.term),
+    }
+}
 
 impl Core {
     pub(super) fn cluster_id(&self) -> Option<[u8; 16]> {
@@ -40,6 +71,15 @@ impl Core {
         Addressee { incarnation: self.me.incarnation, boot: self.boot }
     }
 
+    /// How far this server's own directory has come.
+    fn age(&self) -> Age {
+        let term = match &self.phase {
+            Phase::Running(running) => running.driver.replica().node().durable_term().0,
+            _ => 0,
+        };
+        Age { boot: self.boot.0, nonce: self.nonce, term }
+    }
+
     /// How this server introduces itself to `to`.
     pub(super) fn hello_to(&self, to: Option<NodeId>) -> PeerHello {
         PeerHello {
@@ -47,7 +87,7 @@ impl Core {
             cluster_id: self.cluster_id(),
             node: self.me.id.to_string(),
             incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
+            age: self.age(),
             timing: self.settings.timing,
             to: to.map(|to| to.to_string()).unwrap_or_default(),
         }
@@ -65,7 +105,7 @@ impl Core {
             cluster: self.settings.cluster.clone(),
             cluster_id: self.cluster_id(),
             incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
+            age: self.age(),
             commit,
             timing: self.settings.timing,
         }
@@ -190,8 +230,11 @@ impl Core {
         }
     }
 
-    /// Compares another server's boot with the latest that was ever seen, and notes it, durably if
-    /// it is later: before anything that comes over its connection is read.
+    /// Compares how far another server's directory has come with how far it was ever seen to be,
+    /// and notes it, a later start durably: before anything that comes over its connection is read.
+    ///
+    /// A copy that was made while its server ran may have counted no start less. But no term leaves
+    /// a server before it is durable, so one in which it was heard must be in its directory.
     ///
     /// Only servers of this cluster are noted, or those that may become one: what others say is
     /// never counted. That the configuration lists it is not asked, since this server may have been
@@ -202,11 +245,19 @@ impl Core {
     pub(super) fn note_boot(
         &mut self,
         member: Member,
-        boot: Boot,
+        age: Age,
         cluster: Option<[u8; 16]>,
-    ) -> Option<Sighting> {
+    ) -> Option<Seen> {
         if self.cluster_id().is_some() && cluster != self.cluster_id() {
-            return Some(Sighting::Current);
+            return Some(Seen::Current);
+        }
+        if let Some(Met { age: seen, turned_back }) = self.met.get_mut(&member) {
+            // Its term may have grown since, and changes nothing.
+            let start = Start { boot: Boot(age.boot), nonce: age.nonce };
+            if age.is_turned_back_from(*seen) || *turned_back == Some(start) {
+                *turned_back = Some(start);
+                return Some(Seen::Later(*seen));
+            }
         }
         let members = self.members().cloned();
         let seats: Vec<NodeId> = self.settings.seats.iter().map(|seat| seat.id).collect();
@@ -215,12 +266,14 @@ impl Core {
             None => seats.contains(&member.id),
         };
         let home = self.home_mut()?;
-        match home.boots_mut().see(member, boot, is_known) {
-            Ok(sighting) => {
-                if sighting == Sighting::Current {
-                    self.meet(member, boot);
-                }
-                Some(sighting)
+        let start = Start { boot: Boot(age.boot), nonce: age.nonce };
+        match home.boots_mut().see(member, start, is_known) {
+            Ok(Sighting::Current) => {
+                self.meet(member, age);
+                Some(Seen::Current)
+            }
+            Ok(Sighting::RolledBack { seen }) => {
+                Some(Seen::Later(Age { boot: seen.boot.0, nonce: seen.nonce, term: 0 }))
             }
             Err(source) => {
                 let path = self.settings.data.display().to_string();
@@ -232,13 +285,13 @@ impl Core {
 
     /// A start of another server is there. If this process has met an earlier one, what that had
     /// acknowledged may be lost.
-    fn meet(&mut self, member: Member, boot: Boot) {
-        if self.starts.len() >= STARTS_MAX {
+    fn meet(&mut self, member: Member, age: Age) {
+        if self.met.len() >= MET_MAX {
             let members = self.members().cloned().unwrap_or_default();
-            self.starts.retain(|met, _| members.lists(*met));
+            self.met.retain(|met, _| members.lists(*met));
         }
-        let met = self.starts.insert(member, boot);
-        if met.is_some_and(|met| met != boot) && matches!(self.phase, Phase::Running(_)) {
+        let met = self.met.insert(member, Met { age, turned_back: None });
+        if met.is_some_and(|met| met.age.boot != age.boot) && matches!(self.phase, Phase::Running(_)) {
             self.inbox.push(Input::Restarted(member));
             self.wake();
         }
@@ -247,7 +300,14 @@ impl Core {
     /// Whether a connection leads to the latest start of its server. What an earlier one said may
     /// still come out of a socket when a later one has been met.
     fn is_latest(&self, peer: &Up) -> bool {
-        self.starts.get(&peer.member).is_none_or(|latest| *latest == peer.boot)
+        self.met.get(&peer.member).is_none_or(|latest| latest.age.boot == peer.boot.0)
+    }
+
+    /// A server of this cluster has spoken in a term.
+    fn note_term(&mut self, member: Member, term: Term) {
+        if let Some(met) = self.met.get_mut(&member) {
+            met.age.term = met.age.term.max(term.0);
+        }
     }
 
     /// Another server has seen a later start of this one: its directory is an older copy. It stops,
@@ -296,6 +356,7 @@ impl Core {
             (PeerMessage::Raft { to, term, message }, Phase::Running(_))
                 if to == me && peer.cluster == ours =>
             {
+                self.note_term(from, term);
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));
             }

@@ -88,6 +88,27 @@ pub struct Timing {
     pub election_max_ms: u32,
 }
 
+/// How far a server's directory had come at some time. One that was replaced by an older copy is
+/// known by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Age {
+    /// How many times a server was started on it.
+    pub boot: u64,
+    /// A number that was drawn for the latest of these starts.
+    pub nonce: u64,
+    /// The latest term that is durable in it.
+    pub term: u64,
+}
+
+impl Age {
+    /// Whether a directory of this age can be none that was `seen` before.
+    pub fn is_turned_back_from(self, seen: Age) -> bool {
+        self.boot < seen.boot
+            || self.boot == seen.boot && self.nonce != seen.nonce
+            || self.term < seen.term
+    }
+}
+
 /// What a server says of itself to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHello {
@@ -99,8 +120,8 @@ pub struct PeerHello {
     pub node: String,
     /// Which of the disks that ever carried this id it is.
     pub incarnation: u64,
-    /// How many times it was started on that disk.
-    pub boot: u64,
+    /// How far that disk has come.
+    pub age: Age,
     /// How it counts time.
     pub timing: Timing,
     /// The id of the server that it believes to be talking to.
@@ -129,8 +150,8 @@ pub struct Welcome {
     pub cluster_id: Option<[u8; 16]>,
     /// Which of the disks that ever carried this id it is.
     pub incarnation: u64,
-    /// How many times it was started on that disk.
-    pub boot: u64,
+    /// How far that disk has come.
+    pub age: Age,
     /// The index up to which it knows the log to be committed. A client's session starts here.
     pub commit: u64,
     /// How it counts time.
@@ -144,7 +165,7 @@ struct WelcomeBody {
     cluster: String,
     cluster_id: Option<[u8; 16]>,
     incarnation: u64,
-    boot: u64,
+    age: Age,
     commit: u64,
     timing: Timing,
 }
@@ -174,8 +195,8 @@ pub enum RefusedReason {
     Identity,
     /// The peer's directory is older than one that was seen before under the same identity.
     RolledBack {
-        /// The latest start of it that was seen.
-        seen: u64,
+        /// How far it had come when it was seen last.
+        seen: Age,
     },
     /// The server has as many connections as it may have.
     TooManyConnections,
@@ -268,7 +289,7 @@ impl Message for Welcome {
             cluster: self.cluster.clone(),
             cluster_id: self.cluster_id,
             incarnation: self.incarnation,
-            boot: self.boot,
+            age: self.age,
             commit: self.commit,
             timing: self.timing,
         };
@@ -289,7 +310,7 @@ impl Message for Welcome {
             cluster: body.cluster,
             cluster_id: body.cluster_id,
             incarnation: body.incarnation,
-            boot: body.boot,
+            age: body.age,
             commit: body.commit,
             timing: body.timing,
         })
@@ -303,7 +324,8 @@ impl Message for Refused {
         out.put_slice(&MAGIC);
         out.put_u8(self.reason.number());
         if let RefusedReason::RolledBack { seen } = self.reason {
-            out.put_u64_le(seen);
+            let Age { boot, nonce, term } = seen;
+            [boot, nonce, term].into_iter().for_each(|number| out.put_u64_le(number));
         }
         out.put_slice(self.text.as_bytes());
     }
@@ -314,8 +336,11 @@ impl Message for Refused {
         let number = rest.try_get_u8().map_err(|error| DecodeError::malformed("Refused", error))?;
         let reason = match number {
             RefusedReason::ROLLED_BACK => {
-                let seen = rest.try_get_u64_le();
-                let seen = seen.map_err(|error| DecodeError::malformed("Refused", error))?;
+                let mut number = || {
+                    let number = rest.try_get_u64_le();
+                    number.map_err(|error| DecodeError::malformed("Refused", error))
+                };
+                let seen = Age { boot: number()?, nonce: number()?, term: number()? };
                 RefusedReason::RolledBack { seen }
             }
             number => RefusedReason::from_number(number),

@@ -553,6 +553,12 @@ impl Node {
         self.hard_state.term
     }
 
+    /// The latest term that is on the disk. No message of a later one has left.
+    #[must_use]
+    pub fn durable_term(&self) -> Term {
+        self.durability.durable_term()
+    }
+
     /// The leader of this term, as far as it has been heard.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {

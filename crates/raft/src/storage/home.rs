@@ -164,7 +164,8 @@ pub struct Home {
 impl Home {
     /// Opens the directory of server `id` in the cluster called `name`, or in whichever it belongs
     /// to. An empty one becomes that server's, with the incarnation that `draw` gives. Each opening
-    /// that succeeds counts as a boot; one that fails leaves the directory as it was.
+    /// that succeeds counts as a boot, with another number that `draw` gives, by which it is told
+    /// from one of an older copy; one that fails leaves the directory as it was.
     ///
     /// # Errors
     /// The directory is in use, belongs to another server or cluster, or is damaged.
@@ -172,7 +173,7 @@ impl Home {
         disk: Arc<dyn Disk>,
         id: NodeId,
         name: impl Into<Option<&'a str>>,
-        draw: impl FnOnce() -> Incarnation,
+        mut draw: impl FnMut() -> Incarnation,
     ) -> Result<Self, HomeError> {
         let lock = disk.lock(LOCK).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => HomeError::InUse { path: disk.path(LOCK) },
@@ -198,7 +199,7 @@ impl Home {
             return Err(HomeError::OtherCluster { path: disk.path(""), found, wanted });
         }
         // From here on it is the right directory: this start counts.
-        identity.count_start()?;
+        identity.count_start(draw().0)?;
         let boots = Boots::open(base.as_ref());
         Ok(Self { base, identity, charter, boots, lock: Arc::new(lock) })
     }

@@ -12,7 +12,7 @@ use super::super::links::{self, ConnectError};
 use super::super::{Exposure, Failures, ServeError, ServeOptions, settings};
 use super::*;
 use crate::config::Config;
-use crate::wire::handshake::Timing;
+use crate::wire::handshake::{Age, Timing};
 
 const FILE: &str = r#"
 cluster = "demo"
@@ -46,12 +46,16 @@ fn server(medium: &SimDisk) -> (SharedCore, mpsc::UnboundedReceiver<ServeError>)
 
 /// What s2 says of itself at one of its starts.
 fn hello(boot: u64) -> PeerHello {
+    hello_of(Age { boot, nonce: 1000 + boot, term: 0 })
+}
+
+fn hello_of(age: Age) -> PeerHello {
     PeerHello {
         cluster: "demo".to_owned(),
         cluster_id: None,
         node: "s2".to_owned(),
         incarnation: 2,
-        boot,
+        age,
         timing: TIMING,
         to: "s1".to_owned(),
     }
@@ -76,8 +80,28 @@ fn a_server_that_was_turned_back_is_told_which_start_was_seen() {
     let (core, mut failed) = server(&SimDisk::new());
     assert!(check_peer(&core, &hello(4)).is_ok());
     let refused = check_peer(&core, &hello(3)).unwrap_err();
-    assert_eq!(refused.reason, RefusedReason::RolledBack { seen: 4 });
+    assert_eq!(refused.reason, RefusedReason::RolledBack { seen: hello(4).age });
     assert!(failed.try_recv().is_err());
+}
+
+#[test]
+fn a_copy_that_counts_to_the_same_start_is_another_directory() {
+    let (core, _failed) = server(&SimDisk::new());
+    assert!(check_peer(&core, &hello(4)).is_ok());
+    let again = Age { nonce: 7, ..hello(4).age };
+    let refused = check_peer(&core, &hello_of(again)).unwrap_err();
+    assert_eq!(refused.reason, RefusedReason::RolledBack { seen: hello(4).age });
+    assert!(check_peer(&core, &hello(4)).is_ok());
+}
+
+#[test]
+fn a_copy_that_does_not_know_a_term_in_which_its_server_was_heard_was_made_before() {
+    let (core, _failed) = server(&SimDisk::new());
+    let age = |boot, term| Age { term, ..hello(boot).age };
+    assert!(check_peer(&core, &hello_of(age(4, 8))).is_ok());
+    let refused = check_peer(&core, &hello_of(age(5, 7))).unwrap_err();
+    assert_eq!(refused.reason, RefusedReason::RolledBack { seen: age(4, 8) });
+    assert!(check_peer(&core, &hello_of(age(5, 8))).is_ok());
 }
 
 #[tokio::test]
@@ -85,8 +109,16 @@ async fn who_has_seen_no_later_start_of_this_server_cannot_stop_it_for_good() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (core, _failed) = server(&SimDisk::new());
-    let boot = core.borrow().boot.0;
-    for (seen, is_evidence) in [(boot - 1, false), (boot, false), (boot + 1, true)] {
+    let age = core.borrow().hello_to(None).age;
+    let Age { boot, nonce, term } = age;
+    let cases = [
+        (Age { boot: boot - 1, ..age }, false),
+        (age, false),
+        (Age { boot: boot + 1, ..age }, true),
+        (Age { nonce: nonce + 1, ..age }, true),
+        (Age { boot: boot - 1, term: term + 1, ..age }, true),
+    ];
+    for (seen, is_evidence) in cases {
         let answer = async {
             let (socket, _) = listener.accept().await.unwrap();
             let outbox = Outbox::new(socket);
@@ -98,8 +130,8 @@ async fn who_has_seen_no_later_start_of_this_server_cannot_stop_it_for_good() {
         let dial = links::connect(&core, None, &address, links::Purpose::Raft);
         let (result, ()) = tokio::join!(dial, answer);
         match result {
-            Err(ConnectError::RolledBack(_)) => assert!(is_evidence, "start {seen}"),
-            Err(ConnectError::Refused(_)) => assert!(!is_evidence, "start {seen}"),
+            Err(ConnectError::RolledBack(_)) => assert!(is_evidence, "{seen:?}"),
+            Err(ConnectError::Refused(_)) => assert!(!is_evidence, "{seen:?}"),
             _ => panic!("it is refused, whatever was seen"),
         }
     }

@@ -363,7 +363,8 @@ impl Old {
         let log_id = target.write(&charter, machine, position, term, ground)?;
 
         let stage = Stage::Founded { cluster: new_cluster, log: log_id };
-        let identity = Identity { member: server, boot: Boot(0), stage, recovery: self.recovery };
+        let (boot, recovery) = (Boot(0), self.recovery);
+        let identity = Identity { member: server, boot, nonce: 0, stage, recovery };
         let account = Account {
             before: self.member,
             server,
