@@ -89,6 +89,8 @@ pub(super) struct Core {
     pub(super) phase: Phase,
     pub(super) me: Member,
     pub(super) boot: Boot,
+    /// Whether this server's cluster was recovered from another.
+    pub(super) was_recovered: bool,
     /// What was drawn for this start.
     pub(super) nonce: u64,
     pub(super) started: Instant,
@@ -120,6 +122,8 @@ pub(super) struct Core {
     pub(super) heard: BTreeMap<NodeId, Instant>,
     /// Connections that others have made to speak of snapshots.
     pub(super) snapshot_ways: u32,
+    /// Whoever knows this server has had time to say so.
+    pub(super) has_listened: bool,
     pub(super) stopping: bool,
     /// Snapshots that are being sent to clients.
     pub(super) saves: Saves,
@@ -162,6 +166,8 @@ impl Core {
             phase: Phase::Founding(Box::new(BeforeFounding { founding, home })),
             me: identity.member,
             boot: identity.boot,
+            was_recovered: identity.recovery > 0,
+            has_listened: false,
             nonce: identity.nonce,
             started: Instant::now(),
             inbox: Vec::new(),
@@ -232,6 +238,14 @@ impl Core {
                 Stage::Drawn | Stage::Agreed(_) => {}
             }
             let step = founding.step();
+            // Nobody is asked whether a cluster of one exists already, so whoever knows it must
+            // have had time to say so: this server may be one that has lost its disk.
+            if let Step::Agree(charter) | Step::Found(charter) = &step
+                && charter.configuration.voters().len() == 1
+                && !self.has_listened
+            {
+                return Ok(());
+            }
             match &step {
                 Step::Agree(charter) => {
                     home.agree(charter.clone())?;

@@ -26,9 +26,7 @@ use super::others::{Seen, evidence};
 use super::outbox::Outbox;
 use super::snapshot_link::{self, SnapshotLink};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
-use crate::wire::handshake::{
-    Answer, Hello, Refused, RefusedReason, Role, VersionRange, Welcome,
-};
+use crate::wire::handshake::{Answer, Hello, Refused, RefusedReason, Role, VersionRange, Welcome};
 use crate::wire::peer::{self, Addressee};
 
 /// How long a server may take to accept a connection and to answer its handshake.
@@ -76,6 +74,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Where it leads.
+    pub(super) fn seat(&self) -> &Seat {
+        &self.to
+    }
+
     pub(super) fn id(&self) -> NodeId {
         self.to.id
     }
@@ -124,8 +127,8 @@ impl Suspicion {
         match result {
             Err(ConnectError::NobodyListens) => Verdict::Gone,
             Ok(Shaken { welcome, .. }) => {
-                let same =
-                    welcome.age.boot == self.boot.0 && welcome.incarnation == self.leader.incarnation.0;
+                let same = welcome.age.boot == self.boot.0
+                    && welcome.incarnation == self.leader.incarnation.0;
                 if same { Verdict::Unfounded } else { Verdict::Gone }
             }
             Err(ConnectError::Refused(_) | ConnectError::RolledBack(_)) => Verdict::Unfounded,
@@ -326,7 +329,7 @@ async fn run(core: SharedCore, link: Rc<Link>) {
     while !link.ended.get() {
         // Only a dial that began after the suspicion says anything about it.
         let suspicion = link.suspicion.take();
-        let result = connect(&core, Some(link.id()), link.address(), Purpose::Raft).await;
+        let result = connect(&core, Some(&link.to), link.address(), Purpose::Raft).await;
         let verdict = suspicion.map(|it| it.judge(&result));
         match (verdict, suspicion) {
             (Some(Verdict::Gone), Some(it)) => core.borrow_mut().on_leader_gone(it.leader, it.term),
@@ -405,13 +408,15 @@ pub(super) struct Shaken {
     pub(super) input: BytesMut,
 }
 
-/// Connects and shakes hands with the server at an address, which is `id` if that is known.
+/// Connects and shakes hands with the server at an address, which is that of `to` if it is known
+/// who listens there.
 pub(super) async fn connect(
     core: &SharedCore,
-    id: Option<NodeId>,
+    to: Option<&Seat>,
     address: &str,
     purpose: Purpose,
 ) -> Result<Shaken, ConnectError> {
+    let id = to.map(|seat| seat.id);
     let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
     let socket =
         timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(timed_out)??;
@@ -421,7 +426,7 @@ pub(super) async fn connect(
     let patience = core.borrow().settings.timing.election_max_ms;
     rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
-    let hello = core.borrow().hello_to(id);
+    let hello = core.borrow().hello_to(to);
     let age = hello.age;
     let role = match purpose {
         Purpose::Raft => Role::Peer(hello),
@@ -472,11 +477,11 @@ fn check_welcome(
         return Some(format!("it belongs to cluster {:?}", welcome.cluster));
     }
     match (core.cluster_id(), welcome.cluster_id) {
-        (Some(ours), Some(theirs)) if ours != theirs => Some(format!(
-            "it belongs to another cluster of the same name; to bring it into this one, start \
-                 {} with an empty directory and --join {}",
-            welcome.node, core.settings.address
-        )),
+        (Some(ours), Some(theirs)) if ours != theirs => Some(
+            "it belongs to another cluster of the same name; keep the directories of both until \
+             it is known which one counts"
+                .to_owned(),
+        ),
         _ => None,
     }
 }

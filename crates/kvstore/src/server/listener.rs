@@ -235,11 +235,19 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
     if let (Some(mine), Some(theirs)) = (core.cluster_id(), peer.cluster_id)
         && mine != theirs
     {
-        let text = format!(
-            "this is another cluster {ours:?}, perhaps recovered from yours; to join, start {} \
-             with an empty directory and --join {}",
-            peer.node, core.settings.address
-        );
+        core.on_other_cluster(peer);
+        let (node, address) = (&peer.node, &core.settings.address);
+        let text = match core.was_recovered {
+            true => format!(
+                "this is a cluster {ours:?} that was recovered from another; if that has lost its \
+                 majority for good, move the directory of {node} away and start it with --join \
+                 {address}"
+            ),
+            false => format!(
+                "this is another cluster {ours:?} than that of {node}; keep the directories of \
+                 both until it is known which one counts"
+            ),
+        };
         return Err(Refused::new(RefusedReason::Cluster, text));
     }
     let id = NodeId::new(&peer.node)

@@ -81,7 +81,11 @@ impl Core {
     }
 
     /// How this server introduces itself to `to`.
-    pub(super) fn hello_to(&self, to: Option<NodeId>) -> PeerHello {
+    pub(super) fn hello_to(&self, to: Option<&Seat>) -> PeerHello {
+        let mut members = self.members().into_iter().flat_map(Configuration::addresses);
+        let listed = to.and_then(|seat| {
+            members.find(|(member, address)| member.id == seat.id && *address == seat.address)
+        });
         PeerHello {
             cluster: self.settings.cluster.clone(),
             cluster_id: self.cluster_id(),
@@ -89,7 +93,8 @@ impl Core {
             incarnation: self.me.incarnation.0,
             age: self.age(),
             timing: self.settings.timing,
-            to: to.map(|to| to.to_string()).unwrap_or_default(),
+            to: to.map(|to| to.id.to_string()).unwrap_or_default(),
+            to_incarnation: listed.map(|(member, _)| member.incarnation.0),
         }
     }
 
@@ -188,6 +193,23 @@ impl Core {
         if !known && self.introduced.len() < INTRODUCED_MAX {
             self.introduced.insert(from, address.to_string());
             self.members_changed.notify_one();
+        }
+    }
+
+    /// Another cluster of this name says that it knows this server by another disk. Unless this
+    /// cluster was recovered from that one, it was founded anew by a server that had lost its disk
+    /// and heard nobody who remembered; it serves no longer.
+    pub(super) fn on_other_cluster(&self, peer: &PeerHello) {
+        let Phase::Running(running) = &self.phase else { return };
+        let knows_another = peer.to_incarnation.is_some_and(|it| it != self.me.incarnation.0);
+        let has_founded = running.charter.configuration.lists(self.me) && !self.was_recovered;
+        if knows_another && has_founded && peer.cluster == running.charter.name {
+            self.failures.report(ServeError::FoundedAgain {
+                id: self.me.id,
+                cluster: peer.cluster.clone(),
+                peer: peer.node.clone(),
+                path: self.settings.data.clone(),
+            });
         }
     }
 

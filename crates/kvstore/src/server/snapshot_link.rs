@@ -95,7 +95,7 @@ pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
         }
         // Why it does not come about is told by the link for Raft's messages.
         if let Ok(shaken) =
-            connect(&core, Some(link.id()), link.address(), Purpose::Snapshots).await
+            connect(&core, Some(link.seat()), link.address(), Purpose::Snapshots).await
         {
             let _ = carry(&core, &link, shaken).await;
         }

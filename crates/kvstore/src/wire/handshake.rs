@@ -103,9 +103,11 @@ pub struct Age {
 impl Age {
     /// Whether a directory of this age can be none that was `seen` before.
     pub fn is_turned_back_from(self, seen: Age) -> bool {
-        self.boot < seen.boot
-            || self.boot == seen.boot && self.nonce != seen.nonce
-            || self.term < seen.term
+        match (self.boot, self.nonce) == (seen.boot, seen.nonce) {
+            // What one start said earlier may be heard later.
+            true => false,
+            false => self.boot <= seen.boot || self.term < seen.term,
+        }
     }
 }
 
@@ -126,6 +128,8 @@ pub struct PeerHello {
     pub timing: Timing,
     /// The id of the server that it believes to be talking to.
     pub to: String,
+    /// Which of the disks that ever carried that id its cluster lists at this address.
+    pub to_incarnation: Option<u64>,
 }
 
 /// What the server answers to a [`Hello`].

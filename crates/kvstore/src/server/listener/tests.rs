@@ -58,6 +58,7 @@ fn hello_of(age: Age) -> PeerHello {
         age,
         timing: TIMING,
         to: "s1".to_owned(),
+        to_incarnation: None,
     }
 }
 
@@ -124,7 +125,9 @@ async fn who_has_seen_no_later_start_of_this_server_cannot_stop_it_for_good() {
             let outbox = Outbox::new(socket);
             let reason = RefusedReason::RolledBack { seen };
             let refused = Refused::new(reason, "it was rolled back");
-            outbox.append(|out| frame::encode(out, 0, &refused, HANDSHAKE_FRAME_BYTES_MAX)).unwrap();
+            outbox
+                .append(|out| frame::encode(out, 0, &refused, HANDSHAKE_FRAME_BYTES_MAX))
+                .unwrap();
             outbox.flush();
         };
         let dial = links::connect(&core, None, &address, links::Purpose::Raft);

@@ -61,6 +61,7 @@ fn handshakes() -> Vec<(&'static str, BytesMut)> {
         age: Age { boot: 1, nonce: 300, term: 2 },
         timing: TIMING,
         to: "s1".to_owned(),
+        to_incarnation: Some(9),
     };
     let welcome = Welcome {
         version: PROTOCOL_VERSION_MAX,

@@ -254,6 +254,7 @@ fn the_largest_handshake_fits_into_its_frame() {
         age: AGE,
         timing: TIMING,
         to: "t".repeat(handshake::NODE_ID_BYTES_MAX),
+        to_incarnation: Some(u64::MAX),
     };
     let hello = Hello { versions: VersionRange::OURS, role: Role::Peer(peer.clone()) };
     let welcome = Welcome {
