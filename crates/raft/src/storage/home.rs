@@ -20,6 +20,8 @@ pub(super) const LOCK: &str = "LOCK";
 pub(super) const CHARTER: &str = "founding";
 /// What the names of identities begin with that a recovery has replaced.
 pub(super) const BEFORE: &str = "identity.before-";
+/// What the names of directories begin with that hold what counts since a recovery.
+pub(super) const RECOVERED: &str = "recovered-";
 pub(super) const LOG: &str = "log";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 
@@ -200,6 +202,7 @@ impl Home {
         }
         // From here on it is the right directory: this start counts.
         identity.count_start(draw().0)?;
+        forget_unfinished_recovery(disk.as_ref(), identity.identity().recovery)?;
         let boots = Boots::open(base.as_ref());
         Ok(Self { base, identity, charter, boots, lock: Arc::new(lock) })
     }
@@ -385,7 +388,21 @@ pub(super) fn write_charter(disk: &dyn Disk, charter: &Charter) -> Result<(), Ho
 
 /// The name of the directory that holds what counts since a recovery.
 pub(super) fn recovery_directory(recovery: u32) -> String {
-    format!("recovered-{recovery}")
+    format!("{RECOVERED}{recovery}")
+}
+
+/// A recovery that was marked as one that may count, and then interrupted, does not: what it was made
+/// of goes on from here.
+fn forget_unfinished_recovery(disk: &dyn Disk, recovery: u32) -> Result<(), HomeError> {
+    let forget = || -> io::Result<()> {
+        let unfinished = identity_before(recovery.saturating_add(1));
+        if disk.list()?.contains(&unfinished) {
+            disk.remove(&unfinished)?;
+            disk.sync()?;
+        }
+        Ok(())
+    };
+    forget().map_err(|source| HomeError::Io { path: disk.path(""), source })
 }
 
 /// The name under which the identity is kept that a recovery replaces.
