@@ -10,7 +10,7 @@ use raft::driver::Input;
 use raft::founding::{Founded, Seat, Standing};
 use raft::node::{Boot, Configuration, Envelope, Member, NodeId, SnapshotId, Term};
 use raft::replica::{SnapshotEnvelope, SnapshotMessage};
-use raft::storage::{HomeError, Sighting, Start};
+use raft::storage::{self, HomeError, Sighting, Start};
 use tokio::time::Instant;
 
 use super::ServeError;
@@ -270,7 +270,10 @@ impl Core {
         age: Age,
         cluster: Option<[u8; 16]>,
     ) -> Option<Seen> {
-        if self.cluster_id().is_some() && cluster != self.cluster_id() {
+        // Whoever says that it is a member of another cluster is none of this one's. One that says
+        // that it is a member of none may have forgotten.
+        let is_ours = self.cluster_id().is_none() || cluster == self.cluster_id();
+        if !is_ours && cluster.is_some() {
             return Some(Seen::Current);
         }
         if let Some(Met { age: seen, turned_back }) = self.met.get_mut(&member) {
@@ -289,13 +292,21 @@ impl Core {
         };
         let home = self.home_mut()?;
         let start = Start { boot: Boot(age.boot), nonce: age.nonce };
-        match home.boots_mut().see(member, start, is_known) {
+        let now = storage::Seen { start, term: Term(age.term) };
+        let sighting = match is_ours {
+            true => home.boots_mut().see(member, now, is_known),
+            false => Ok(home.boots().compare(member, now)),
+        };
+        match sighting {
             Ok(Sighting::Current) => {
-                self.meet(member, age);
+                if is_ours {
+                    self.meet(member, age);
+                }
                 Some(Seen::Current)
             }
             Ok(Sighting::RolledBack { seen }) => {
-                Some(Seen::Later(Age { boot: seen.boot.0, nonce: seen.nonce, term: 0 }))
+                let storage::Seen { start: Start { boot, nonce }, term } = seen;
+                Some(Seen::Later(Age { boot: boot.0, nonce, term: term.0 }))
             }
             Err(source) => {
                 let path = self.settings.data.display().to_string();
@@ -312,8 +323,11 @@ impl Core {
             let members = self.members().cloned().unwrap_or_default();
             self.met.retain(|met, _| members.lists(*met));
         }
-        let met = self.met.insert(member, Met { age, turned_back: None });
-        if met.is_some_and(|met| met.age.boot != age.boot) && matches!(self.phase, Phase::Running(_)) {
+        let earlier = self.met.get(&member).map(|met| met.age);
+        let is_another = earlier.is_some_and(|earlier| earlier.boot != age.boot);
+        let term = earlier.map_or(0, |earlier| earlier.term).max(age.term);
+        self.met.insert(member, Met { age: Age { term, ..age }, turned_back: None });
+        if is_another && matches!(self.phase, Phase::Running(_)) {
             self.inbox.push(Input::Restarted(member));
             self.wake();
         }

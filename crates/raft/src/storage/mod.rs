@@ -37,7 +37,7 @@ mod snapshot_store;
 mod survey;
 mod suspect;
 
-pub use boots::{Boots, Sighting};
+pub use boots::{Boots, Seen, Sighting};
 pub use damaged::ReadBack;
 pub use entry::entry_kind;
 pub use flusher::{Flushes, Waker};
