@@ -4,10 +4,10 @@
 //! A server whose directory was replaced by an older copy has forgotten votes and entries, and its
 //! boot number tells, or, if that has grown to the same again, the nonce that was drawn for it.
 //! Whoever has seen another one must not count it, so both are durable here before anything that
-//! the server says under them is acted upon. With them stands the term that the directory knew then,
-//! so that one is known that has forgotten even that its server was a member. That costs one write
-//! and one sync for each start of another server, and one when it becomes a member, in a file that
-//! was allocated beforehand:
+//! the server says under them is acted upon. With them stands the term that the directory knew
+//! then, so that one is known that has forgotten even that its server was a member. That costs one
+//! write and one sync for each start of another server, and one when it becomes a member, in a file
+//! that was allocated beforehand:
 //!
 //! ```text
 //! two slots of 8192 bytes, written in turn, little endian:
@@ -29,7 +29,8 @@ use wal::{Disk, File};
 use super::identity::Start;
 use crate::node::{Boot, Incarnation, Member, NodeId, Term};
 
-const NAME: &str = "boots";
+/// The file's name.
+pub(super) const NAME: &str = "boots";
 const MAGIC: &[u8; 8] = b"KVCTLBTS";
 const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 24;
@@ -81,7 +82,9 @@ impl Seen {
     /// Whether this can be no directory that was `before` earlier.
     #[must_use]
     pub fn is_turned_back_from(self, before: Seen) -> bool {
-        self.start.is_turned_back_from(before.start) || self.term < before.term
+        // What one start said earlier may be heard later.
+        let lacks_term = self.start != before.start && self.term < before.term;
+        self.start.is_turned_back_from(before.start) || lacks_term
     }
 }
 
@@ -374,7 +377,7 @@ mod tests {
         let mut boots = Boots::open(medium.disk().as_ref());
         let s2 = member("s2", 1);
         let at = |boot, term| Seen { term: Term(term), ..start(boot) };
-        let mut note = |boots: &mut Boots, now| boots.see(s2, now, |_| true).unwrap();
+        let note = |boots: &mut Boots, now| boots.see(s2, now, |_| true).unwrap();
         assert_eq!(note(&mut boots, at(1, 0)), Sighting::Current);
         assert_eq!(note(&mut boots, at(1, 1)), Sighting::Current, "it becomes a member");
         let writes = medium.count(Some(OperationKind::Write));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wal::{Disk, File, LogId};
 
-use super::boots::Boots;
+use super::boots::{self, Boots};
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
 use super::log_store::{LogError, LogOptions, LogStore};
 use super::lost_history::{lost_history, note_lost_history};
@@ -280,6 +280,7 @@ impl Home {
             write_charter(self.base.as_ref(), &charter)?;
         }
         let log = self.clear_log(options)?;
+        self.clear_snapshots()?;
         let log = LogStore::found(log, options, &charter.configuration)?;
         self.identity.set_stage(Stage::Founded { cluster, log })?;
         self.charter = Some(charter);
@@ -308,6 +309,7 @@ impl Home {
             self.charter = Some(charter);
         }
         let log = self.clear_log(options)?;
+        self.clear_snapshots()?;
         let log = LogStore::create(log, options)?;
         self.identity.set_stage(Stage::Founded { cluster, log })?;
         Ok(())
@@ -328,6 +330,18 @@ impl Home {
         }
         log.sync().map_err(io)?;
         Ok(log)
+    }
+
+    /// Before there is a log nothing rests on a snapshot: one that is there belongs to another life
+    /// of this server, or to another server, and the next start would take it for this one's.
+    fn clear_snapshots(&self) -> Result<(), HomeError> {
+        let snapshots = self.snapshot_disk()?;
+        let clear = || -> io::Result<()> {
+            let names = snapshots.list()?;
+            names.iter().try_for_each(|name| snapshots.remove(name))?;
+            if names.is_empty() { Ok(()) } else { snapshots.sync() }
+        };
+        clear().map_err(|source| HomeError::Io { path: self.base.path(SNAPSHOTS), source })
     }
 
     pub(super) fn log_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
@@ -391,8 +405,8 @@ pub(super) fn recovery_directory(recovery: u32) -> String {
     format!("{RECOVERED}{recovery}")
 }
 
-/// A recovery that was marked as one that may count, and then interrupted, does not: what it was made
-/// of goes on from here.
+/// A recovery that was marked as one that may count, and then interrupted, does not: what it was
+/// made of goes on from here.
 fn forget_unfinished_recovery(disk: &dyn Disk, recovery: u32) -> Result<(), HomeError> {
     let forget = || -> io::Result<()> {
         let unfinished = identity_before(recovery.saturating_add(1));
@@ -470,13 +484,30 @@ pub(super) fn find_identity(
         return Ok(Some(IdentityFile::open(disk)?));
     }
     let names = disk.list().map_err(io)?;
-    let has_charter = names.iter().any(|name| name == CHARTER || name.starts_with(BEFORE));
-    let has_log = log.map_or(Ok(false), wal::Wal::exists).map_err(io)?;
-    if has_charter || has_log {
-        let what = "there is a log but no identity file".to_string();
-        return Err(HomeError::LostHistory { path: disk.path(""), what });
-    }
-    Ok(None)
+    let directories = disk.subdirectories().map_err(io)?;
+    let has_file = |is_it: fn(&str) -> bool| names.iter().any(|name| is_it(name));
+    let has_snapshots = || -> io::Result<bool> {
+        let is_there = directories.iter().any(|name| name == SNAPSHOTS);
+        Ok(is_there && !disk.subdirectory(SNAPSHOTS)?.list()?.is_empty())
+    };
+    // Each is made after the identity, so it has been there.
+    let what = if log.map_or(Ok(false), wal::Wal::exists).map_err(io)? {
+        "a log"
+    } else if has_file(|name| name == CHARTER) {
+        "a founding charter"
+    } else if has_file(|name| name == boots::NAME) {
+        "a file of what was seen of other servers"
+    } else if has_file(|name| name.starts_with(BEFORE))
+        || directories.iter().any(|name| name.starts_with(RECOVERED))
+    {
+        "a recovery"
+    } else if has_snapshots().map_err(io)? {
+        "a snapshot"
+    } else {
+        return Ok(None);
+    };
+    let what = format!("there is {what} but no identity file");
+    Err(HomeError::LostHistory { path: disk.path(""), what })
 }
 
 /// What a server agreed to, which must be what its identity says that it agreed to.
