@@ -91,9 +91,9 @@ fn a_server_that_was_wiped_after_agreeing_stops_the_founding() {
     gossip(&mut servers);
     servers[1] = founding(2, 99, 2);
     gossip(&mut servers);
-    let wiped = Step::Stuck(Obstacle::Wiped { wiped: id(2), me: id(1) });
-    assert_eq!(servers[0].step(), wiped);
-    assert_eq!(servers[1].step(), wiped);
+    for (server, me) in servers.iter().zip([id(1), id(2)]) {
+        assert_eq!(server.step(), Step::Stuck(Obstacle::Wiped { wiped: id(2), me }));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! identity             says that the N-th recovery counts: replaced by one rename, last of all
-//! identity.before-N    the identity that it replaced, or nothing where that was gone: it is there
+//! identity.before-N    the identity that it replaced, or a word where that was gone: it is there
 //!                      from the moment at which the N-th recovery may count
 //! founding, log/, snapshots/    as they were: never written to
 //! recovered-N/         founding, log/, snapshots/ of the new cluster
@@ -261,15 +261,20 @@ fn mark_recovery(disk: &dyn Disk, recovery: u32) -> io::Result<()> {
         let old = disk.open(NAME)?;
         bytes.resize(usize::try_from(old.len()?).unwrap_or(0), 0);
         if wal::disk::read_exact_at(old.as_ref(), &mut bytes, 0).is_err() {
-            // There is nothing in it that would be worth keeping.
             bytes.clear();
         }
+    }
+    if bytes.is_empty() {
+        bytes.extend_from_slice(NO_IDENTITY);
     }
     let new = disk.create(&copy)?;
     wal::disk::write_all_at(new.as_ref(), &bytes, 0)?;
     new.sync_all()?;
     disk.sync()
 }
+
+/// What a mark says where there was no identity to keep.
+const NO_IDENTITY: &[u8] = b"the identity that this recovery replaced was gone\n";
 
 /// A lock is made where there is none, so this is asked before.
 fn refuse_if_nobodys(disk: &dyn Disk) -> Result<(), RescueError> {
