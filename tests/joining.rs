@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use verify::cluster::{Cluster, Settings, eventually};
+use verify::cluster::{Cluster, Settings, eventually, free_addresses};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -150,7 +150,11 @@ fn a_directory_that_was_turned_back_takes_no_part() {
 
 /// Three servers that have a leader, and small segments, so that a start is quick.
 fn three_quick_ones() -> Cluster {
-    let Settings { servers, extra } = Settings::default();
+    quick_ones(3)
+}
+
+fn quick_ones(servers: u16) -> Cluster {
+    let extra = Settings::default().extra;
     let extra = format!("{extra}[wal]\nsegment = \"8MiB\"\n");
     let mut cluster = Cluster::with(KVCTL, &Settings { servers, extra });
     cluster.start_all();
@@ -201,6 +205,50 @@ fn a_directory_that_was_turned_back_is_known_also_after_all_were_stopped() {
     }
     let told = cluster.server(&turned).story().lines().join("\n");
     assert!(told.contains("was rolled back") && !told.contains("\"recovered\""), "{told}");
+}
+
+/// Puts an older copy in the place of a stopped server's directory and starts it: it must end.
+fn start_turned_back(cluster: &mut Cluster, id: &str, old: &Path) {
+    let data = cluster.server(id).data().to_owned();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(old, &data).unwrap();
+    cluster.start(id);
+    let refused = cluster.server(id).story().wait_for_event("refused", LIMIT);
+    assert!(story(&refused).contains("was rolled back"), "{refused}");
+    assert_eq!(cluster.server_mut(id).wait().code(), Some(10), "it does not stay");
+    cluster.start(id);
+    assert_eq!(cluster.server_mut(id).wait().code(), Some(10), "nor come back");
+}
+
+#[test]
+fn a_directory_that_was_turned_back_across_a_single_start_is_known() {
+    let mut cluster = three_quick_ones();
+    let turned = cluster.follower();
+    cluster.server_mut(&turned).stop();
+    let old = cluster.directory().join("old");
+    copy(cluster.server(&turned).data(), &old);
+    one_more_life(&mut cluster, &turned);
+    // The copy counts to the very number of the start that it has forgotten.
+    start_turned_back(&mut cluster, &turned, &old);
+    cluster.kvctl(&["set", "without", "it"]).expect_code(0);
+}
+
+#[test]
+fn a_copy_that_was_made_while_its_server_ran_lacks_a_term_in_which_that_was_heard() {
+    let mut cluster = three_quick_ones();
+    let leader = cluster.leader();
+    let others: Vec<String> =
+        cluster.servers().iter().map(|it| it.id().to_owned()).filter(|it| *it != leader).collect();
+    let turned = &others[0];
+    cluster.wait_until_level(LIMIT);
+    let old = cluster.directory().join("old");
+    copy(cluster.server(turned).data(), &old);
+    cluster.kvctl(&["leader", "transfer", &others[1], "--timeout", "20s"]).expect_code(0);
+    cluster.kvctl(&["set", "key", "acknowledged", "--timeout", "20s"]).expect_code(0);
+    cluster.wait_until_level(LIMIT);
+    cluster.server_mut(turned).kill();
+    start_turned_back(&mut cluster, turned, &old);
+    cluster.kvctl(&["set", "without", "it"]).expect_code(0);
 }
 
 #[test]
@@ -287,4 +335,102 @@ fn a_member_of_one_cluster_never_becomes_a_member_of_another() {
     let run = other.kvctl(&["member", "add", &id, &address.to_string(), "--timeout", "2s"]);
     assert_eq!(run.code, Some(6), "{}", run.stderr);
     assert!(run.stderr.contains("is not waiting to be taken in"), "{}", run.stderr);
+}
+
+/// A cluster that a lone server founded, and that two more have joined.
+fn grown_from_one() -> Cluster {
+    let mut cluster = quick_ones(1);
+    for _ in 0..2 {
+        let id = cluster.start_joining();
+        cluster.server(&id).story().wait_for_event("joining", LIMIT);
+        let address = cluster.server(&id).address().to_string();
+        cluster.kvctl(&["member", "add", &id, &address, "--timeout", "20s"]).expect_code(0);
+    }
+    cluster.kvctl(&["set", "ana", "4"]).expect_code(0);
+    cluster.wait_until_level(LIMIT);
+    cluster
+}
+
+#[test]
+fn a_lone_founder_that_lost_its_disk_hears_of_its_cluster_and_founds_no_other() {
+    let mut cluster = grown_from_one();
+    cluster.server_mut("s1").kill();
+    cluster.server("s1").wipe();
+    cluster.start("s1");
+    let event = cluster.server("s1").story().wait_for_event("joining", LIMIT);
+    assert_eq!(event["place"], "other-disk");
+    let run = cluster.kvctl_at(cluster.server("s1").address(), &["get", "ana", "--timeout", "1s"]);
+    assert_eq!(run.code, Some(7), "it serves nobody: {}", run.stdout);
+    cluster.kvctl(&["member", "replace", "s1", "--timeout", "20s"]).expect_code(0);
+    cluster.wait_until_level(LIMIT);
+    let run = cluster.kvctl_at(cluster.server("s1").address(), &["get", "ana"]).expect_code(0);
+    assert_eq!(run.stdout, "4\n");
+    let told = cluster.server("s1").story().lines().join("\n");
+    assert!(!told.contains("\"founded\""), "{told}");
+}
+
+#[test]
+fn a_lone_founder_that_founded_again_stops_when_it_hears_of_its_cluster() {
+    let mut cluster = grown_from_one();
+    for id in ["s1", "s2", "s3"] {
+        cluster.server_mut(id).stop();
+    }
+    cluster.server("s1").wipe();
+    cluster.start("s1");
+    cluster.server("s1").story().wait_for_event("founded", LIMIT);
+    cluster.start("s2");
+    assert_eq!(cluster.server_mut("s1").wait().code(), Some(6));
+    let told = cluster.server("s1").story().lines().join("\n");
+    assert!(told.contains("founded a cluster anew"), "{told}");
+    let told = cluster.server("s2").story().lines().join("\n");
+    assert!(!told.contains("empty directory"), "its directory is all that is left: {told}");
+    // What the others have is served again when a majority of them runs.
+    cluster.start("s3");
+    let address = cluster.server("s2").address();
+    eventually("the old cluster to serve", LIMIT, || {
+        let run = cluster.kvctl_at(address, &["get", "ana"]);
+        (run.stdout == "4\n").then_some(())
+    });
+}
+
+/// The process of a server that has a directory and an address of its own, and the name of another.
+struct Heir(std::process::Child);
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_live_server_gives_way_to_another_directory_of_it_also_while_it_leads() {
+    for leads in [false, true] {
+        let cluster = quick_ones(2);
+        let replaced = if leads { cluster.leader() } else { cluster.follower() };
+        let address = free_addresses(1)[0];
+        let data = cluster.directory().join("heir");
+        let mut command = verify::cluster::clean_command(KVCTL);
+        let join = cluster.server(&replaced).address().to_string();
+        command.args(["serve", "--id", &replaced, "--join", &join, "--addr"]);
+        command.arg(address.to_string()).arg("--data").arg(&data);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let _heir = Heir(command.spawn().expect("kvctl can be started"));
+        wait_for_parts(&cluster, &replaced, &["voter", "joining"]);
+        // The answer may be lost with the leadership of a leader that goes.
+        let run = cluster.kvctl(&["member", "replace", &replaced, "--timeout", "20s"]);
+        assert!(leads || run.code == Some(0), "{}", run.stderr);
+        let list = ["member", "list", "-o", "json"];
+        eventually("the heir to vote alone under its name", LIMIT, || {
+            let list = cluster.kvctl_at(address, &list);
+            let members = list.code.filter(|code| *code == 0).map(|_| list.json())?;
+            let members = members["members"].as_array()?.clone();
+            let lives: Vec<&Value> =
+                members.iter().filter(|member| member["id"] == replaced.as_str()).collect();
+            let [life] = lives[..] else { return None };
+            (life["kind"] == "voter" && life["address"] == address.to_string()).then_some(())
+        });
+        let run = cluster.kvctl_at(address, &["set", "key", "1", "--timeout", "20s"]);
+        run.expect_code(0);
+    }
 }

@@ -121,7 +121,7 @@ fn the_last_of_three_serves_all_it_had_and_grows_and_the_others_are_refused() {
         };
         let told = cluster.server(id).story().wait_for("a refusal", LIMIT, refused);
         let story = told["story"].as_str().expect("a story");
-        assert!(story.contains(&format!("start {id} with an empty directory")), "{story}");
+        assert!(story.contains(&format!("move the directory of {id} away")), "{story}");
     }
     let list = ["member", "list", "-o", "json"];
     let list = cluster.kvctl_at(cluster.server("s4").address(), &list).expect_code(0).json();
@@ -273,6 +273,21 @@ fn a_recovery_that_is_not_meant_or_makes_no_sense_changes_nothing() {
     cluster.start_all();
     cluster.leader();
     wait_for_keys(&cluster, "s1", KEYS);
+}
+
+#[test]
+fn while_a_server_of_the_old_cluster_answers_a_recovery_must_be_forced() {
+    let mut cluster = filled();
+    cluster.server_mut("s1").stop();
+    let data = data_of(&cluster, "s1");
+    let before = files(&data);
+    let told = recover(&data, &MEANT).expect_code(6).stderr;
+    for words in ["is not gone", "s2 at ", "s3 at ", "--force"] {
+        assert!(told.contains(words), "{words} is missing: {told}");
+    }
+    assert!(files(&data) == before, "nothing was changed");
+    let forced = recover(&data, &[&MEANT[..], &["--force"]].concat()).expect_code(0).json();
+    assert_eq!(forced["recovered"], true);
 }
 
 /// A recovery that asks, at a terminal.

@@ -34,6 +34,9 @@ pub enum Input {
     /// The process that led this term as this member is known to be gone; see
     /// [`Node::on_disconnected`](crate::node::Node::on_disconnected).
     LeaderGone(Member, Term),
+    /// Another start of this server answers than before, and nothing of the earlier one comes any
+    /// more; see [`Node::on_restarted`](crate::node::Node::on_restarted).
+    Restarted(Member),
 }
 
 /// The time that has passed since any fixed moment; it never goes back.
@@ -175,6 +178,7 @@ impl<M: StateMachine> Driver<M> {
                 Input::Transfer(token, to) => self.replica.transfer_leadership(token, to),
                 Input::HandOver(token) => self.replica.hand_over(token),
                 Input::LeaderGone(leader, term) => self.replica.on_disconnected(leader, term),
+                Input::Restarted(member) => self.replica.on_restarted(member),
             }
         }
         let mut work = self.replica.advance(transport)?;

@@ -246,6 +246,11 @@ impl<M: StateMachine> Replica<M> {
         self.node.on_disconnected(leader, term);
     }
 
+    /// Another start of this server answers than before; see [`Node::on_restarted`].
+    pub fn on_restarted(&mut self, member: Member) {
+        self.node.on_restarted(member);
+    }
+
     /// Asks for a command to be replicated. All that come before the next
     /// [`advance`](Self::advance) share one batch.
     pub fn propose(&mut self, token: Token, command: Payload) {

@@ -109,6 +109,49 @@ fn whatever_is_lost_the_server_does_not_start_and_nothing_is_touched() {
     }
 }
 
+/// Whatever is made after the identity says that there was one.
+#[test]
+fn a_directory_without_identity_is_a_new_servers_only_if_nothing_else_is_in_it() {
+    let traces: [(&str, &str); 4] = [
+        ("", "boots"),
+        ("", "identity.before-1"),
+        ("snapshots", "00000000000000000008-00000000000000000001.own"),
+        ("recovered-1", "founding"),
+    ];
+    for (directory, name) in traces {
+        let disk = SimDisk::new();
+        let parent = match directory {
+            "" => disk.disk(),
+            named => disk.disk().subdirectory(named).expect("a disk that works"),
+        };
+        let file = parent.create(name).expect("a disk that works");
+        wal::disk::write_all_at(file.as_ref(), b"x", 0).expect("a disk that works");
+        let error = start(&disk).expect_err(name);
+        assert!(matches!(error, HomeError::LostHistory { .. }), "{name}: {error}");
+        assert!(error.to_string().contains("no identity file"), "{name}: {error}");
+        assert!(disk.contents("identity").is_none(), "{name}: nobody is made of it");
+    }
+}
+
+/// Both ways into a cluster begin with an empty log, and nothing may stand for entries before it.
+#[test]
+fn snapshots_of_another_life_are_no_part_of_a_new_one() {
+    for joins in [false, true] {
+        let disk = SimDisk::new();
+        let mut home = Home::open(disk.disk(), member().id, "demo", || member().incarnation)
+            .expect("an empty disk");
+        let old = disk.disk().subdirectory("snapshots").expect("a disk that works");
+        let file = old.create("of-another-life.own").expect("a disk that works");
+        wal::disk::write_all_at(file.as_ref(), b"x", 0).expect("a disk that works");
+        if joins {
+            home.join(charter(), &options()).expect("a disk that works");
+        } else {
+            home.found(charter(), &options()).expect("a disk that works");
+        }
+        assert_eq!(old.list().expect("a disk that works"), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn a_log_that_was_salvaged_and_noted_never_votes_again() {
     let disk = founded();

@@ -426,10 +426,74 @@ fn a_recovery_that_makes_no_sense_is_refused_and_changes_nothing() {
     assert!(disk.destroy("identity"));
     let error = rescue(&disk, 9).expect_err("nobody knows whose it is");
     assert!(matches!(error, RescueError::Unknown { option: "--id ID", .. }), "{error}");
-    let twice = survivor_with_snapshot();
-    assert!(twice.destroy("identity"));
-    assert!(matches!(start(&twice), Err(HomeError::LostHistory { .. })));
-    let wanted = Wanted { id: Some(id("s1")), ..demo() };
-    let error = prepare(&twice, &wanted, 9).expect_err("which one counts?");
-    assert!(error.to_string().contains("copy of that file"), "{error}");
+}
+
+/// A directory that was recovered once, and once more after it has lost its identity.
+#[test]
+fn without_its_identity_the_latest_recovery_is_recovered_and_nothing_is_removed() {
+    type Harm = fn(&SimDisk);
+    let harms: [(&str, Harm); 4] = [
+        ("the identity is gone", |disk| assert!(disk.destroy("identity"))),
+        ("it is rotten", |disk| assert!(disk.corrupt("identity", |it| it.fill(7)))),
+        ("so are the marks", |disk| {
+            assert!(disk.destroy("identity") && disk.destroy("identity.before-1"));
+        }),
+        ("so is what was replaced", |disk| {
+            let old = disk.files().into_iter().filter(|file| is_old(file));
+            old.for_each(|file| assert!(disk.destroy(&file)));
+            assert!(disk.destroy("identity"));
+        }),
+    ];
+    for (story, harm) in harms {
+        let disk = survivor_with_snapshot();
+        harm(&disk);
+        assert!(matches!(start(&disk), Err(HomeError::LostHistory { .. })), "{story}");
+        let is_kept = |file: &str| !file.ends_with("LOCK") && !file.starts_with("identity");
+        let before = contents(&disk, is_kept);
+        let wanted = Wanted { id: Some(id("s1")), ..demo() };
+        let prepared = prepare(&disk, &wanted, 2000).expect("all is there");
+        prepared.abandon().expect("a disk that works");
+        assert!(contents(&disk, is_kept) == before, "{story}: not confirmed");
+
+        let account = prepare(&disk, &wanted, 2000).expect("all is there").carry_out();
+        let account = account.expect("a disk that works");
+        let now = contents(&disk, is_kept);
+        assert!(before.iter().all(|file| now.contains(file)), "{story}: something was removed");
+        assert!(account.losses.join("; ").contains("which recovery counts"), "{story}");
+        let (member, _, _, commands) = start(&disk).expect("a whole directory");
+        assert_eq!(member.incarnation, Incarnation(2000), "{story}");
+        assert_eq!(commands, ["a", "b", "c", "d", "e"].map(Bytes::from), "{story}");
+        // The number of the attempt that was abandoned is not used again.
+        assert!(disk.contents("identity.before-3").is_some(), "{story}: it is marked");
+    }
+}
+
+/// What it was made of goes on, so it would be recovered with what it lacks by then.
+#[test]
+fn a_recovery_that_was_marked_and_interrupted_is_forgotten_by_the_next_start() {
+    let disk = survivor();
+    let whole = disk.fork();
+    let begun = whole.count(None);
+    rescue(&whole, 2000).expect("it is whole");
+    let operations = whole.count(None) - begun;
+    let mut marked = 0;
+    for after in operations - 12..operations {
+        let cut = disk.fork();
+        cut.inject(after, None, Fault::PowerOff);
+        let _ = rescue(&cut, 2000);
+        cut.crash_with(|_| wal::sim_disk::Fate::Keep);
+        let was_marked = cut.contents("identity.before-1").is_some();
+        let (member, ..) = start(&cut).expect("a whole directory");
+        if member != old_member() {
+            continue;
+        }
+        marked += u32::from(was_marked);
+        assert_eq!(cut.contents("identity.before-1"), None, "cut at {after}");
+        append(&cut, 9, &["later"]);
+        assert!(cut.destroy("identity"));
+        let wanted = Wanted { id: Some(id("s1")), ..demo() };
+        let account = prepare(&cut, &wanted, 3000).expect("all is there").account().clone();
+        assert!(account.kept.index >= Index(4), "cut at {after}");
+    }
+    assert!(marked > 0, "no cut came between the mark and what it is for");
 }

@@ -17,6 +17,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// The names of all files in the directory, sorted; subdirectories are left out.
     fn list(&self) -> io::Result<Vec<String>>;
 
+    /// The names of all subdirectories, sorted. A disk that holds a log alone has none.
+    fn subdirectories(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Box<dyn File>>;
 

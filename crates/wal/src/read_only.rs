@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::{Disk, File, Lock};
-use crate::real_disk::{RealFile, file_names};
+use crate::real_disk::{RealFile, directory_names, file_names};
 
 /// An existing directory of a real file system, for reading.
 ///
@@ -47,6 +47,10 @@ fn refused<T>() -> io::Result<T> {
 impl Disk for ReadOnlyDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         file_names(&self.path)
+    }
+
+    fn subdirectories(&self) -> io::Result<Vec<String>> {
+        directory_names(&self.path)
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {

@@ -50,10 +50,19 @@ fn create_directories(path: &Path) -> io::Result<()> {
 
 /// The names of all files in a directory, sorted.
 pub(crate) fn file_names(path: &Path) -> io::Result<Vec<String>> {
+    names_of(path, fs::FileType::is_file)
+}
+
+/// The names of all directories in a directory, sorted.
+pub(crate) fn directory_names(path: &Path) -> io::Result<Vec<String>> {
+    names_of(path, fs::FileType::is_dir)
+}
+
+fn names_of(path: &Path, wanted: fn(&fs::FileType) -> bool) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for item in fs::read_dir(path)? {
         let item = item?;
-        if item.file_type()?.is_file()
+        if wanted(&item.file_type()?)
             && let Ok(name) = item.file_name().into_string()
         {
             names.push(name);
@@ -66,6 +75,10 @@ pub(crate) fn file_names(path: &Path) -> io::Result<Vec<String>> {
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         file_names(&self.path)
+    }
+
+    fn subdirectories(&self) -> io::Result<Vec<String>> {
+        directory_names(&self.path)
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {

@@ -20,7 +20,8 @@ For a cluster that has lost its majority for good. The server must not run. What
 becomes a cluster of this one server, under a new id: the lost servers can never come back into it.
 Everything in the directory that can be served is kept, committed or not; what only the lost servers
 had is gone. This says what that means here and goes on when the cluster's name is typed; a script
-gives it with --cluster and says --yes.
+gives it with --cluster and says --yes. The other servers are asked first: while one answers that
+it belongs to the old cluster, its majority may not be lost, and --force is needed as well.
 
 What is replaced stays as it was. Interrupted, the directory is the old cluster's or the new one's,
 and the command can be run again. Choose the server whose log goes furthest: kvctl wal stat.")]
@@ -31,6 +32,9 @@ pub(crate) struct RecoverArgs {
     /// The name of the cluster, which must be that of the directory
     #[arg(long, value_name = "NAME")]
     pub(crate) cluster: Option<String>,
+    /// Go on although a server of the old cluster answers
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Where the server listens [default: where its cluster knew it]
     #[arg(long, value_name = "HOST:PORT", value_parser = values::endpoint)]
     pub(crate) addr: Option<String>,

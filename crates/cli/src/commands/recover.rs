@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use kvstore::client::{Client, ClientOptions, Endpoint, ServerStatus};
 use kvstore::config::Config;
 use kvstore::server::{self, Recovery, ServeError};
 use raft::node::{NodeId, Position};
@@ -15,6 +16,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Answer};
 use crate::quote::quoted;
+use crate::runtime::block_on;
 use crate::session::can_ask;
 
 /// `kvctl recover`.
@@ -37,7 +39,11 @@ pub(crate) fn run(global: &Global, args: RecoverArgs) -> Result<(), Failure> {
         }
         Err(error) => return Err(failure(error, &data)),
     };
-    if let Err(refusal) = confirm(global, &args.cluster, &recovery, &data) {
+    let refusal = match args.force {
+        true => Ok(()),
+        false => refuse_if_alive(recovery.account()),
+    };
+    if let Err(refusal) = refusal.and_then(|()| confirm(global, &args.cluster, &recovery, &data)) {
         recovery.abandon().map_err(|error| failure(error.into(), &data))?;
         return Err(refusal);
     }
@@ -47,6 +53,55 @@ pub(crate) fn run(global: &Global, args: RecoverArgs) -> Result<(), Failure> {
 
 fn print(global: &Global, answer: &dyn Answer) -> Result<(), Failure> {
     Ok(output::print(answer, global.output, &mut io::stdout().lock())?)
+}
+
+/// Asks the other servers of the old cluster whether they are there. One that is may belong to a
+/// majority that works: then there would be two clusters, both of which serve what was there.
+fn refuse_if_alive(account: &Account) -> Result<(), Failure> {
+    let others = account.members.addresses().filter(|(member, _)| member.id != account.server.id);
+    let endpoints: Vec<Endpoint> = others
+        .map(|(member, address)| Endpoint {
+            id: Some(member.id.to_string()),
+            address: address.to_owned(),
+        })
+        .collect();
+    if endpoints.is_empty() {
+        return Ok(());
+    }
+    let options = ClientOptions { endpoints, ..ClientOptions::default() };
+    let status = block_on(async { Ok(Client::new(options)?.cluster_status().await) })?;
+    let is_old = |server: &&ServerStatus| {
+        let Ok(report) = &server.report else { return false };
+        match (account.old_cluster, report.cluster_id) {
+            (Some(old), Some(found)) => old.0 == found,
+            // What the directory does not say, its name must.
+            _ => report.cluster == account.cluster,
+        }
+    };
+    let alive: Vec<String> = status
+        .servers
+        .iter()
+        .filter(is_old)
+        .map(|server| {
+            let id = server.endpoint.id.as_deref().unwrap_or("a server");
+            format!("{id} at {}", server.endpoint.address)
+        })
+        .collect();
+    if alive.is_empty() {
+        return Ok(());
+    }
+    let what = format!("the old cluster is not gone: {} answered", alive.join(", "));
+    Err(Failure::new(Exit::Refused, what)
+        .detail(
+            "nothing was changed; if a majority of it runs, this server comes back as a new one:",
+        )
+        .detail(format!(
+            "kvctl serve --id {} with an empty directory and --join",
+            account.server.id
+        ))
+        .detail(
+            "if its majority is lost for good all the same, stop what is left of it, or --force",
+        ))
 }
 
 /// Goes on only if the cluster's name was typed, or given together with `--yes`.

@@ -120,7 +120,8 @@ impl From<ServeError> for Failure {
             | ServeError::Exposed { .. }
             | ServeError::SegmentTooSmall { .. }
             | ServeError::Restore(RestoreError::Config(_)) => Exit::Usage,
-            ServeError::Home(
+            ServeError::FoundedAgain { .. }
+            | ServeError::Home(
                 HomeError::InUse { .. }
                 | HomeError::OtherServer { .. }
                 | HomeError::OtherCluster { .. },

@@ -25,6 +25,7 @@ use super::connection::Connection;
 use super::event::Event;
 use super::joining::Joiners;
 use super::links::Links;
+use super::others::Met;
 use super::requests::Pending;
 use super::saves::Saves;
 use super::{Failures, ServeError};
@@ -88,6 +89,10 @@ pub(super) struct Core {
     pub(super) phase: Phase,
     pub(super) me: Member,
     pub(super) boot: Boot,
+    /// Whether this server's cluster was recovered from another.
+    pub(super) was_recovered: bool,
+    /// What was drawn for this start.
+    pub(super) nonce: u64,
     pub(super) started: Instant,
     pub(super) links: Links,
     /// Servers that want to be taken into the cluster.
@@ -108,13 +113,17 @@ pub(super) struct Core {
     /// Connections with answers to flush.
     pub(super) dirty: Vec<Rc<Connection>>,
     /// Where servers listen that the configuration does not list, as they say themselves.
-    pub(super) introduced: BTreeMap<NodeId, String>,
+    pub(super) introduced: BTreeMap<Member, String>,
+    /// How far the directory of every other server is that this process has met.
+    pub(super) met: BTreeMap<Member, Met>,
     /// Links are to be made or ended.
     pub(super) members_changed: Rc<Notify>,
     /// When each server was last heard from.
     pub(super) heard: BTreeMap<NodeId, Instant>,
     /// Connections that others have made to speak of snapshots.
     pub(super) snapshot_ways: u32,
+    /// Whoever knows this server has had time to say so.
+    pub(super) has_listened: bool,
     pub(super) stopping: bool,
     /// Snapshots that are being sent to clients.
     pub(super) saves: Saves,
@@ -157,6 +166,9 @@ impl Core {
             phase: Phase::Founding(Box::new(BeforeFounding { founding, home })),
             me: identity.member,
             boot: identity.boot,
+            was_recovered: identity.recovery > 0,
+            has_listened: false,
+            nonce: identity.nonce,
             started: Instant::now(),
             inbox: Vec::new(),
             pending: Slab::new(),
@@ -165,6 +177,7 @@ impl Core {
             connections: Vec::new(),
             dirty: Vec::new(),
             introduced: BTreeMap::new(),
+            met: BTreeMap::new(),
             members_changed: Rc::default(),
             heard: BTreeMap::new(),
             snapshot_ways: 0,
@@ -225,6 +238,14 @@ impl Core {
                 Stage::Drawn | Stage::Agreed(_) => {}
             }
             let step = founding.step();
+            // Nobody is asked whether a cluster of one exists already, so whoever knows it must
+            // have had time to say so: this server may be one that has lost its disk.
+            if let Step::Agree(charter) | Step::Found(charter) = &step
+                && charter.configuration.voters().len() == 1
+                && !self.has_listened
+            {
+                return Ok(());
+            }
             match &step {
                 Step::Agree(charter) => {
                     home.agree(charter.clone())?;

@@ -199,7 +199,7 @@ async fn announce_once(core: &SharedCore, address: &str) -> Option<String> {
         };
     let id = NodeId::new(&welcome.node).ok()?;
     let member = Member { id, incarnation: Incarnation(welcome.incarnation) };
-    let up = Up::new(outbox, member, Boot(welcome.boot), welcome.cluster_id);
+    let up = Up::new(outbox, member, Boot(welcome.age.boot), welcome.cluster_id);
     let standing = core.borrow().standing()?;
     up.send_standing(&standing);
     // However it ends, another attempt follows.

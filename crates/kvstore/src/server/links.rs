@@ -1,18 +1,20 @@
 //! Connections to the other servers, one to each, made by this server and used to send. Only what
 //! the other side stands for is ever said to this one on them. A link that is down loses what is
 //! sent over it: the protocol asks again.
+//!
+//! A link leads to a name at an address, and which life of that server answers there is known once
+//! it has. Two lives of one server that listen at two addresses have a link each.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft::founding::Standing;
+use raft::founding::{Seat, Standing};
 use raft::node::{Boot, Envelope, Incarnation, Member, NodeId, Term};
 use raft::replica::{Carried, SnapshotEnvelope};
-use raft::storage::Sighting;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -20,10 +22,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::core::SharedCore;
 use super::event::Event;
 use super::listener;
+use super::others::{Seen, evidence};
 use super::outbox::Outbox;
 use super::snapshot_link::{self, SnapshotLink};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
-use crate::wire::handshake::{Answer, Hello, RefusedReason, Role, VersionRange, Welcome};
+use crate::wire::handshake::{Answer, Hello, Refused, RefusedReason, Role, VersionRange, Welcome};
 use crate::wire::peer::{self, Addressee};
 
 /// How long a server may take to accept a connection and to answer its handshake.
@@ -48,16 +51,15 @@ const QUEUED_BYTES_MAX: usize = 32 << 20;
 /// All links.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    links: BTreeMap<NodeId, Rc<Link>>,
+    links: BTreeMap<Seat, Rc<Link>>,
     /// Links that nobody needs any more, and since when.
-    unneeded: BTreeMap<NodeId, Instant>,
+    unneeded: BTreeMap<Seat, Instant>,
 }
 
 /// The way to one other server.
 #[derive(Debug)]
 pub(super) struct Link {
-    id: NodeId,
-    address: String,
+    to: Seat,
     up: RefCell<Option<Rc<Up>>>,
     /// Ends a connection, or the wait for the next attempt.
     reconnect: Notify,
@@ -72,12 +74,22 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Where it leads.
+    pub(super) fn seat(&self) -> &Seat {
+        &self.to
+    }
+
     pub(super) fn id(&self) -> NodeId {
-        self.id
+        self.to.id
     }
 
     pub(super) fn address(&self) -> &str {
-        &self.address
+        &self.to.address
+    }
+
+    /// Whether this very member is on its other side.
+    fn leads_to(&self, member: Member) -> bool {
+        self.up.borrow().as_ref().is_some_and(|up| up.member == member)
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -115,8 +127,8 @@ impl Suspicion {
         match result {
             Err(ConnectError::NobodyListens) => Verdict::Gone,
             Ok(Shaken { welcome, .. }) => {
-                let same =
-                    welcome.boot == self.boot.0 && welcome.incarnation == self.leader.incarnation.0;
+                let same = welcome.age.boot == self.boot.0
+                    && welcome.incarnation == self.leader.incarnation.0;
                 if same { Verdict::Unfounded } else { Verdict::Gone }
             }
             Err(ConnectError::Refused(_) | ConnectError::RolledBack(_)) => Verdict::Unfounded,
@@ -184,39 +196,34 @@ impl Links {
     /// Makes the links fit the servers that there are, by id and address; returns those that are
     /// new and are to be [`run`]. One that is needed no more stays for a while: a server that was
     /// removed is told so.
-    fn follow(&mut self, peers: &BTreeMap<NodeId, String>) -> Vec<Rc<Link>> {
+    fn follow(&mut self, peers: &BTreeSet<Seat>) -> Vec<Rc<Link>> {
         let now = Instant::now();
-        let unneeded: Vec<NodeId> =
-            self.links.keys().filter(|id| !peers.contains_key(id)).copied().collect();
-        self.unneeded.retain(|id, _| unneeded.contains(id));
-        for id in unneeded {
-            if now.duration_since(*self.unneeded.entry(id).or_insert(now)) > UNNEEDED_MAX {
-                self.unneeded.remove(&id);
-                self.end(id);
+        let unneeded: Vec<Seat> =
+            self.links.keys().filter(|seat| !peers.contains(seat)).cloned().collect();
+        self.unneeded.retain(|seat, _| unneeded.contains(seat));
+        for seat in unneeded {
+            let since = *self.unneeded.entry(seat.clone()).or_insert(now);
+            if now.duration_since(since) > UNNEEDED_MAX {
+                self.unneeded.remove(&seat);
+                self.end(&seat);
             }
         }
-        let mut new = Vec::new();
-        for (id, address) in peers {
-            if self.links.get(id).is_none_or(|link| link.address != *address) {
-                self.end(*id);
-                new.push(self.add(*id, address.clone()));
-            }
-        }
-        new
+        let missing: Vec<&Seat> =
+            peers.iter().filter(|seat| !self.links.contains_key(seat)).collect();
+        missing.into_iter().map(|seat| self.add(seat.clone())).collect()
     }
 
-    fn end(&mut self, id: NodeId) {
-        if let Some(link) = self.links.remove(&id) {
+    fn end(&mut self, seat: &Seat) {
+        if let Some(link) = self.links.remove(seat) {
             link.ended.set(true);
             link.reconnect.notify_one();
             link.snapshots.end();
         }
     }
 
-    fn add(&mut self, id: NodeId, address: String) -> Rc<Link> {
+    fn add(&mut self, to: Seat) -> Rc<Link> {
         let link = Rc::new(Link {
-            id,
-            address,
+            to: to.clone(),
             up: RefCell::new(None),
             reconnect: Notify::new(),
             suspicion: Cell::new(None),
@@ -224,15 +231,20 @@ impl Links {
             ended: Cell::new(false),
             snapshots: SnapshotLink::default(),
         });
-        self.links.insert(id, Rc::clone(&link));
+        self.links.insert(to, Rc::clone(&link));
         link
+    }
+
+    /// The link that is up and leads to this very member.
+    fn to(&self, member: Member) -> Option<&Rc<Link>> {
+        self.links.values().find(|link| link.leads_to(member))
     }
 
     /// Queues a message, unless the link is down or leads to another life of its receiver.
     pub(super) fn send(&self, envelope: &Envelope) {
-        let Some(link) = self.links.get(&envelope.to.id) else { return };
+        let Some(link) = self.to(envelope.to) else { return };
         let up = link.up.borrow();
-        let Some(up) = up.as_ref().filter(|up| up.member == envelope.to) else { return };
+        let Some(up) = up.as_ref() else { return };
         if up.outbox.queued_bytes() > QUEUED_BYTES_MAX {
             return;
         }
@@ -246,7 +258,7 @@ impl Links {
 
     /// Queues a message about a snapshot on the connection that is for them.
     pub(super) fn send_snapshot(&self, envelope: &SnapshotEnvelope) -> Carried {
-        match self.links.get(&envelope.to.id) {
+        match self.to(envelope.to) {
             Some(link) => link.snapshots.send(envelope),
             None => Carried::NotNow,
         }
@@ -271,9 +283,12 @@ impl Links {
         }
     }
 
-    /// Finds out at once, by a dial, whether a leader is gone.
-    pub(super) fn suspect(&self, suspicion: Suspicion) {
-        if let Some(link) = self.links.get(&suspicion.leader.id) {
+    /// Finds out at once, by a dial to where it listens, whether a leader is gone.
+    pub(super) fn suspect(&self, suspicion: Suspicion, address: Option<String>) {
+        let leader = suspicion.leader;
+        let seat = address.map(|address| Seat { id: leader.id, address });
+        let link = seat.and_then(|seat| self.links.get(&seat)).or_else(|| self.to(leader));
+        if let Some(link) = link {
             link.suspicion.set(Some(suspicion));
             link.reconnect.notify_one();
         }
@@ -314,7 +329,7 @@ async fn run(core: SharedCore, link: Rc<Link>) {
     while !link.ended.get() {
         // Only a dial that began after the suspicion says anything about it.
         let suspicion = link.suspicion.take();
-        let result = connect(&core, Some(link.id), &link.address, Purpose::Raft).await;
+        let result = connect(&core, Some(&link.to), link.address(), Purpose::Raft).await;
         let verdict = suspicion.map(|it| it.judge(&result));
         match (verdict, suspicion) {
             (Some(Verdict::Gone), Some(it)) => core.borrow_mut().on_leader_gone(it.leader, it.term),
@@ -357,11 +372,11 @@ fn complain(core: &SharedCore, link: &Link, error: &ConnectError) {
     };
     if *link.complaint.borrow() != *reason {
         link.complaint.replace(reason.clone());
-        let event = Event::PeerRefused { peer: link.id, reason: reason.clone() };
+        let event = Event::PeerRefused { peer: link.id(), reason: reason.clone() };
         core.borrow().tell(&event);
     }
     if let ConnectError::RolledBack(reason) = error {
-        core.borrow_mut().on_rolled_back(link.id, reason);
+        core.borrow_mut().on_rolled_back(link.id(), reason);
     }
 }
 
@@ -393,13 +408,15 @@ pub(super) struct Shaken {
     pub(super) input: BytesMut,
 }
 
-/// Connects and shakes hands with the server at an address, which is `id` if that is known.
+/// Connects and shakes hands with the server at an address, which is that of `to` if it is known
+/// who listens there.
 pub(super) async fn connect(
     core: &SharedCore,
-    id: Option<NodeId>,
+    to: Option<&Seat>,
     address: &str,
     purpose: Purpose,
 ) -> Result<Shaken, ConnectError> {
+    let id = to.map(|seat| seat.id);
     let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
     let socket =
         timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(timed_out)??;
@@ -409,7 +426,8 @@ pub(super) async fn connect(
     let patience = core.borrow().settings.timing.election_max_ms;
     rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
-    let hello = core.borrow().hello_to(id);
+    let hello = core.borrow().hello_to(to);
+    let age = hello.age;
     let role = match purpose {
         Purpose::Raft => Role::Peer(hello),
         Purpose::Snapshots => Role::Snapshots(hello),
@@ -423,8 +441,11 @@ pub(super) async fn connect(
     let answer = read_answer(&outbox, &mut input);
     let answer = timeout(CONNECT_TIMEOUT, answer).await.map_err(timed_out)??;
     match answer {
-        Answer::Refused(refused) if refused.reason == RefusedReason::RolledBack => {
-            Err(ConnectError::RolledBack(refused.text))
+        // Whoever has seen nothing later than what this server just said is mistaken.
+        Answer::Refused(Refused { reason: RefusedReason::RolledBack { seen }, text })
+            if age.is_turned_back_from(seen) =>
+        {
+            Err(ConnectError::RolledBack(text))
         }
         Answer::Refused(refused) => Err(ConnectError::Refused(refused.text)),
         Answer::Welcome(welcome) => match check_welcome(core, id, address, &welcome) {
@@ -456,11 +477,11 @@ fn check_welcome(
         return Some(format!("it belongs to cluster {:?}", welcome.cluster));
     }
     match (core.cluster_id(), welcome.cluster_id) {
-        (Some(ours), Some(theirs)) if ours != theirs => Some(format!(
-            "it belongs to another cluster of the same name; to bring it into this one, start \
-                 {} with an empty directory and --join {}",
-            welcome.node, core.settings.address
-        )),
+        (Some(ours), Some(theirs)) if ours != theirs => Some(
+            "it belongs to another cluster of the same name; keep the directories of both until \
+             it is known which one counts"
+                .to_owned(),
+        ),
         _ => None,
     }
 }
@@ -468,15 +489,17 @@ fn check_welcome(
 /// Uses a connection until it ends.
 async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     let Shaken { outbox, welcome, mut input } = shaken;
-    let member = Member { id: link.id, incarnation: Incarnation(welcome.incarnation) };
-    let boot = Boot(welcome.boot);
-    let sighting = core.borrow_mut().note_boot(member, boot, welcome.cluster_id);
-    if let Sighting::RolledBack { seen } = sighting {
+    let id = link.id();
+    let member = Member { id, incarnation: Incarnation(welcome.incarnation) };
+    let boot = Boot(welcome.age.boot);
+    let seen = core.borrow_mut().note_boot(member, welcome.age, welcome.cluster_id);
+    let Some(seen) = seen else { return Ended::Lost };
+    if let Seen::Later(seen) = seen {
+        let evidence = evidence(welcome.age, seen);
         let text = format!(
-            "{} runs on a data directory that was rolled back: this is its start {boot}, and its \
-             start {seen} was seen; nothing is sent to it. Put its newest directory back, or start \
-             it with an empty one and --join, then: kvctl member replace {}",
-            link.id, link.id
+            "{id} runs on a data directory that was rolled back: {evidence}; nothing is sent to \
+             it. Put its newest directory back, or start it with an empty one and --join, then: \
+             kvctl member replace {id}"
         );
         core.borrow_mut().warn(text);
         return Ended::Lost;

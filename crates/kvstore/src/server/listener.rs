@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use raft::node::{self, Boot, Incarnation, Member, NodeId, Term};
-use raft::storage::Sighting;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -17,6 +16,7 @@ use super::connection::{self, Connection, make_room};
 use super::core::SharedCore;
 use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
+use super::others::{Seen, evidence};
 use super::outbox::{Outbox, Reading};
 use super::snapshot_link::WayIn;
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
@@ -189,7 +189,7 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
         }
         Role::Peer(peer) => {
             let from = check_peer(core, &peer)?;
-            let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
+            let (boot, cluster) = (Boot(peer.age.boot), peer.cluster_id);
             Ok((version, Accepted::Peer { from, boot, cluster }))
         }
         Role::Snapshots(peer) => {
@@ -198,7 +198,7 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
                 let text = "this server has as many connections for snapshots as it may have";
                 return Err(Refused::new(RefusedReason::TooManyConnections, text));
             }
-            let (boot, cluster) = (Boot(peer.boot), peer.cluster_id);
+            let (boot, cluster) = (Boot(peer.age.boot), peer.cluster_id);
             Ok((version, Accepted::Snapshots { from, boot, cluster }))
         }
     }
@@ -235,29 +235,41 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
     if let (Some(mine), Some(theirs)) = (core.cluster_id(), peer.cluster_id)
         && mine != theirs
     {
-        let text = format!(
-            "this is another cluster {ours:?}, perhaps recovered from yours; to join, start {} \
-             with an empty directory and --join {}",
-            peer.node, core.settings.address
-        );
+        core.on_other_cluster(peer);
+        let (node, address) = (&peer.node, &core.settings.address);
+        let text = match core.was_recovered {
+            true => format!(
+                "this is a cluster {ours:?} that was recovered from another; if that has lost its \
+                 majority for good, move the directory of {node} away and start it with --join \
+                 {address}"
+            ),
+            false => format!(
+                "this is another cluster {ours:?} than that of {node}; keep the directories of \
+                 both until it is known which one counts"
+            ),
+        };
         return Err(Refused::new(RefusedReason::Cluster, text));
     }
     let id = NodeId::new(&peer.node)
         .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
-    if id == me {
+    let member = Member { id, incarnation: Incarnation(peer.incarnation) };
+    // Another life of this server may be about to replace it, or to be replaced by it.
+    if member == core.me || id == me && core.cluster_id().or(peer.cluster_id).is_none() {
         let text = format!("two servers are called {me}; each needs an id of its own");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
-    let member = Member { id, incarnation: Incarnation(peer.incarnation) };
-    if let Sighting::RolledBack { seen } = core.note_boot(member, Boot(peer.boot), peer.cluster_id)
-    {
-        let boot = peer.boot;
+    let Some(seen) = core.note_boot(member, peer.age, peer.cluster_id) else {
+        let text = "this server is about to stop: its disk failed";
+        return Err(Refused::new(RefusedReason::ShuttingDown, text));
+    };
+    if let Seen::Later(seen) = seen {
+        let evidence = evidence(peer.age, seen);
         let text = format!(
-            "{id} was rolled back: this is start {boot} of its directory, {me} has seen start \
-             {seen}; put its newest directory back, or empty it, then: kvctl member replace {id}"
+            "{id} was rolled back: {evidence}; put its newest directory back, or empty it, then: \
+             kvctl member replace {id}"
         );
         core.warn(text.clone());
-        return Err(Refused::new(RefusedReason::RolledBack, text));
+        return Err(Refused::new(RefusedReason::RolledBack { seen }, text));
     }
     if peer.timing != core.settings.timing {
         let text = format!("{id} has other times for heartbeat or election than this server");
@@ -369,3 +381,6 @@ async fn each_message(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

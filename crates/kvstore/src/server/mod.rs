@@ -44,7 +44,7 @@ use raft::storage::{
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use event::{Event, Field};
 pub use recovery::{Recovery, prepare_recovery};
@@ -113,6 +113,24 @@ pub enum ServeError {
     Exposed {
         /// The address.
         address: String,
+    },
+    /// This server had lost its directory and founded its cluster a second time.
+    #[error(
+        "{peer} belongs to another cluster {cluster:?}, which knows {id} by another disk: {id} \
+         lost its directory, and founded a cluster anew before it heard of the other one. Nothing \
+         that it acknowledged since is known there. Move {} away and start {id} with --join and \
+         the address of {peer}, then: kvctl member replace {id}",
+        .path.display()
+    )]
+    FoundedAgain {
+        /// This server.
+        id: NodeId,
+        /// The name of both clusters.
+        cluster: String,
+        /// A server of the other one.
+        peer: String,
+        /// The directory.
+        path: PathBuf,
     },
     /// A command that is let in would not fit into the log.
     #[error(
@@ -226,6 +244,7 @@ async fn run(
     tokio::task::spawn_local(joining::run(Rc::clone(&core)));
     let accepting =
         tokio::task::spawn_local(listener::run(Rc::clone(&core), listener, connections_max));
+    tokio::task::spawn_local(found_alone(Rc::clone(&core), failures.clone()));
     let scrubbing = tokio::task::spawn_local(scrub::run(Rc::clone(&core), failures));
     tokio::select! {
         error = drive(&core, &wake) => return Err(error),
@@ -256,6 +275,20 @@ async fn run(
     core.borrow().tell(&Event::Stopped);
     Ok(())
 }
+
+/// A server that founds its cluster alone does so when those that know it, if there are any, have
+/// dialled it: they try several times a second for as long as it is away.
+async fn found_alone(core: SharedCore, failures: Failures) {
+    sleep(LISTEN_FIRST).await;
+    core.borrow_mut().has_listened = true;
+    let founded = core.borrow_mut().found();
+    if let Err(error) = founded {
+        failures.report(error);
+    }
+}
+
+/// How long a server listens before it founds a cluster alone.
+const LISTEN_FIRST: Duration = Duration::from_secs(1);
 
 /// Hands leadership over before the server stops serving. Writes that come meanwhile wait, and are
 /// sent on to the new leader.
@@ -323,7 +356,7 @@ const LATE: Duration = Duration::from_millis(20);
 
 /// Lets the event loop look at the sockets, and the tasks that wait for them read.
 async fn read_sockets_first() {
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    sleep(Duration::from_millis(1)).await;
     for _ in 0..4 {
         tokio::task::yield_now().await;
     }
@@ -486,7 +519,8 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpSocket> {
 fn open_home(settings: &Settings) -> Result<Home, ServeError> {
     let failed = |source| ServeError::Data { path: settings.data.clone(), source };
     let disk = wal::RealDisk::open(&settings.data).map_err(failed)?;
-    let drawn = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
+    let draw = || getrandom::u64().map_err(|error| ServeError::Random(error.to_string()));
+    let mut drawn = [draw()?, draw()?].into_iter();
     let name = Some(settings.cluster.as_str()).filter(|name| !name.is_empty());
-    Ok(Home::open(disk, settings.id, name, || Incarnation(drawn))?)
+    Ok(Home::open(disk, settings.id, name, || Incarnation(drawn.next().unwrap_or_default()))?)
 }

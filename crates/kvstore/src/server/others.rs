@@ -1,7 +1,8 @@
 //! What a server knows of the others of its cluster: who belongs to it, where they listen, which
 //! start of them was seen last, and what their messages are taken for.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,20 +10,53 @@ use raft::driver::Input;
 use raft::founding::{Founded, Seat, Standing};
 use raft::node::{Boot, Configuration, Envelope, Member, NodeId, SnapshotId, Term};
 use raft::replica::{SnapshotEnvelope, SnapshotMessage};
-use raft::storage::{HomeError, Sighting};
+use raft::storage::{self, HomeError, Sighting, Start};
 use tokio::time::Instant;
 
 use super::ServeError;
 use super::core::{Core, Phase};
 use super::links::{Suspicion, Up};
-use crate::wire::handshake::{PeerHello, Welcome};
+use crate::wire::handshake::{Age, PeerHello, Welcome};
 use crate::wire::peer::{Addressee, PeerMessage};
 
 /// Servers that are believed where they listen though the configuration does not list them.
 const INTRODUCED_MAX: usize = 64;
 
+/// With so many servers met, those that are no members are forgotten.
+const MET_MAX: usize = 128;
+
 /// A server that has not been heard for so long need not be answered.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// What this process knows of another server's directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met {
+    /// How far it was seen to be: its latest start, and the latest term in which it was heard.
+    age: Age,
+    /// The start that was found to be one of an older copy.
+    turned_back: Option<Start>,
+}
+
+/// How another server's directory compares with what was seen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is as far as it was ever seen to be, or further, and that it is is noted.
+    Current,
+    /// It was seen further: it was replaced by an older copy.
+    Later(Age),
+}
+
+/// By what it is known that a directory has been further.
+pub(super) fn evidence(age: Age, seen: Age) -> String {
+    let Age { boot, term, .. } = age;
+    match boot.cmp(&seen.boot) {
+        Ordering::Less => format!("this is its start {boot}, and its start {} was seen", seen.boot),
+        Ordering::Equal if age.nonce != seen.nonce => {
+            format!("this is its start {boot}, and another start {boot} was seen")
+        }
+        _ => format!("it knows of term {term}, and was heard in term {}", seen.term),
+    }
+}
 
 impl Core {
     pub(super) fn cluster_id(&self) -> Option<[u8; 16]> {
@@ -37,16 +71,30 @@ impl Core {
         Addressee { incarnation: self.me.incarnation, boot: self.boot }
     }
 
+    /// How far this server's own directory has come.
+    fn age(&self) -> Age {
+        let term = match &self.phase {
+            Phase::Running(running) => running.driver.replica().node().durable_term().0,
+            _ => 0,
+        };
+        Age { boot: self.boot.0, nonce: self.nonce, term }
+    }
+
     /// How this server introduces itself to `to`.
-    pub(super) fn hello_to(&self, to: Option<NodeId>) -> PeerHello {
+    pub(super) fn hello_to(&self, to: Option<&Seat>) -> PeerHello {
+        let mut members = self.members().into_iter().flat_map(Configuration::addresses);
+        let listed = to.and_then(|seat| {
+            members.find(|(member, address)| member.id == seat.id && *address == seat.address)
+        });
         PeerHello {
             cluster: self.settings.cluster.clone(),
             cluster_id: self.cluster_id(),
             node: self.me.id.to_string(),
             incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
+            age: self.age(),
             timing: self.settings.timing,
-            to: to.map(|to| to.to_string()).unwrap_or_default(),
+            to: to.map(|to| to.id.to_string()).unwrap_or_default(),
+            to_incarnation: listed.map(|(member, _)| member.incarnation.0),
         }
     }
 
@@ -62,7 +110,7 @@ impl Core {
             cluster: self.settings.cluster.clone(),
             cluster_id: self.cluster_id(),
             incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
+            age: self.age(),
             commit,
             timing: self.settings.timing,
         }
@@ -81,11 +129,11 @@ impl Core {
         self.members().is_some_and(|members| members.lists(member))
     }
 
-    /// Where a server listens: as the cluster says, or as it said itself if the cluster's word has
+    /// Where a member listens: as the cluster says, or as it said itself if the cluster's word has
     /// not come here yet.
-    pub(super) fn address_of(&self, id: NodeId) -> Option<&str> {
-        let listed = self.members().and_then(|members| members.address_of(id));
-        listed.or_else(|| self.introduced.get(&id).map(String::as_str))
+    pub(super) fn address_of(&self, member: Member) -> Option<&str> {
+        let listed = self.members().and_then(|members| members.address_of_member(member));
+        listed.or_else(|| self.introduced.get(&member).map(String::as_str))
     }
 
     /// Whether the log says who belongs to the cluster. Not before there is a log, not while it is
@@ -103,40 +151,65 @@ impl Core {
     /// Whom this server may have something to say to, and where: the members of the cluster, or
     /// the servers of the file while it does not know them. A server that was away may have to
     /// answer a leader of which it has not heard, so it believes where that says it listens.
-    pub(super) fn peers(&self) -> BTreeMap<NodeId, String> {
+    ///
+    /// Two lives of one server may be members at the same time, each at an address of its own, and
+    /// this server may be one of them: until the change in which one replaces the other is
+    /// finished, both are needed.
+    pub(super) fn peers(&self) -> BTreeSet<Seat> {
+        let me = self.me;
+        let seat = |(member, address): (Member, &str)| Seat {
+            id: member.id,
+            address: address.to_string(),
+        };
         let members = self.members().into_iter().flat_map(Configuration::addresses);
-        let mut peers: BTreeMap<NodeId, String> =
-            members.map(|(member, address)| (member.id, address.to_string())).collect();
+        let introduced = self.introduced.iter().map(|(member, at)| (*member, at.as_str()));
+        let known = members.chain(introduced);
+        let mut peers: BTreeSet<Seat> =
+            known.filter(|(member, _)| *member != me).map(seat).collect();
         if !self.knows_members() {
-            for seat in self.settings.seats.iter().chain(&self.doors) {
-                peers.entry(seat.id).or_insert_with(|| seat.address.clone());
-            }
+            let named: Vec<NodeId> = peers.iter().map(|peer| peer.id).collect();
+            let seats = self.settings.seats.iter().chain(&self.doors);
+            let others = seats.filter(|seat| seat.id != me.id && !named.contains(&seat.id));
+            peers.extend(others.cloned());
         }
-        for (id, address) in &self.introduced {
-            peers.entry(*id).or_insert_with(|| address.clone());
-        }
-        peers.remove(&self.me.id);
         peers
     }
 
     /// Forgets where servers said they listen once the cluster's own list says it, or when they
     /// are not heard any more.
     pub(super) fn forget_introductions(&mut self) {
-        let listed: Vec<NodeId> = match self.members() {
-            Some(members) => members.members().map(|member| member.id).collect(),
+        let listed: Vec<Member> = match self.members() {
+            Some(members) => members.members().collect(),
             None => Vec::new(),
         };
         let heard = |id: &NodeId| self.heard.get(id).is_some_and(|at| at.elapsed() < SILENCE_MAX);
-        self.introduced.retain(|id, _| !listed.contains(id) && heard(id));
+        self.introduced.retain(|member, _| !listed.contains(member) && heard(&member.id));
     }
 
     /// A server of this cluster says who belongs to it, and so where it listens itself.
-    fn on_introduction(&mut self, from: NodeId, members: &Configuration) {
-        let Some(address) = members.address_of(from) else { return };
+    fn on_introduction(&mut self, from: Member, members: &Configuration) {
+        let Some(address) = members.address_of_member(from) else { return };
         let known = self.introduced.get(&from).is_some_and(|known| known == address);
         if !known && self.introduced.len() < INTRODUCED_MAX {
             self.introduced.insert(from, address.to_string());
             self.members_changed.notify_one();
+        }
+    }
+
+    /// Another cluster of this name says that it knows this server by another disk. Unless this
+    /// cluster was recovered from that one, it was founded anew by a server that had lost its disk
+    /// and heard nobody who remembered; it serves no longer.
+    pub(super) fn on_other_cluster(&self, peer: &PeerHello) {
+        let Phase::Running(running) = &self.phase else { return };
+        let knows_another = peer.to_incarnation.is_some_and(|it| it != self.me.incarnation.0);
+        let has_founded = running.charter.configuration.lists(self.me) && !self.was_recovered;
+        if knows_another && has_founded && peer.cluster == running.charter.name {
+            self.failures.report(ServeError::FoundedAgain {
+                id: self.me.id,
+                cluster: peer.cluster.clone(),
+                peer: peer.node.clone(),
+                path: self.settings.data.clone(),
+            });
         }
     }
 
@@ -179,20 +252,37 @@ impl Core {
         }
     }
 
-    /// Compares another server's boot with the latest that was ever seen, and notes it, durably if
-    /// it is later: before anything that comes over its connection is read.
+    /// Compares how far another server's directory has come with how far it was ever seen to be,
+    /// and notes it, a later start durably: before anything that comes over its connection is read.
+    ///
+    /// A copy that was made while its server ran may have counted no start less. But no term leaves
+    /// a server before it is durable, so one in which it was heard must be in its directory.
     ///
     /// Only servers of this cluster are noted, or those that may become one: what others say is
     /// never counted. That the configuration lists it is not asked, since this server may have been
     /// away when it became a member.
+    ///
+    /// `None` if the own disk failed. That says nothing of the other server: this one stops, and
+    /// acts on nothing that comes over the connection.
     pub(super) fn note_boot(
         &mut self,
         member: Member,
-        boot: Boot,
+        age: Age,
         cluster: Option<[u8; 16]>,
-    ) -> Sighting {
-        if self.cluster_id().is_some() && cluster != self.cluster_id() {
-            return Sighting::Current;
+    ) -> Option<Seen> {
+        // Whoever says that it is a member of another cluster is none of this one's. One that says
+        // that it is a member of none may have forgotten.
+        let is_ours = self.cluster_id().is_none() || cluster == self.cluster_id();
+        if !is_ours && cluster.is_some() {
+            return Some(Seen::Current);
+        }
+        if let Some(Met { age: seen, turned_back }) = self.met.get_mut(&member) {
+            // Its term may have grown since, and changes nothing.
+            let start = Start { boot: Boot(age.boot), nonce: age.nonce };
+            if age.is_turned_back_from(*seen) || *turned_back == Some(start) {
+                *turned_back = Some(start);
+                return Some(Seen::Later(*seen));
+            }
         }
         let members = self.members().cloned();
         let seats: Vec<NodeId> = self.settings.seats.iter().map(|seat| seat.id).collect();
@@ -200,15 +290,59 @@ impl Core {
             Some(members) => members.lists(member),
             None => seats.contains(&member.id),
         };
-        let Some(home) = self.home_mut() else { return Sighting::Current };
-        match home.boots_mut().see(member, boot, is_known) {
-            Ok(sighting) => sighting,
+        let home = self.home_mut()?;
+        let start = Start { boot: Boot(age.boot), nonce: age.nonce };
+        let now = storage::Seen { start, term: Term(age.term) };
+        let sighting = match is_ours {
+            true => home.boots_mut().see(member, now, is_known),
+            false => Ok(home.boots().compare(member, now)),
+        };
+        match sighting {
+            Ok(Sighting::Current) => {
+                if is_ours {
+                    self.meet(member, age);
+                }
+                Some(Seen::Current)
+            }
+            Ok(Sighting::RolledBack { seen }) => {
+                let storage::Seen { start: Start { boot, nonce }, term } = seen;
+                Some(Seen::Later(Age { boot: boot.0, nonce, term: term.0 }))
+            }
             Err(source) => {
                 let path = self.settings.data.display().to_string();
                 self.failures.report(HomeError::Io { path, source }.into());
-                // The connection ends with the server.
-                Sighting::RolledBack { seen: boot }
+                None
             }
+        }
+    }
+
+    /// A start of another server is there. If this process has met an earlier one, what that had
+    /// acknowledged may be lost.
+    fn meet(&mut self, member: Member, age: Age) {
+        if self.met.len() >= MET_MAX {
+            let members = self.members().cloned().unwrap_or_default();
+            self.met.retain(|met, _| members.lists(*met));
+        }
+        let earlier = self.met.get(&member).map(|met| met.age);
+        let is_another = earlier.is_some_and(|earlier| earlier.boot != age.boot);
+        let term = earlier.map_or(0, |earlier| earlier.term).max(age.term);
+        self.met.insert(member, Met { age: Age { term, ..age }, turned_back: None });
+        if is_another && matches!(self.phase, Phase::Running(_)) {
+            self.inbox.push(Input::Restarted(member));
+            self.wake();
+        }
+    }
+
+    /// Whether a connection leads to the latest start of its server. What an earlier one said may
+    /// still come out of a socket when a later one has been met.
+    fn is_latest(&self, peer: &Up) -> bool {
+        self.met.get(&peer.member).is_none_or(|latest| latest.age.boot == peer.boot.0)
+    }
+
+    /// A server of this cluster has spoken in a term.
+    fn note_term(&mut self, member: Member, term: Term) {
+        if let Some(met) = self.met.get_mut(&member) {
+            met.age.term = met.age.term.max(term.0);
         }
     }
 
@@ -227,6 +361,9 @@ impl Core {
         message: PeerMessage,
     ) -> Result<(), ServeError> {
         let from = peer.member;
+        if !self.is_latest(peer) {
+            return Ok(());
+        }
         self.heard.insert(from.id, Instant::now());
         let (me, ours) = (self.addressee(), self.cluster_id());
         match (message, &mut self.phase) {
@@ -234,14 +371,14 @@ impl Core {
                 before.founding.hear(from, standing.clone());
                 self.joiners.hear(peer, &standing);
                 if let Standing::Founded(founded) = standing {
-                    self.on_introduction(from.id, &founded.members);
+                    self.on_introduction(from, &founded.members);
                 }
                 self.found()?;
             }
             (PeerMessage::Standing(Standing::Founded(founded)), Phase::Running(running))
                 if founded.charter == running.charter =>
             {
-                self.on_introduction(from.id, &founded.members);
+                self.on_introduction(from, &founded.members);
                 self.notice_removal(&founded);
             }
             (PeerMessage::Standing(standing), Phase::Running(_)) => {
@@ -255,6 +392,7 @@ impl Core {
             (PeerMessage::Raft { to, term, message }, Phase::Running(_))
                 if to == me && peer.cluster == ours =>
             {
+                self.note_term(from, term);
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));
             }
@@ -284,7 +422,8 @@ impl Core {
         let Phase::Running(running) = &self.phase else { return };
         // Its last appends may still be in the inbox, so what the replica knows is not asked.
         if running.driver.replica().node().term() <= suspicion.term {
-            self.links.suspect(suspicion);
+            let address = self.address_of(suspicion.leader).map(str::to_string);
+            self.links.suspect(suspicion, address);
         }
     }
 

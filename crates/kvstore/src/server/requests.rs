@@ -417,8 +417,9 @@ impl Core {
     /// The last leader that was heard from, and where it listens.
     pub(super) fn leader_hint(&self) -> Option<LeaderHint> {
         let Phase::Running(running) = &self.phase else { return None };
-        let (id, term) = running.driver.replica().node().last_leader()?;
-        let address = self.address_of(id)?.to_string();
+        let node = running.driver.replica().node();
+        let (id, term) = node.last_leader()?;
+        let address = self.address_of(node.last_leading_member()?)?.to_string();
         Some(LeaderHint { id: id.to_string(), address, term: term.0 })
     }
 }

@@ -11,13 +11,13 @@ use std::time::Duration;
 use raft::driver::Input;
 use raft::node::{Boot, Incarnation, Member};
 use raft::replica::{Carried, SnapshotEnvelope};
-use raft::storage::Sighting;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::core::{Core, Phase, SharedCore};
 use super::links::{Link, Purpose, RETRY_AFTER, Shaken, Up, connect};
 use super::listener;
+use super::others::Seen;
 use crate::wire::peer::{self, Addressee};
 
 /// With more than that queued no further part of a snapshot is added.
@@ -95,7 +95,7 @@ pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
         }
         // Why it does not come about is told by the link for Raft's messages.
         if let Ok(shaken) =
-            connect(&core, Some(link.id()), link.address(), Purpose::Snapshots).await
+            connect(&core, Some(link.seat()), link.address(), Purpose::Snapshots).await
         {
             let _ = carry(&core, &link, shaken).await;
         }
@@ -107,9 +107,9 @@ pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
 async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> io::Result<()> {
     let Shaken { outbox, welcome, mut input } = shaken;
     let member = Member { id: link.id(), incarnation: Incarnation(welcome.incarnation) };
-    let boot = Boot(welcome.boot);
-    let sighting = core.borrow_mut().note_boot(member, boot, welcome.cluster_id);
-    if matches!(sighting, Sighting::RolledBack { .. }) {
+    let boot = Boot(welcome.age.boot);
+    let seen = core.borrow_mut().note_boot(member, welcome.age, welcome.cluster_id);
+    if seen != Some(Seen::Current) {
         return Ok(());
     }
     let up = Up::new(outbox, member, boot, welcome.cluster_id);

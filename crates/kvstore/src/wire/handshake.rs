@@ -88,6 +88,29 @@ pub struct Timing {
     pub election_max_ms: u32,
 }
 
+/// How far a server's directory had come at some time. One that was replaced by an older copy is
+/// known by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Age {
+    /// How many times a server was started on it.
+    pub boot: u64,
+    /// A number that was drawn for the latest of these starts.
+    pub nonce: u64,
+    /// The latest term that is durable in it.
+    pub term: u64,
+}
+
+impl Age {
+    /// Whether a directory of this age can be none that was `seen` before.
+    pub fn is_turned_back_from(self, seen: Age) -> bool {
+        match (self.boot, self.nonce) == (seen.boot, seen.nonce) {
+            // What one start said earlier may be heard later.
+            true => false,
+            false => self.boot <= seen.boot || self.term < seen.term,
+        }
+    }
+}
+
 /// What a server says of itself to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHello {
@@ -99,12 +122,14 @@ pub struct PeerHello {
     pub node: String,
     /// Which of the disks that ever carried this id it is.
     pub incarnation: u64,
-    /// How many times it was started on that disk.
-    pub boot: u64,
+    /// How far that disk has come.
+    pub age: Age,
     /// How it counts time.
     pub timing: Timing,
     /// The id of the server that it believes to be talking to.
     pub to: String,
+    /// Which of the disks that ever carried that id its cluster lists at this address.
+    pub to_incarnation: Option<u64>,
 }
 
 /// What the server answers to a [`Hello`].
@@ -129,8 +154,8 @@ pub struct Welcome {
     pub cluster_id: Option<[u8; 16]>,
     /// Which of the disks that ever carried this id it is.
     pub incarnation: u64,
-    /// How many times it was started on that disk.
-    pub boot: u64,
+    /// How far that disk has come.
+    pub age: Age,
     /// The index up to which it knows the log to be committed. A client's session starts here.
     pub commit: u64,
     /// How it counts time.
@@ -144,7 +169,7 @@ struct WelcomeBody {
     cluster: String,
     cluster_id: Option<[u8; 16]>,
     incarnation: u64,
-    boot: u64,
+    age: Age,
     commit: u64,
     timing: Timing,
 }
@@ -173,7 +198,10 @@ pub enum RefusedReason {
     /// The peer takes this server for another one, or is not who it says.
     Identity,
     /// The peer's directory is older than one that was seen before under the same identity.
-    RolledBack,
+    RolledBack {
+        /// How far it had come when it was seen last.
+        seen: Age,
+    },
     /// The server has as many connections as it may have.
     TooManyConnections,
     /// The server is about to stop.
@@ -183,16 +211,18 @@ pub enum RefusedReason {
 }
 
 impl RefusedReason {
-    const NUMBERED: [(u8, RefusedReason); 8] = [
+    const NUMBERED: [(u8, RefusedReason); 7] = [
         (1, RefusedReason::WrongMagic),
         (2, RefusedReason::Malformed),
         (3, RefusedReason::Version),
         (4, RefusedReason::Cluster),
         (5, RefusedReason::Identity),
-        (6, RefusedReason::RolledBack),
         (7, RefusedReason::TooManyConnections),
         (8, RefusedReason::ShuttingDown),
     ];
+
+    /// The one reason that says more than its number.
+    const ROLLED_BACK: u8 = 6;
 
     fn from_number(number: u8) -> RefusedReason {
         let known = Self::NUMBERED.iter().find(|(known, _)| *known == number);
@@ -202,6 +232,7 @@ impl RefusedReason {
     fn number(self) -> u8 {
         match self {
             RefusedReason::Other(number) => number,
+            RefusedReason::RolledBack { .. } => Self::ROLLED_BACK,
             known => Self::NUMBERED.iter().find(|(_, it)| *it == known).map_or(0, |(n, _)| *n),
         }
     }
@@ -262,7 +293,7 @@ impl Message for Welcome {
             cluster: self.cluster.clone(),
             cluster_id: self.cluster_id,
             incarnation: self.incarnation,
-            boot: self.boot,
+            age: self.age,
             commit: self.commit,
             timing: self.timing,
         };
@@ -283,7 +314,7 @@ impl Message for Welcome {
             cluster: body.cluster,
             cluster_id: body.cluster_id,
             incarnation: body.incarnation,
-            boot: body.boot,
+            age: body.age,
             commit: body.commit,
             timing: body.timing,
         })
@@ -296,6 +327,10 @@ impl Message for Refused {
     fn encode_body(&self, out: &mut BytesMut) {
         out.put_slice(&MAGIC);
         out.put_u8(self.reason.number());
+        if let RefusedReason::RolledBack { seen } = self.reason {
+            let Age { boot, nonce, term } = seen;
+            [boot, nonce, term].into_iter().for_each(|number| out.put_u64_le(number));
+        }
         out.put_slice(self.text.as_bytes());
     }
 
@@ -303,10 +338,21 @@ impl Message for Refused {
         let mut rest = &body[..];
         take_magic(&mut rest)?;
         let number = rest.try_get_u8().map_err(|error| DecodeError::malformed("Refused", error))?;
+        let reason = match number {
+            RefusedReason::ROLLED_BACK => {
+                let mut number = || {
+                    let number = rest.try_get_u64_le();
+                    number.map_err(|error| DecodeError::malformed("Refused", error))
+                };
+                let seen = Age { boot: number()?, nonce: number()?, term: number()? };
+                RefusedReason::RolledBack { seen }
+            }
+            number => RefusedReason::from_number(number),
+        };
         let text = std::str::from_utf8(rest)
             .map_err(|error| DecodeError::malformed("Refused", error))?
             .to_owned();
-        Ok(Refused { reason: RefusedReason::from_number(number), text })
+        Ok(Refused { reason, text })
     }
 }
 

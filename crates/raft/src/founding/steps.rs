@@ -74,14 +74,31 @@ pub enum Obstacle {
         /// Ours.
         wanted: String,
     },
+    /// Its directory is from before it agreed.
+    #[error(
+        "the cluster of {peer} was founded with this very directory of {me}, and it does not know \
+         of it: it is an older copy, and what {me} promised since is lost; put its newest \
+         directory back, or move this one away, start {me} with --join, then: kvctl member \
+         replace {me}"
+    )]
+    Forgotten {
+        /// The other server.
+        peer: NodeId,
+        /// This server.
+        me: NodeId,
+    },
     /// A server changed its incarnation after pairs were agreed on.
     #[error(
-        "{wiped} lost its data directory while the cluster was being founded; nothing is stored \
-         yet, so remove the data directories of all its servers and start them again"
+        "{wiped} lost its data directory while the cluster was being founded. {me} has stored \
+         nothing yet: remove its data directory, and start it again. Do the same with every other \
+         server that says this of itself; one that says that the cluster is founded keeps its own, \
+         and the others then say how they come in"
     )]
     Wiped {
         /// The server that did.
         wiped: NodeId,
+        /// This server.
+        me: NodeId,
     },
 }
 
@@ -204,8 +221,12 @@ impl Founding {
             return Step::Stuck(Obstacle::OtherList { peer });
         }
         let place = self.place_in(members);
-        // That the cluster is founded with this very incarnation proves that it agreed. If it was
-        // removed since, it must be taken in again like anybody else.
+        // That the cluster is founded with this very incarnation proves that it agreed. A directory
+        // that does not know of it is older than that, and its server may have voted since.
+        if charter.configuration.lists(self.me) && self.agreed.is_none() {
+            return Step::Stuck(Obstacle::Forgotten { peer, me: self.me.id });
+        }
+        // If it was removed since, it must be taken in again like anybody else.
         if place == Place::Listed && charter.configuration.lists(self.me) {
             return Step::Found(charter.clone());
         }
@@ -286,7 +307,7 @@ impl Founding {
             return Err(Obstacle::OtherList { peer });
         }
         if charter.incarnation_of(self.me.id) != Some(self.me) {
-            return Err(Obstacle::Wiped { wiped: self.me.id });
+            return Err(Obstacle::Wiped { wiped: self.me.id, me: self.me.id });
         }
         Ok(())
     }
@@ -295,7 +316,7 @@ impl Founding {
         let Some(agreed) = &self.agreed else { return Step::Agree(charter) };
         let changed = charter.configuration.members().zip(agreed.configuration.members());
         if let Some((now, _)) = changed.into_iter().find(|(now, then)| now != then) {
-            return Step::Stuck(Obstacle::Wiped { wiped: now.id });
+            return Step::Stuck(Obstacle::Wiped { wiped: now.id, me: self.me.id });
         }
         if *agreed != charter {
             return Step::Stuck(Obstacle::OtherList { peer: self.me.id });

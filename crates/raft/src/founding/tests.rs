@@ -91,9 +91,9 @@ fn a_server_that_was_wiped_after_agreeing_stops_the_founding() {
     gossip(&mut servers);
     servers[1] = founding(2, 99, 2);
     gossip(&mut servers);
-    let wiped = Step::Stuck(Obstacle::Wiped { wiped: id(2) });
-    assert_eq!(servers[0].step(), wiped);
-    assert_eq!(servers[1].step(), wiped);
+    for (server, me) in servers.iter().zip([id(1), id(2)]) {
+        assert_eq!(server.step(), Step::Stuck(Obstacle::Wiped { wiped: id(2), me }));
+    }
 }
 
 #[test]
@@ -102,7 +102,8 @@ fn a_late_server_adopts_a_founding_only_of_its_very_incarnation() {
     gossip(&mut servers);
     gossip(&mut servers);
     let Step::Found(charter) = servers[0].step() else { panic!("{:?}", servers[0].step()) };
-    let mut late = founding(2, 12, 2);
+    let agreed = Some(charter.clone());
+    let mut late = Founding::new(member(2, 12), "demo".into(), seats(2), agreed);
     late.hear(member(1, 11), founded(&charter, charter.configuration.clone()));
     assert_eq!(late.step(), Step::Found(charter.clone()));
     let mut wiped = founding(2, 13, 2);
@@ -113,10 +114,26 @@ fn a_late_server_adopts_a_founding_only_of_its_very_incarnation() {
     assert_eq!(place(&stranger), Place::NotListed);
 }
 
+/// It did agree, or there would be no such cluster: what it does not know of that it does not know
+/// of its votes either.
+#[test]
+fn a_founder_that_does_not_know_that_it_agreed_is_no_voter_again() {
+    let charter = charter_of_two();
+    let said = founded(&charter, charter.configuration.clone());
+    let forgotten = Step::Stuck(Obstacle::Forgotten { peer: id(1), me: id(2) });
+    let mut older = founding(2, 12, 2);
+    older.hear(member(1, 11), said.clone());
+    assert_eq!(older.step(), forgotten);
+    let mut joining = Founding::joining(member(2, 12), "127.0.0.1:2".into(), None, None);
+    joining.hear(member(1, 11), said);
+    assert_eq!(joining.step(), forgotten);
+}
+
 #[test]
 fn a_server_that_was_removed_before_it_ever_started_must_be_taken_in_again() {
     let charter = charter_of_two();
-    let mut late = founding(2, 12, 2);
+    let agreed = Some(charter.clone());
+    let mut late = Founding::new(member(2, 12), "demo".into(), seats(2), agreed);
     let alone = Configuration::new(vec![voter(1, 11)]).unwrap();
     late.hear(member(1, 11), founded(&charter, alone));
     assert_eq!(place(&late), Place::NotListed);

@@ -176,11 +176,19 @@ impl Configuration {
     }
 
     /// Where this server listens, in the life that it was last given: a learner's life is later
-    /// than the voter's that it replaces.
+    /// than the voter's that it replaces, and a voter's later than the one that goes.
     #[must_use]
     pub fn address_of(&self, id: NodeId) -> Option<&str> {
-        let of_id = |(member, address): (Member, _)| (member.id == id).then_some(address);
-        self.addresses().filter_map(of_id).last()
+        let learner = self.learners().iter().find(|learner| learner.member.id == id);
+        let learner = learner.map(|learner| learner.address.as_str());
+        let voter = || self.voting().find(|voter| voter.member.id == id);
+        learner.or_else(|| voter().map(|voter| voter.address.as_str()))
+    }
+
+    /// Where this very member listens.
+    #[must_use]
+    pub fn address_of_member(&self, member: Member) -> Option<&str> {
+        self.addresses().find(|(listed, _)| *listed == member).map(|(_, address)| address)
     }
 
     /// Whether this very member is listed, voting or not.
@@ -352,5 +360,26 @@ mod tests {
         assert!(!configuration.will_vote(member("s3", 3)));
         let s2 = configuration.address_of(NodeId::new("s2").unwrap());
         assert_eq!(s2, Some("s2:2"));
+        assert_eq!(configuration.address_of_member(member("s2", 2)), Some("s2:1"));
+    }
+
+    #[test]
+    fn while_a_life_replaces_another_the_later_one_is_found_and_each_by_itself() {
+        let at = |incarnation, address: &str| Voter {
+            member: member("s2", incarnation),
+            address: address.to_string(),
+        };
+        // Which of the two numbers is larger means nothing: they are drawn.
+        for (old, new) in [(2, 9), (9, 2)] {
+            let configuration = Configuration::from_lists(Lists {
+                voters: vec![at(new, "new:1")],
+                outgoing: vec![at(old, "old:1")],
+                learners: Vec::new(),
+            })
+            .unwrap();
+            assert_eq!(configuration.address_of(member("s2", 0).id), Some("new:1"));
+            assert_eq!(configuration.address_of_member(member("s2", new)), Some("new:1"));
+            assert_eq!(configuration.address_of_member(member("s2", old)), Some("old:1"));
+        }
     }
 }

@@ -70,6 +70,11 @@ impl Durability {
         self.durable_state.term == term
     }
 
+    /// The term in which a server that crashed now would come back.
+    pub(super) fn durable_term(&self) -> Term {
+        self.durable_state.term
+    }
+
     /// Takes the held messages if nothing that they could rest on is still to be written.
     pub(super) fn take_settled(&mut self, log: &Log, state: HardState) -> Vec<Envelope> {
         if self.pending.is_empty() && !self.has_unwritten(log, state) {

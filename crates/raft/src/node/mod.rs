@@ -558,6 +558,12 @@ impl Node {
         self.hard_state.term
     }
 
+    /// The latest term that is on the disk. No message of a later one has left.
+    #[must_use]
+    pub fn durable_term(&self) -> Term {
+        self.durability.durable_term()
+    }
+
     /// The leader of this term, as far as it has been heard.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
@@ -568,6 +574,12 @@ impl Node {
     #[must_use]
     pub fn last_leader(&self) -> Option<(NodeId, Term)> {
         self.last_leader.map(|(leader, term)| (leader.id, term))
+    }
+
+    /// The last leader that was heard from, in the life in which it led.
+    #[must_use]
+    pub fn last_leading_member(&self) -> Option<Member> {
+        self.last_leader.map(|(leader, _)| leader)
     }
 
     /// The commit index.

@@ -196,6 +196,19 @@ impl Progress {
         current
     }
 
+    /// Another start of it answers than before. What its earlier start acknowledged it may have
+    /// lost, so it counts again when this one acknowledges it; the log ends at `last`.
+    pub(super) fn on_restarted(&mut self, last: Index) {
+        self.reset_flight();
+        self.matched = Index(0);
+        self.next = last.next();
+        self.flow = Flow::Probe { asked: false };
+        self.commit_told = Index(0);
+        // What the earlier start echoed it did echo; this one has been told of no round.
+        self.round_told = self.round_echoed;
+        self.set_offer(None);
+    }
+
     /// A heartbeat is due: an unanswered question is asked again.
     pub(super) fn on_heartbeat(&mut self) {
         match &mut self.flow {
@@ -405,6 +418,21 @@ mod tests {
         assert!(progress.on_rejected(Index(9), Index(4)));
         assert_eq!(progress.next(), Index(8), "never back below what is matched");
         assert!(!progress.on_rejected(Index(9), Index(4)), "the probe now asks about 7");
+    }
+
+    #[test]
+    fn another_start_of_a_follower_is_asked_what_it_holds() {
+        let mut progress = Progress::new(Index(9));
+        progress.on_accepted(Index(9), Index(9), Index(0));
+        progress.on_sent(Some((Index(10), 60)), Index(9), 4);
+        progress.on_echo(3);
+        progress.on_restarted(Index(10));
+        assert_eq!((progress.matched(), progress.next()), (Index(0), Index(11)));
+        assert_eq!((progress.in_flight_bytes(), progress.round_echoed()), (0, 3));
+        assert!(progress.lacks_round(4), "it was told to the earlier start");
+        assert!(progress.on_rejected(Index(10), Index(8)), "below what that had acknowledged");
+        assert!(progress.may_send(Index(10), 100));
+        assert_eq!(progress.next(), Index(8));
     }
 
     #[test]

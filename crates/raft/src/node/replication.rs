@@ -162,6 +162,19 @@ impl Node {
         self.note_catching_up(from);
     }
 
+    /// Another start of this server answers than before, over a new connection, and nothing of the
+    /// earlier one comes any more. Its disk may have lost what that acknowledged: it is asked what
+    /// it holds, sent what it lacks, and counted anew. What is committed stays committed.
+    pub fn on_restarted(&mut self, member: Member) {
+        let last = self.log.last().index;
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.progress.get_mut(&member)
+        {
+            progress.on_restarted(last);
+        }
+        self.assert_invariants();
+    }
+
     pub(super) fn on_append_rejected(&mut self, from: Member, previous: Index, hint: Position) {
         let last = self.log.last().index;
         // Of our own log, too, nothing above the hint's term can match: go back over it at once.

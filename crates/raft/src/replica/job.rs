@@ -49,6 +49,7 @@ pub(super) enum Outcome<M: StateMachine> {
     Begun(SnapshotId, Result<u64, SnapshotError>),
     PieceWritten(SnapshotId, u64, Result<(), SnapshotError>),
     Restored(SnapshotId, Result<(Configuration, M), SnapshotError>),
+    Discarded,
     /// Nobody waits for it.
     Tidied,
 }
@@ -67,7 +68,7 @@ impl<M: StateMachine> Job<M> {
             }
             Work::Discard(snapshot) => {
                 let _ = store.discard_received(snapshot);
-                Outcome::Tidied
+                Outcome::Discarded
             }
             Work::Check(snapshot) => Outcome::Checked(snapshot, store.check(snapshot)),
             Work::ReadChunk { to, snapshot, offset, bytes } => {

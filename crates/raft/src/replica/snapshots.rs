@@ -101,6 +101,8 @@ pub(super) struct Snapshots<M: StateMachine> {
     receiver: Receiver,
     jobs: VecDeque<Work<M>>,
     received: Option<Received<M>>,
+    /// Received snapshots that are being removed.
+    discarding: u32,
     /// Messages of the receiver, for the next turn.
     messages: Vec<SnapshotEnvelope>,
     events: Vec<SnapshotEvent>,
@@ -124,6 +126,7 @@ impl<M: StateMachine> Snapshots<M> {
             store,
             jobs: VecDeque::new(),
             received: None,
+            discarding: 0,
             messages: Vec::new(),
             events: Vec::new(),
             look_in_ticks: 0,
@@ -133,6 +136,17 @@ impl<M: StateMachine> Snapshots<M> {
 
     pub(super) fn stop(&self) {
         self.store.stop();
+    }
+
+    /// Jobs may run in any order, so one that must not be overtaken is waited for: a snapshot that
+    /// is received again gets the name that it had before, which a late discard would remove.
+    fn take_job(&mut self) -> Option<Job<M>> {
+        if self.discarding > 0 && matches!(self.jobs.front(), Some(Work::FinishReceiving(_))) {
+            return None;
+        }
+        let work = self.jobs.pop_front()?;
+        self.discarding += u32::from(matches!(work, Work::Discard(_)));
+        Some(Job { store: self.store.clone(), work })
     }
 
     pub(super) fn is_short_of_room(&self) -> bool {
@@ -175,8 +189,7 @@ impl<M: StateMachine> Drop for Snapshots<M> {
 impl<M: StateMachine> Replica<M> {
     /// Work that takes long, to be run anywhere and brought back. Several may be out at once.
     pub fn take_job(&mut self) -> Option<Job<M>> {
-        let work = self.snapshots.jobs.pop_front()?;
-        Some(Job { store: self.snapshots.store.clone(), work })
+        self.snapshots.take_job()
     }
 
     /// A message about a snapshot came.
@@ -304,6 +317,7 @@ impl<M: StateMachine> Replica<M> {
                 self.on_not_received(snapshot, &error);
             }
             Outcome::Restored(snapshot, result) => self.on_restored(snapshot, result, took),
+            Outcome::Discarded => self.snapshots.discarding -= 1,
             Outcome::Checked(..) | Outcome::ChunkRead(..) | Outcome::Tidied => {}
         }
     }
@@ -468,3 +482,60 @@ const MESSAGES_MAX: usize = 16;
 
 /// Between two looks at how much room the disk has.
 const LOOK_EVERY_TICKS: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Position, Term};
+    use crate::state_machine::Undecodable;
+    use crate::storage::SnapshotOptions;
+    use std::io;
+    use std::sync::Arc;
+    use wal::sim_disk::SimDisk;
+
+    struct Nothing;
+
+    impl StateMachine for Nothing {
+        type Reply = ();
+        type Image = ();
+
+        fn apply(&mut self, _: Index, _: &bytes::Bytes) -> Result<(), Undecodable> {
+            Ok(())
+        }
+
+        fn advance(&mut self, _: Index) {}
+
+        fn applied(&self) -> Index {
+            Index(0)
+        }
+
+        fn image(&self) {}
+
+        fn write((): (), _: &mut dyn io::Write) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn restore(_: &mut dyn io::Read) -> io::Result<Self> {
+            Ok(Nothing)
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_is_received_again_is_not_overtaken_by_the_discard_of_the_first_time() {
+        let disk = SimDisk::new().disk();
+        let lock = Arc::new(disk.lock("LOCK").unwrap());
+        let store = SnapshotStore::new(disk, lock, SnapshotOptions::default());
+        let mut snapshots = Snapshots::<Nothing>::new(store, 10);
+        let position = Position { index: Index(8), term: Term(1) };
+        let snapshot = SnapshotId { position, bytes: 1, hash: [0; 16] };
+        snapshots.jobs.push_back(Work::Discard(snapshot));
+        snapshots.jobs.push_back(Work::BeginReceiving(snapshot));
+        snapshots.jobs.push_back(Work::FinishReceiving(snapshot));
+        let discard = snapshots.take_job().expect("nothing is before it");
+        assert!(snapshots.take_job().is_some(), "to receive needs not wait");
+        assert!(snapshots.take_job().is_none(), "the discard may still come");
+        assert!(matches!(discard.run().outcome, Outcome::Discarded));
+        snapshots.discarding -= 1;
+        assert!(snapshots.take_job().is_some());
+    }
+}

@@ -2,15 +2,19 @@
 //! what its server once said is not believed, also after all of them were stopped.
 //!
 //! A server whose directory was replaced by an older copy has forgotten votes and entries, and its
-//! boot number tells. Whoever has seen a later one must not count it, so the number is durable
-//! here before anything that the server says under it is acted upon. That costs one write and one
-//! sync for each start of another server, in a file that was allocated beforehand:
+//! boot number tells, or, if that has grown to the same again, the nonce that was drawn for it.
+//! Whoever has seen another one must not count it, so both are durable here before anything that
+//! the server says under them is acted upon. With them stands the term that the directory knew
+//! then, so that one is known that has forgotten even that its server was a member. That costs one
+//! write and one sync for each start of another server, and one when it becomes a member, in a file
+//! that was allocated beforehand:
 //!
 //! ```text
 //! two slots of 8192 bytes, written in turn, little endian:
 //!   0  magic "KVCTLBTS"   8  version u16   10  count u16   12  length u32 of what follows byte 24
 //!  16  sequence u64
-//!  24  count times: incarnation u64, boot u64, length of the name u8, name      crc32 of all
+//!  24  count times: incarnation u64, boot u64, nonce u64, term u64, length of the name u8, name
+//!                                                                        at the end, crc32 of all
 //! ```
 //!
 //! The slot with the higher sequence counts. If one is rotten the other one tells what was known
@@ -23,22 +27,24 @@ use std::io;
 use wal::{Disk, File};
 
 use super::directory::replace_file;
-use crate::node::{Boot, Incarnation, Member, NodeId};
+use super::identity::Start;
+use crate::node::{Boot, Incarnation, Member, NodeId, Term};
 
-const NAME: &str = "boots";
+/// The file's name.
+pub(super) const NAME: &str = "boots";
 const MAGIC: &[u8; 8] = b"KVCTLBTS";
-const VERSION: u16 = 1;
+const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 24;
 const SLOT_BYTES: usize = 8192;
 const SLOTS: [u64; 2] = [0, SLOT_BYTES as u64];
 
 /// So many fit, with the longest of names.
-const MEMBERS_MAX: usize = (SLOT_BYTES - HEADER_BYTES - 4) / (17 + NodeId::BYTES_MAX);
+const MEMBERS_MAX: usize = (SLOT_BYTES - HEADER_BYTES - 4) / (33 + NodeId::BYTES_MAX);
 
 /// What is known of others' boots, and where it is kept.
 #[derive(Debug, Default)]
 pub struct Boots {
-    seen: BTreeMap<Member, Boot>,
+    seen: BTreeMap<Member, Seen>,
     /// `None` where there was no room for it; then what was seen is remembered only in memory.
     file: Option<BootsFile>,
     trouble: Option<String>,
@@ -50,16 +56,37 @@ struct BootsFile {
     sequence: u64,
 }
 
-/// How a boot compares with what was seen.
+/// How a start compares with what was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sighting {
     /// It is the latest that was ever seen, and that is durable.
     Current,
-    /// A later one was seen: the directory was replaced by an older one.
+    /// A later one was seen, or another that counted the same: the directory was replaced by an
+    /// older one.
     RolledBack {
         /// The latest that was seen.
-        seen: Boot,
+        seen: Seen,
     },
+}
+
+/// What was seen of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its start.
+    pub start: Start,
+    /// The latest term that was durable in it when that was noted. Zero before its server is a
+    /// member of a cluster.
+    pub term: Term,
+}
+
+impl Seen {
+    /// Whether this can be no directory that was `before` earlier.
+    #[must_use]
+    pub fn is_turned_back_from(self, before: Seen) -> bool {
+        // What one start said earlier may be heard later.
+        let lacks_term = self.start != before.start && self.term < before.term;
+        self.start.is_turned_back_from(before.start) || lacks_term
+    }
 }
 
 impl Boots {
@@ -107,20 +134,34 @@ impl Boots {
         self.trouble.as_deref()
     }
 
-    /// Compares the boot of another server with what was seen, and notes it durably if it is
+    /// Whether another server's directory was seen further than it is now.
+    #[must_use]
+    pub fn compare(&self, member: Member, now: Seen) -> Sighting {
+        match self.seen.get(&member) {
+            Some(seen) if now.is_turned_back_from(*seen) => Sighting::RolledBack { seen: *seen },
+            _ => Sighting::Current,
+        }
+    }
+
+    /// Compares the start of another server with what was seen, and notes it durably if it is
     /// later. Of servers that `is_known` does not know, only some are remembered.
     ///
     /// # Errors
-    /// The disk failed; nothing that this boot says may be acted upon.
+    /// The disk failed; nothing that this start says may be acted upon.
     pub fn see(
         &mut self,
         member: Member,
-        boot: Boot,
+        now: Seen,
         is_known: impl Fn(Member) -> bool,
     ) -> io::Result<Sighting> {
         match self.seen.get(&member) {
-            Some(seen) if *seen > boot => return Ok(Sighting::RolledBack { seen: *seen }),
-            Some(seen) if *seen == boot => return Ok(Sighting::Current),
+            Some(seen) if now.is_turned_back_from(*seen) => {
+                return Ok(Sighting::RolledBack { seen: *seen });
+            }
+            // Later terms of the same start are not worth a write each.
+            Some(seen) if seen.start == now.start && (seen.term == now.term || seen.term.0 > 0) => {
+                return Ok(Sighting::Current);
+            }
             _ => {}
         }
         let mut seen = self.seen.clone();
@@ -132,7 +173,7 @@ impl Boots {
                 _ => return Ok(Sighting::Current),
             };
         }
-        seen.insert(member, boot);
+        seen.insert(member, now);
         if let Some(file) = &mut self.file {
             file.write(&seen)?;
         }
@@ -142,7 +183,7 @@ impl Boots {
 }
 
 /// What a slot holds, if it is whole.
-type Slot = Option<(u64, BTreeMap<Member, Boot>)>;
+type Slot = Option<(u64, BTreeMap<Member, Seen>)>;
 
 struct Found {
     file: Box<dyn File>,
@@ -181,7 +222,7 @@ fn create(disk: &dyn Disk) -> io::Result<Box<dyn File>> {
 
 impl BootsFile {
     /// Writes over the older slot.
-    fn write(&mut self, seen: &BTreeMap<Member, Boot>) -> io::Result<()> {
+    fn write(&mut self, seen: &BTreeMap<Member, Seen>) -> io::Result<()> {
         let sequence = self.sequence + 1;
         let [odd, even] = SLOTS;
         let place = if sequence % 2 == 1 { odd } else { even };
@@ -192,11 +233,13 @@ impl BootsFile {
     }
 }
 
-fn encode(sequence: u64, seen: &BTreeMap<Member, Boot>) -> Vec<u8> {
+fn encode(sequence: u64, seen: &BTreeMap<Member, Seen>) -> Vec<u8> {
     let mut members = Vec::new();
-    for (member, boot) in seen {
+    for (member, Seen { start, term }) in seen {
         members.extend_from_slice(&member.incarnation.0.to_le_bytes());
-        members.extend_from_slice(&boot.0.to_le_bytes());
+        members.extend_from_slice(&start.boot.0.to_le_bytes());
+        members.extend_from_slice(&start.nonce.to_le_bytes());
+        members.extend_from_slice(&term.0.to_le_bytes());
         let name = member.id.as_str();
         members.push(u8::try_from(name.len()).unwrap_or(0));
         members.extend_from_slice(name.as_bytes());
@@ -231,12 +274,17 @@ fn decode(slot: &[u8]) -> Slot {
     for _ in 0..count {
         let (incarnation, rest) = members.split_first_chunk()?;
         let (boot, rest) = rest.split_first_chunk()?;
+        let (nonce, rest) = rest.split_first_chunk()?;
+        let (term, rest) = rest.split_first_chunk()?;
         let (name_length, rest) = rest.split_first()?;
         let (name, rest) = rest.split_at_checked(usize::from(*name_length))?;
         members = rest;
         let id = NodeId::new(std::str::from_utf8(name).ok()?).ok()?;
         let incarnation = Incarnation(u64::from_le_bytes(*incarnation));
-        seen.insert(Member { id, incarnation }, Boot(u64::from_le_bytes(*boot)));
+        let (boot, nonce) = (Boot(u64::from_le_bytes(*boot)), u64::from_le_bytes(*nonce));
+        let term = Term(u64::from_le_bytes(*term));
+        let start = Start { boot, nonce };
+        seen.insert(Member { id, incarnation }, Seen { start, term });
     }
     members.is_empty().then_some((sequence, seen))
 }
@@ -251,20 +299,26 @@ mod tests {
     }
 
     fn see(boots: &mut Boots, member: Member, boot: u64) -> Sighting {
-        boots.see(member, Boot(boot), |_| true).unwrap()
+        boots.see(member, start(boot), |_| true).unwrap()
+    }
+
+    fn start(boot: u64) -> Seen {
+        Seen { start: Start { boot: Boot(boot), nonce: 1000 + boot }, term: Term(2) }
     }
 
     #[test]
     fn a_slot_has_these_very_bytes() {
-        let seen = BTreeMap::from([(member("s1", 77), Boot(5)), (member("s2", 1), Boot(2))]);
+        let seen = BTreeMap::from([(member("s1", 77), start(5)), (member("s2", 1), start(2))]);
         let slot = encode(3, &seen);
         let expected: Vec<u8> = [
             b"KVCTLBTS".as_slice(),
-            &[1, 0, 2, 0, 38, 0, 0, 0],
+            &[3, 0, 2, 0, 70, 0, 0, 0],
             &[3, 0, 0, 0, 0, 0, 0, 0],
-            &[77, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 2],
+            &[77, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0xed, 3, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, 0, 0, 0, 0, 2],
             b"s1",
-            &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0xea, 3, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, 0, 0, 0, 0, 2],
             b"s2",
         ]
         .concat();
@@ -285,7 +339,7 @@ mod tests {
         assert_eq!(see(&mut boots, member("s2", 1), 4), Sighting::Current);
         let writes = medium.count(Some(OperationKind::Write));
         assert_eq!(see(&mut boots, member("s2", 1), 4), Sighting::Current);
-        let rolled_back = Sighting::RolledBack { seen: Boot(4) };
+        let rolled_back = Sighting::RolledBack { seen: start(4) };
         assert_eq!(see(&mut boots, member("s2", 1), 3), rolled_back);
         assert_eq!(medium.count(Some(OperationKind::Write)), writes);
         medium.crash(1);
@@ -294,6 +348,42 @@ mod tests {
         assert_eq!(see(&mut boots, member("s2", 1), 3), rolled_back);
         assert_eq!(see(&mut boots, member("s2", 9), 1), Sighting::Current, "another life of it");
         assert_eq!(see(&mut boots, member("s2", 1), 3), rolled_back, "takes nothing from this one");
+    }
+
+    #[test]
+    fn the_same_count_of_starts_with_another_nonce_is_another_directory() {
+        let medium = SimDisk::new();
+        let mut boots = Boots::open(medium.disk().as_ref());
+        let s2 = member("s2", 1);
+        see(&mut boots, s2, 4);
+        let again = Seen { start: Start { boot: Boot(4), nonce: 7 }, ..start(4) };
+        for _ in 0..2 {
+            let sighting = boots.see(s2, again, |_| true).unwrap();
+            assert_eq!(sighting, Sighting::RolledBack { seen: start(4) });
+            medium.crash(1);
+            boots = Boots::open(medium.disk().as_ref());
+        }
+        assert_eq!(see(&mut boots, s2, 4), Sighting::Current, "the one that was seen is believed");
+    }
+
+    #[test]
+    fn a_member_that_has_forgotten_that_it_is_one_is_known_also_by_its_next_start() {
+        let medium = SimDisk::new();
+        let mut boots = Boots::open(medium.disk().as_ref());
+        let s2 = member("s2", 1);
+        let at = |boot, term| Seen { term: Term(term), ..start(boot) };
+        let note = |boots: &mut Boots, now| boots.see(s2, now, |_| true).unwrap();
+        assert_eq!(note(&mut boots, at(1, 0)), Sighting::Current);
+        assert_eq!(note(&mut boots, at(1, 1)), Sighting::Current, "it becomes a member");
+        let writes = medium.count(Some(OperationKind::Write));
+        assert_eq!(note(&mut boots, at(1, 9)), Sighting::Current);
+        assert_eq!(medium.count(Some(OperationKind::Write)), writes, "terms are not noted");
+        medium.crash(1);
+        let mut boots = Boots::open(medium.disk().as_ref());
+        let forgotten = Sighting::RolledBack { seen: at(1, 1) };
+        assert_eq!(note(&mut boots, at(2, 0)), forgotten);
+        assert_eq!(boots.compare(s2, at(2, 0)), forgotten);
+        assert_eq!(boots.compare(s2, at(2, 1)), Sighting::Current);
     }
 
     #[test]
@@ -306,7 +396,7 @@ mod tests {
                     see(&mut boots, member("s2", 1), boot);
                 }
                 medium.inject(cut, None, Fault::PowerOff);
-                assert!(boots.see(member("s2", 1), Boot(5), |_| true).is_err());
+                assert!(boots.see(member("s2", 1), start(5), |_| true).is_err());
                 medium.crash(seed);
                 let mut boots = Boots::open(medium.disk().as_ref());
                 let sighting = see(&mut boots, member("s2", 1), 3);
@@ -335,7 +425,7 @@ mod tests {
             drop(boots);
             medium.crash(3);
             let mut boots = Boots::open(medium.disk().as_ref());
-            let seen = Sighting::RolledBack { seen: Boot(5) };
+            let seen = Sighting::RolledBack { seen: start(5) };
             assert_eq!(see(&mut boots, member("s2", 1), 3), seen, "{harm}: it is kept again");
         }
     }
@@ -360,13 +450,13 @@ mod tests {
         let us = member("us", 1);
         for stranger in 0..2 * MEMBERS_MAX as u64 {
             let stranger = member(&"x".repeat(NodeId::BYTES_MAX), stranger);
-            boots.see(stranger, Boot(1), |it| it == us).unwrap();
+            boots.see(stranger, start(1), |it| it == us).unwrap();
         }
-        boots.see(us, Boot(8), |it| it == us).unwrap();
+        boots.see(us, start(8), |it| it == us).unwrap();
         assert_eq!(boots.seen.len(), MEMBERS_MAX);
         medium.crash(4);
         let mut boots = Boots::open(medium.disk().as_ref());
-        assert_eq!(see(&mut boots, us, 7), Sighting::RolledBack { seen: Boot(8) });
+        assert_eq!(see(&mut boots, us, 7), Sighting::RolledBack { seen: start(8) });
     }
 
     #[test]
@@ -376,6 +466,6 @@ mod tests {
         let mut boots = Boots::open(medium.disk().as_ref());
         assert!(boots.trouble().is_some_and(|it| it.contains("only until this one stops")));
         see(&mut boots, member("s2", 1), 4);
-        assert_eq!(see(&mut boots, member("s2", 1), 3), Sighting::RolledBack { seen: Boot(4) });
+        assert_eq!(see(&mut boots, member("s2", 1), 3), Sighting::RolledBack { seen: start(4) });
     }
 }

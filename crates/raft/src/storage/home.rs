@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wal::{Disk, File, LogId};
 
-use super::boots::Boots;
+use super::boots::{self, Boots};
 use super::directory::{lock_home, replace_file};
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
 use super::log_store::{LogError, LogOptions, LogStore};
@@ -21,6 +21,8 @@ pub(super) const LOCK: &str = "LOCK";
 pub(super) const CHARTER: &str = "founding";
 /// What the names of identities begin with that a recovery has replaced.
 pub(super) const BEFORE: &str = "identity.before-";
+/// What the names of directories begin with that hold what counts since a recovery.
+pub(super) const RECOVERED: &str = "recovered-";
 pub(super) const LOG: &str = "log";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 
@@ -169,7 +171,8 @@ pub struct Home {
 impl Home {
     /// Opens the directory of server `id` in the cluster called `name`, or in whichever it belongs
     /// to. An empty one becomes that server's, with the incarnation that `draw` gives. Each opening
-    /// that succeeds counts as a boot; one that fails leaves the directory as it was.
+    /// that succeeds counts as a boot, with another number that `draw` gives, by which it is told
+    /// from one of an older copy; one that fails leaves the directory as it was.
     ///
     /// # Errors
     /// The directory is in use, belongs to another server or cluster, or is damaged.
@@ -177,7 +180,7 @@ impl Home {
         disk: Arc<dyn Disk>,
         id: NodeId,
         name: impl Into<Option<&'a str>>,
-        draw: impl FnOnce() -> Incarnation,
+        mut draw: impl FnMut() -> Incarnation,
     ) -> Result<Self, HomeError> {
         let lock = lock_home(disk.as_ref())?;
         let base = find_base(disk.as_ref())?.unwrap_or_else(|| Arc::clone(&disk));
@@ -200,7 +203,8 @@ impl Home {
             return Err(HomeError::OtherCluster { path: disk.path(""), found, wanted });
         }
         // From here on it is the right directory: this start counts.
-        identity.count_start()?;
+        identity.count_start(draw().0)?;
+        forget_unfinished_recovery(disk.as_ref(), identity.identity().recovery)?;
         let boots = Boots::open(base.as_ref());
         Ok(Self { base, identity, charter, boots, lock: Arc::new(lock) })
     }
@@ -278,6 +282,7 @@ impl Home {
             write_charter(self.base.as_ref(), &charter)?;
         }
         let log = self.clear_log(options)?;
+        self.clear_snapshots()?;
         let log = LogStore::found(log, options, &charter.configuration)?;
         self.identity.set_stage(Stage::Founded { cluster, log })?;
         self.charter = Some(charter);
@@ -306,6 +311,7 @@ impl Home {
             self.charter = Some(charter);
         }
         let log = self.clear_log(options)?;
+        self.clear_snapshots()?;
         let log = LogStore::create(log, options)?;
         self.identity.set_stage(Stage::Founded { cluster, log })?;
         Ok(())
@@ -326,6 +332,18 @@ impl Home {
         }
         log.sync().map_err(io)?;
         Ok(log)
+    }
+
+    /// Before there is a log nothing rests on a snapshot: one that is there belongs to another life
+    /// of this server, or to another server, and the next start would take it for this one's.
+    fn clear_snapshots(&self) -> Result<(), HomeError> {
+        let snapshots = self.snapshot_disk()?;
+        let clear = || -> io::Result<()> {
+            let names = snapshots.list()?;
+            names.iter().try_for_each(|name| snapshots.remove(name))?;
+            if names.is_empty() { Ok(()) } else { snapshots.sync() }
+        };
+        clear().map_err(|source| HomeError::Io { path: self.base.path(SNAPSHOTS), source })
     }
 
     pub(super) fn log_disk(&self) -> Result<Arc<dyn Disk>, HomeError> {
@@ -377,7 +395,21 @@ pub(super) fn write_charter(disk: &dyn Disk, charter: &Charter) -> Result<(), Ho
 
 /// The name of the directory that holds what counts since a recovery.
 pub(super) fn recovery_directory(recovery: u32) -> String {
-    format!("recovered-{recovery}")
+    format!("{RECOVERED}{recovery}")
+}
+
+/// A recovery that was marked as one that may count, and then interrupted, does not: what it was
+/// made of goes on from here.
+fn forget_unfinished_recovery(disk: &dyn Disk, recovery: u32) -> Result<(), HomeError> {
+    let forget = || -> io::Result<()> {
+        let unfinished = identity_before(recovery.saturating_add(1));
+        if disk.list()?.contains(&unfinished) {
+            disk.remove(&unfinished)?;
+            disk.sync()?;
+        }
+        Ok(())
+    };
+    forget().map_err(|source| HomeError::Io { path: disk.path(""), source })
 }
 
 /// The name under which the identity is kept that a recovery replaces.
@@ -445,13 +477,30 @@ pub(super) fn find_identity(
         return Ok(Some(IdentityFile::open(disk)?));
     }
     let names = disk.list().map_err(io)?;
-    let has_charter = names.iter().any(|name| name == CHARTER || name.starts_with(BEFORE));
-    let has_log = log.map_or(Ok(false), wal::Wal::exists).map_err(io)?;
-    if has_charter || has_log {
-        let what = "there is a log but no identity file".to_string();
-        return Err(HomeError::LostHistory { path: disk.path(""), what });
-    }
-    Ok(None)
+    let directories = disk.subdirectories().map_err(io)?;
+    let has_file = |is_it: fn(&str) -> bool| names.iter().any(|name| is_it(name));
+    let has_snapshots = || -> io::Result<bool> {
+        let is_there = directories.iter().any(|name| name == SNAPSHOTS);
+        Ok(is_there && !disk.subdirectory(SNAPSHOTS)?.list()?.is_empty())
+    };
+    // Each is made after the identity, so it has been there.
+    let what = if log.map_or(Ok(false), wal::Wal::exists).map_err(io)? {
+        "a log"
+    } else if has_file(|name| name == CHARTER) {
+        "a founding charter"
+    } else if has_file(|name| name == boots::NAME) {
+        "a file of what was seen of other servers"
+    } else if has_file(|name| name.starts_with(BEFORE))
+        || directories.iter().any(|name| name.starts_with(RECOVERED))
+    {
+        "a recovery"
+    } else if has_snapshots().map_err(io)? {
+        "a snapshot"
+    } else {
+        return Ok(None);
+    };
+    let what = format!("there is {what} but no identity file");
+    Err(HomeError::LostHistory { path: disk.path(""), what })
 }
 
 /// What a server agreed to, which must be what its identity says that it agreed to.

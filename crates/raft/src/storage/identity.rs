@@ -7,7 +7,8 @@
 //!   0  magic "KVCTLID1"      8  version u16        10  stage u8       11  length of the name u8
 //!  12  recovery u32         16  sequence u64       24  incarnation u64
 //!  32  boot u64             40  founding [u8; 16]  56  name [u8; 32]
-//!  88  log u128, zero if there is none yet  104  zeros
+//!  88  log u128, zero if there is none yet                            104  nonce u64
+//! 112  zeros
 //! 508  crc32 of the 508 bytes before it
 //! ```
 //!
@@ -18,7 +19,10 @@
 //! The log is named by its own identity, so that another in its place (of another server, or of an
 //! earlier life of this one) is not taken for it.
 //!
-//! The version is 2 in a directory that was never recovered, and 3 in one that was: what counts
+//! The nonce is drawn for the start that the boot number counts. An older copy of the directory
+//! counts to the same number again, with another nonce.
+//!
+//! The version is 4 in a directory that was never recovered, and 5 in one that was: what counts
 //! lies elsewhere then, and a program that does not know that must not take the rest for it.
 
 use std::io;
@@ -34,12 +38,14 @@ pub(super) const NAME: &str = "identity";
 const SECTOR: usize = 512;
 /// Where in a sector the log is named.
 const LOG_AT: usize = 88;
+/// Where the nonce of this start is.
+const NONCE_AT: usize = 104;
 /// Where the two sectors are.
 const PLACES: [u64; 2] = [0, 4096];
 const MAGIC: &[u8; 8] = b"KVCTLID1";
 /// The versions of a directory that was never recovered, and of one that was.
-const VERSION: u16 = 2;
-const VERSION_RECOVERED: u16 = 3;
+const VERSION: u16 = 4;
+const VERSION_RECOVERED: u16 = 5;
 
 /// How far a server has come in founding its cluster, or in joining it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,23 @@ pub enum Stage {
     Admitted(ClusterId),
 }
 
+/// One start of a server on its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Start {
+    /// How many there were, this one included.
+    pub boot: Boot,
+    /// Drawn for it. A directory that was turned back counts to the same boot again.
+    pub nonce: u64,
+}
+
+impl Start {
+    /// Whether a directory in this start can be none that was in `seen` before.
+    #[must_use]
+    pub fn is_turned_back_from(self, seen: Start) -> bool {
+        self.boot < seen.boot || self.boot == seen.boot && self.nonce != seen.nonce
+    }
+}
+
 /// Who a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -67,10 +90,20 @@ pub struct Identity {
     pub member: Member,
     /// This start.
     pub boot: Boot,
+    /// What tells this start from one of an older copy of the directory.
+    pub nonce: u64,
     /// How far it has come.
     pub stage: Stage,
     /// The last recovery of this directory, counted from 1; 0 if there was none.
     pub recovery: u32,
+}
+
+impl Identity {
+    /// This start.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        Start { boot: self.boot, nonce: self.nonce }
+    }
 }
 
 /// Why the identity of a directory cannot be read or written.
@@ -128,7 +161,8 @@ impl IdentityFile {
 
     /// Makes the file of a new server; durable, name included, before this returns.
     pub(super) fn create(disk: &dyn Disk, member: Member) -> Result<Self, IdentityError> {
-        Self::put(disk, Identity { member, boot: Boot(0), stage: Stage::Drawn, recovery: 0 })
+        let (boot, stage) = (Boot(0), Stage::Drawn);
+        Self::put(disk, Identity { member, boot, nonce: 0, stage, recovery: 0 })
     }
 
     /// Makes the file, in place of an earlier one if there is one; durable before this returns. A
@@ -171,11 +205,12 @@ impl IdentityFile {
         Ok(Self { file, path, sequence, is_rotten: rotten, identity })
     }
 
-    /// Counts this start, durably. Both sectors are whole again afterwards.
-    pub(super) fn count_start(&mut self) -> Result<(), IdentityError> {
+    /// Counts this start, durably, with what was drawn for it. Both sectors are whole again
+    /// afterwards.
+    pub(super) fn count_start(&mut self, nonce: u64) -> Result<(), IdentityError> {
         let raise = if self.is_rotten { 2 } else { 1 };
         let boot = Boot(self.identity.boot.0 + raise);
-        let identity = Identity { boot, ..self.identity.clone() };
+        let identity = Identity { boot, nonce, ..self.identity.clone() };
         self.write(identity.clone())?;
         if self.is_rotten {
             self.write(identity)?;
@@ -239,6 +274,8 @@ fn encode(sequence: u64, identity: &Identity) -> [u8; SECTOR] {
     if let Stage::Founded { log, .. } = identity.stage {
         sector.extend_from_slice(&log.0.to_le_bytes());
     }
+    sector.resize(NONCE_AT, 0);
+    sector.extend_from_slice(&identity.nonce.to_le_bytes());
     sector.resize(SECTOR - 4, 0);
     let checksum = crc32fast::hash(&sector);
     sector.extend_from_slice(&checksum.to_le_bytes());
@@ -282,8 +319,8 @@ fn decode(sector: &[u8; SECTOR]) -> Option<Sector> {
     let name = body.get(56..56 + usize::from(*body.get(11)?))?;
     let id = NodeId::new(std::str::from_utf8(name).ok()?).ok()?;
     let member = Member { id, incarnation: Incarnation(number(24)?) };
-    let boot = Boot(number(32)?);
-    Some(Sector::Valid(number(16)?, Identity { member, boot, stage, recovery }))
+    let (boot, nonce) = (Boot(number(32)?), number(NONCE_AT)?);
+    Some(Sector::Valid(number(16)?, Identity { member, boot, nonce, stage, recovery }))
 }
 
 #[cfg(test)]
@@ -296,7 +333,7 @@ mod tests {
 
     fn identity() -> Identity {
         let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(77) };
-        Identity { member, boot: Boot(5), stage: stage(), recovery: 0 }
+        Identity { member, boot: Boot(5), nonce: 0x0203, stage: stage(), recovery: 0 }
     }
 
     #[test]
@@ -304,12 +341,13 @@ mod tests {
         let sector = encode(3, &identity());
         let expected: Vec<u8> = [
             b"KVCTLID1".as_slice(),
-            &[2, 0, 2, 2, 0, 0, 0, 0],
+            &[4, 0, 2, 2, 0, 0, 0, 0],
             &[3, 0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0],
             &[9; 16],
             b"s1",
             &[0; 30],
             &[7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[3, 2, 0, 0, 0, 0, 0, 0],
         ]
         .concat();
         assert_eq!(&sector[..expected.len()], expected);
@@ -321,7 +359,7 @@ mod tests {
     fn a_recovered_directory_has_another_version_and_says_which_recovery_counts() {
         let recovered = Identity { recovery: 3, ..identity() };
         let sector = encode(3, &recovered);
-        assert_eq!(&sector[8..16], [3, 0, 2, 2, 3, 0, 0, 0]);
+        assert_eq!(&sector[8..16], [5, 0, 2, 2, 3, 0, 0, 0]);
         assert!(matches!(decode(&sector), Some(Sector::Valid(3, read)) if read == recovered));
     }
 
@@ -343,7 +381,7 @@ mod tests {
         IdentityFile::create(disk.as_ref(), member).unwrap();
         let start = || {
             let mut opened = IdentityFile::open(disk.as_ref()).unwrap();
-            opened.count_start().unwrap();
+            opened.count_start(8).unwrap();
             opened.identity().clone()
         };
         assert_eq!(start().boot, Boot(1));

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! LOCK        held while a server runs on it
-//! identity    two sectors: name, incarnation, boot, how far founding has come
+//! identity    two sectors: name, incarnation, this start, how far founding has come
 //! founding    the pairs that its cluster is founded with, once it agreed to them or was taken in
 //! log/        the write-ahead log
 //! boots       the latest start of each other server that was seen
@@ -38,13 +38,13 @@ mod snapshot_store;
 mod survey;
 mod suspect;
 
-pub use boots::{Boots, Sighting};
+pub use boots::{Boots, Seen, Sighting};
 pub use damaged::ReadBack;
 pub use entry::entry_kind;
 pub use flusher::{Flushes, Waker};
 pub use hard_state::decode_hard_state;
 pub use home::{Home, HomeError, refuse_if_noted};
-pub use identity::{Identity, IdentityError, Stage};
+pub use identity::{Identity, IdentityError, Stage, Start};
 pub use log_store::{LogError, LogOptions, LogStore, Opened, Successors, TornTail};
 pub use lost_history::{GiveUpError, give_up_history, lost_history, note_lost_history};
 pub use recovery::{FoundSnapshots, Recovered};

@@ -108,7 +108,7 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    pub(super) fn new(disk: Arc<dyn Disk>, lock: Arc<wal::Lock>, options: SnapshotOptions) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, lock: Arc<wal::Lock>, options: SnapshotOptions) -> Self {
         Self { disk, _lock: lock, options, stop: StopFlag::default() }
     }
 

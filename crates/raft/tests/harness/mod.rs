@@ -19,6 +19,8 @@
 //! room 1 BYTES                what the disk can take
 //! gone 1 [2] [term=2]         the others (or s2) find that s1, leader of their term, is gone
 //! crash 1 / restart 1         what was not durable is lost
+//! lose 1 5                    its disk has lost the end of its log, from entry 5 on
+//! restarted 1                 the others find that another start of s1 answers
 //! rot 1 5 6                   these entries' payloads are damaged on the disk of s1
 //! scrub 1                     s1 reads its disk again
 //! forge 2->1                  what is in flight there says something else of lost entries
@@ -110,6 +112,8 @@ impl Cluster {
             "damage" => self.damage_snapshots(server_id(arguments.first())?)?,
             "crash" => self.server(server_id(arguments.first())?)?.crash(),
             "restart" => self.server(server_id(arguments.first())?)?.restart(),
+            "lose" => self.lose(arguments)?,
+            "restarted" => self.restarted(server_id(arguments.first())?)?,
             "rot" => self.rot(arguments)?,
             "scrub" => self.server(server_id(arguments.first())?)?.scrub()?,
             "log" => {
@@ -335,6 +339,22 @@ impl Cluster {
             }
             Err(error) => {
                 let _ = writeln!(output, "{id} read {read} refused: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, arguments: &[&str]) -> Outcome {
+        let first = arguments.get(1).and_then(|index| index.parse().ok()).ok_or("not an index")?;
+        self.server(server_id(arguments.first())?)?.lose(first);
+        Ok(())
+    }
+
+    fn restarted(&mut self, id: NodeId) -> Outcome {
+        let member = self.server(id)?.member();
+        for (_, server) in self.servers.iter_mut().filter(|(other, _)| **other != id) {
+            if let Ok(node) = server.node() {
+                node.on_restarted(member);
             }
         }
         Ok(())

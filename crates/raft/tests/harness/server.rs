@@ -231,6 +231,11 @@ impl Server {
         }
     }
 
+    /// The last write was not whole when it was read again, so it was cut off.
+    pub fn lose(&mut self, first: u64) {
+        self.entries.retain(|entry| entry.index < Index(first));
+    }
+
     /// The payload of an entry is damaged on the disk; nobody notices yet.
     pub fn rot(&mut self, index: u64) -> Result<(), String> {
         let index = Index(index);

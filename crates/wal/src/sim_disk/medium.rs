@@ -156,6 +156,11 @@ impl Medium {
         Ok(self.directory(id)?.names.keys().cloned().collect())
     }
 
+    pub(super) fn subdirectories(&mut self, id: DirectoryId) -> io::Result<Vec<String>> {
+        self.begin(OperationKind::List, id, "")?;
+        Ok(self.directory(id)?.subdirectories.keys().cloned().collect())
+    }
+
     pub(super) fn open(&mut self, id: DirectoryId, name: &str) -> io::Result<InodeId> {
         self.begin(OperationKind::Open, id, name)?;
         self.directory(id)?.names.get(name).copied().ok_or_else(not_found)

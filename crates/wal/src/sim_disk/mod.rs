@@ -179,6 +179,10 @@ impl Disk for SimDirectory {
         self.medium()?.list(self.directory)
     }
 
+    fn subdirectories(&self) -> io::Result<Vec<String>> {
+        self.medium()?.subdirectories(self.directory)
+    }
+
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
         let inode = self.medium()?.open(self.directory, name)?;
         Ok(self.file(inode))

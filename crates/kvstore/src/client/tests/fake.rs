@@ -69,12 +69,12 @@ impl Fake {
 
     pub(super) fn welcome(&self) -> Welcome {
         Welcome {
-            version: 1,
+            version: crate::wire::PROTOCOL_VERSION_MAX,
             node: self.id.to_owned(),
             cluster: "demo".to_owned(),
             cluster_id: Some([7; 16]),
             incarnation: 1,
-            boot: 1,
+            age: crate::wire::handshake::Age { boot: 1, nonce: 1, term: 1 },
             commit: self.commit,
             timing: TIMING,
         }

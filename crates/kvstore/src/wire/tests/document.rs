@@ -5,7 +5,7 @@ use super::*;
 use crate::store::command::{Command, SessionId, SessionTag};
 use crate::store::{Condition, KeyState, Operation, Outcome, Refusal, Reply, Revision};
 use crate::wire::admin::{Change, Changed, MemberChange, Transfer, Transferred};
-use crate::wire::handshake::{Timing, VersionRange};
+use crate::wire::handshake::{Age, Timing, VersionRange};
 use crate::wire::request::{Content, Order, Selection};
 use crate::wire::response;
 use crate::wire::response::{
@@ -51,34 +51,38 @@ const STATE: KeyState =
 const TIMING: Timing = Timing { heartbeat_ms: 50, election_min_ms: 500, election_max_ms: 1000 };
 
 fn handshakes() -> Vec<(&'static str, BytesMut)> {
-    let versions = VersionRange { min: 1, max: 1 };
+    let versions = VersionRange::OURS;
     let client = Role::Client(ClusterClaim::Name("demo".to_owned()));
     let peer = PeerHello {
         cluster: "demo".to_owned(),
         cluster_id: None,
         node: "s2".to_owned(),
         incarnation: 5,
-        boot: 1,
+        age: Age { boot: 1, nonce: 300, term: 2 },
         timing: TIMING,
         to: "s1".to_owned(),
+        to_incarnation: Some(9),
     };
     let welcome = Welcome {
-        version: 1,
+        version: PROTOCOL_VERSION_MAX,
         node: "s1".to_owned(),
         cluster: "demo".to_owned(),
         cluster_id: Some(*b"0123456789abcdef"),
         incarnation: 9,
-        boot: 3,
+        age: Age { boot: 3, nonce: 7, term: 6 },
         commit: 40,
         timing: TIMING,
     };
     let refused = Refused::new(RefusedReason::Cluster, "this is cluster demo");
+    let rolled_back = RefusedReason::RolledBack { seen: Age { boot: 7, nonce: 300, term: 2 } };
+    let rolled_back = Refused::new(rolled_back, "s2 was rolled back");
     vec![
         ("hello-client", encoded(0, &Hello { versions, role: client })),
         ("hello-peer", encoded(0, &Hello { versions, role: Role::Peer(peer.clone()) })),
         ("hello-snapshots", encoded(0, &Hello { versions, role: Role::Snapshots(peer) })),
         ("welcome", encoded(0, &welcome)),
         ("refused", encoded(0, &refused)),
+        ("refused-rolled-back", encoded(0, &rolled_back)),
     ]
 }
 

@@ -242,6 +242,8 @@ proptest! {
 const TIMING: Timing =
     Timing { heartbeat_ms: u32::MAX, election_min_ms: u32::MAX, election_max_ms: u32::MAX };
 
+const AGE: handshake::Age = handshake::Age { boot: u64::MAX, nonce: u64::MAX, term: u64::MAX };
+
 #[test]
 fn the_largest_handshake_fits_into_its_frame() {
     let peer = PeerHello {
@@ -249,9 +251,10 @@ fn the_largest_handshake_fits_into_its_frame() {
         cluster_id: Some([0xff; 16]),
         node: "n".repeat(handshake::NODE_ID_BYTES_MAX),
         incarnation: u64::MAX,
-        boot: u64::MAX,
+        age: AGE,
         timing: TIMING,
         to: "t".repeat(handshake::NODE_ID_BYTES_MAX),
+        to_incarnation: Some(u64::MAX),
     };
     let hello = Hello { versions: VersionRange::OURS, role: Role::Peer(peer.clone()) };
     let welcome = Welcome {
@@ -260,11 +263,12 @@ fn the_largest_handshake_fits_into_its_frame() {
         cluster: peer.cluster,
         cluster_id: peer.cluster_id,
         incarnation: u64::MAX,
-        boot: u64::MAX,
+        age: AGE,
         commit: u64::MAX,
         timing: TIMING,
     };
-    let refused = Refused::new(RefusedReason::Cluster, "é".repeat(1000));
+    let reason = RefusedReason::RolledBack { seen: AGE };
+    let refused = Refused::new(reason, "é".repeat(1000));
     assert_eq!(refused.text.len(), handshake::REFUSAL_TEXT_BYTES_MAX);
     let limit = frame::HANDSHAKE_FRAME_BYTES_MAX as usize;
     assert!(encoded(0, &hello).len() <= limit);

@@ -8,14 +8,17 @@
 //!
 //! ```text
 //! identity             says that the N-th recovery counts: replaced by one rename, last of all
-//! identity.before-N    the identity that it replaced
+//! identity.before-N    the identity that it replaced, or a word where that was gone: it is there
+//!                      from the moment at which the N-th recovery may count
 //! founding, log/, snapshots/    as they were: never written to
 //! recovered-N/         founding, log/, snapshots/ of the new cluster
 //! recovered-N/scratch/ a copy of the log while it is worked on, empty afterwards
 //! ```
 //!
 //! Whenever the power goes, the directory is the old cluster's or the new one's, whole. What an
-//! interrupted attempt left is thrown away by the next.
+//! interrupted attempt left is thrown away by the next, as long as the identity says that it does
+//! not count. Where the identity is lost, nothing is thrown away: the latest recovery that may
+//! count is what is recovered, beside all that is there.
 //!
 //! The state is what the newest whole snapshot and the log behind it give, all the log: which of
 //! its last entries were committed only the lost servers knew. It becomes a snapshot of the new
@@ -32,7 +35,8 @@ use wal::{BackupError, Disk};
 
 use super::directory::lock_home;
 use super::home::{
-    BEFORE, CHARTER, HomeError, LOCK, LOG, find_base, find_charter, identity_before, read_charter,
+    BEFORE, CHARTER, HomeError, LOCK, LOG, RECOVERED, find_base, find_charter, identity_before,
+    read_charter, recovery_directory,
 };
 use super::identity::{Identity, IdentityError, IdentityFile, NAME, Stage};
 use super::log_store::{LogError, LogOptions};
@@ -227,7 +231,7 @@ impl Rescue {
     /// # Errors
     /// The disk failed. Either the old or the new cluster counts; asking again tells.
     pub fn carry_out(self) -> Result<Account, RescueError> {
-        keep_identity(self.disk.as_ref(), self.identity.recovery)
+        mark_recovery(self.disk.as_ref(), self.identity.recovery)
             .map_err(|source| HomeError::Io { path: self.disk.path(NAME), source })?;
         IdentityFile::put(self.disk.as_ref(), self.identity)?;
         Ok(self.account)
@@ -242,26 +246,32 @@ impl Rescue {
     }
 }
 
-/// Keeps a copy of the identity that is about to be replaced, as far as it can be read.
-fn keep_identity(disk: &dyn Disk, recovery: u32) -> io::Result<()> {
-    if !IdentityFile::exists(disk)? {
-        return Ok(());
-    }
+/// Marks that a recovery is about to count, with a copy of the identity that it replaces, as far as
+/// that can be read.
+fn mark_recovery(disk: &dyn Disk, recovery: u32) -> io::Result<()> {
     let copy = identity_before(recovery);
     if disk.list()?.contains(&copy) {
         disk.remove(&copy)?;
     }
-    let old = disk.open(NAME)?;
-    let mut bytes = vec![0; usize::try_from(old.len()?).unwrap_or(0)];
-    if wal::disk::read_exact_at(old.as_ref(), &mut bytes, 0).is_err() {
-        // There is nothing in it that would be worth keeping.
-        return Ok(());
+    let mut bytes = Vec::new();
+    if IdentityFile::exists(disk)? {
+        let old = disk.open(NAME)?;
+        bytes.resize(usize::try_from(old.len()?).unwrap_or(0), 0);
+        if wal::disk::read_exact_at(old.as_ref(), &mut bytes, 0).is_err() {
+            bytes.clear();
+        }
+    }
+    if bytes.is_empty() {
+        bytes.extend_from_slice(NO_IDENTITY);
     }
     let new = disk.create(&copy)?;
     wal::disk::write_all_at(new.as_ref(), &bytes, 0)?;
     new.sync_all()?;
     disk.sync()
 }
+
+/// What a mark says where there was no identity to keep.
+const NO_IDENTITY: &[u8] = b"the identity that this recovery replaced was gone\n";
 
 /// A lock is made where there is none, so this is asked before.
 fn refuse_if_nobodys(disk: &dyn Disk) -> Result<(), RescueError> {
@@ -293,7 +303,12 @@ impl Old {
         let unknown = |what, option| RescueError::Unknown { path: path.clone(), what, option };
         let mut losses = Vec::new();
         let identity = find_identity(disk.as_ref(), &mut losses)?;
-        let base = find_base(disk.as_ref())?.unwrap_or_else(|| Arc::clone(disk));
+        let recoveries = find_recoveries(disk.as_ref())?;
+        let base = match &identity {
+            Some(_) => find_base(disk.as_ref())?,
+            None => recoveries.latest_base(disk, &mut losses)?,
+        };
+        let base = base.unwrap_or_else(|| Arc::clone(disk));
         let member = identity.as_ref().map(|identity| identity.member);
         let id = match (member, wanted.id) {
             (Some(member), Some(wanted)) if member.id != wanted => {
@@ -323,7 +338,9 @@ impl Old {
         let cluster =
             cluster.ok_or_else(|| unknown("the name of its cluster", "--cluster NAME"))?;
         note_forgotten(base.as_ref(), &mut losses)?;
-        let recovery = identity.map_or(0, |identity| identity.recovery).saturating_add(1);
+        // Without an identity nothing says what counts, so nothing that is there is touched.
+        let latest = identity.map_or(recoveries.highest, |identity| identity.recovery);
+        let recovery = latest.saturating_add(1);
         Ok(Self { path, base, id, member, charter, cluster, recovery, losses })
     }
 
@@ -360,7 +377,8 @@ impl Old {
         let log_id = target.write(&charter, machine, position, term, ground)?;
 
         let stage = Stage::Founded { cluster: new_cluster, log: log_id };
-        let identity = Identity { member: server, boot: Boot(0), stage, recovery: self.recovery };
+        let (boot, recovery) = (Boot(0), self.recovery);
+        let identity = Identity { member: server, boot, nonce: 0, stage, recovery };
         let account = Account {
             before: self.member,
             server,
@@ -407,14 +425,76 @@ fn find_identity(
     } else {
         losses.push(format!("{}: its identity is gone", disk.path(NAME)));
     }
-    if disk.list().map_err(io)?.iter().any(|name| name.starts_with(BEFORE)) {
-        let why = format!(
-            "it was recovered before, and without its file {NAME} nobody knows which of its \
-             recoveries counts; put a copy of that file back"
-        );
-        return Err(RescueError::Nothing { path, why });
-    }
     Ok(None)
+}
+
+/// What there is of earlier recoveries.
+struct Recoveries {
+    /// The highest number of any, carried out or not; 0 if there is none.
+    highest: u32,
+    /// Those that have a directory, in ascending order.
+    made: Vec<u32>,
+    /// Those that were about to count, in ascending order.
+    marked: Vec<u32>,
+}
+
+fn find_recoveries(disk: &dyn Disk) -> Result<Recoveries, RescueError> {
+    let io = |source| HomeError::Io { path: disk.path(""), source };
+    let numbers = |names: Vec<String>, prefix: &str| -> Vec<u32> {
+        let number = |name: &String| name.strip_prefix(prefix)?.parse().ok();
+        let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let made = numbers(disk.subdirectories().map_err(io)?, RECOVERED);
+    let marked = numbers(disk.list().map_err(io)?, BEFORE);
+    let highest = made.iter().chain(&marked).copied().max().unwrap_or_default();
+    Ok(Recoveries { highest, made, marked })
+}
+
+impl Recoveries {
+    /// Where everything lies that counted last, as far as can be told without the identity: in the
+    /// latest recovery that was about to count. If no mark is left, the latest that is whole.
+    fn latest_base(
+        &self,
+        disk: &Arc<dyn Disk>,
+        losses: &mut Vec<String>,
+    ) -> Result<Option<Arc<dyn Disk>>, RescueError> {
+        let open = |number: u32| -> Result<Arc<dyn Disk>, HomeError> {
+            let name = recovery_directory(number);
+            disk.subdirectory(&name)
+                .map_err(|source| HomeError::Io { path: disk.path(&name), source })
+        };
+        let latest = match self.marked.last() {
+            Some(marked) if !self.made.contains(marked) => {
+                let why = format!("{} is gone", disk.path(&recovery_directory(*marked)));
+                return Err(RescueError::Nothing { path: disk.path(""), why });
+            }
+            Some(marked) => Some((*marked, open(*marked)?)),
+            None => {
+                let mut whole = None;
+                for number in self.made.iter().rev().copied() {
+                    let base = open(number)?;
+                    let names = base
+                        .list()
+                        .map_err(|source| HomeError::Io { path: base.path(""), source })?;
+                    // It is written last.
+                    if names.iter().any(|name| name == CHARTER) {
+                        whole = Some((number, base));
+                        break;
+                    }
+                }
+                whole
+            }
+        };
+        Ok(latest.map(|(number, base)| {
+            losses.push(format!(
+                "{}: nothing says any more which recovery counts; the latest is recovered",
+                disk.path(&recovery_directory(number))
+            ));
+            base
+        }))
+    }
 }
 
 /// What an earlier repair gave up.

@@ -1,0 +1,141 @@
+//! Whom a server lets in, and what it says to whom it does not, on a disk that fails on demand.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use raft::storage::Home;
+use tokio::sync::{Notify, mpsc};
+use wal::sim_disk::{Fault, OperationKind, SimDisk};
+
+use super::super::core::Core;
+use super::super::links::{self, ConnectError};
+use super::super::{Exposure, Failures, ServeError, ServeOptions, settings};
+use super::*;
+use crate::config::Config;
+use crate::wire::handshake::{Age, Timing};
+
+const FILE: &str = r#"
+cluster = "demo"
+[[server]]
+id = "s1"
+addr = "127.0.0.1:10000"
+[[server]]
+id = "s2"
+addr = "127.0.0.1:10001"
+"#;
+
+const TIMING: Timing = Timing { heartbeat_ms: 50, election_min_ms: 500, election_max_ms: 1000 };
+
+/// Server s1, which waits for s2 to found their cluster.
+fn server(medium: &SimDisk) -> (SharedCore, mpsc::UnboundedReceiver<ServeError>) {
+    let options = ServeOptions {
+        id: "s1".to_owned(),
+        config: Config::parse(Path::new("kv.toml"), FILE).unwrap(),
+        data: None,
+        address: None,
+        join: None,
+        exposure: Exposure::LoopbackOnly,
+    };
+    let wake = Arc::new(Notify::new());
+    let settings = settings(&options, &wake).unwrap();
+    let home = Home::open(medium.disk(), settings.id, "demo", || Incarnation(1)).unwrap();
+    let (failures, failed) = Failures::new();
+    let core = Core::new(settings, home, Arc::new(|_: &Event| {}), wake, failures);
+    (Rc::new(core.into()), failed)
+}
+
+/// What s2 says of itself at one of its starts.
+fn hello(boot: u64) -> PeerHello {
+    hello_of(Age { boot, nonce: 1000 + boot, term: 0 })
+}
+
+fn hello_of(age: Age) -> PeerHello {
+    PeerHello {
+        cluster: "demo".to_owned(),
+        cluster_id: None,
+        node: "s2".to_owned(),
+        incarnation: 2,
+        age,
+        timing: TIMING,
+        to: "s1".to_owned(),
+        to_incarnation: None,
+    }
+}
+
+#[test]
+fn a_disk_that_fails_here_says_nothing_of_the_other_servers_directory() {
+    for kind in [OperationKind::Write, OperationKind::SyncData] {
+        let medium = SimDisk::new();
+        let (core, mut failed) = server(&medium);
+        assert!(check_peer(&core, &hello(4)).is_ok());
+        medium.inject(0, Some(kind), Fault::Error(5));
+        let refused = check_peer(&core, &hello(5)).unwrap_err();
+        assert_eq!(refused.reason, RefusedReason::ShuttingDown, "{refused}");
+        let failure = failed.try_recv().expect("this server is about to stop");
+        assert!(matches!(failure, ServeError::Home(_)), "{failure}");
+    }
+}
+
+#[test]
+fn a_server_that_was_turned_back_is_told_which_start_was_seen() {
+    let (core, mut failed) = server(&SimDisk::new());
+    assert!(check_peer(&core, &hello(4)).is_ok());
+    let refused = check_peer(&core, &hello(3)).unwrap_err();
+    assert_eq!(refused.reason, RefusedReason::RolledBack { seen: hello(4).age });
+    assert!(failed.try_recv().is_err());
+}
+
+#[test]
+fn a_copy_that_counts_to_the_same_start_is_another_directory() {
+    let (core, _failed) = server(&SimDisk::new());
+    assert!(check_peer(&core, &hello(4)).is_ok());
+    let again = Age { nonce: 7, ..hello(4).age };
+    let refused = check_peer(&core, &hello_of(again)).unwrap_err();
+    assert_eq!(refused.reason, RefusedReason::RolledBack { seen: hello(4).age });
+    assert!(check_peer(&core, &hello(4)).is_ok());
+}
+
+#[test]
+fn a_copy_that_does_not_know_a_term_in_which_its_server_was_heard_was_made_before() {
+    let (core, _failed) = server(&SimDisk::new());
+    let age = |boot, term| Age { term, ..hello(boot).age };
+    assert!(check_peer(&core, &hello_of(age(4, 8))).is_ok());
+    let refused = check_peer(&core, &hello_of(age(5, 7))).unwrap_err();
+    assert_eq!(refused.reason, RefusedReason::RolledBack { seen: age(4, 8) });
+    assert!(check_peer(&core, &hello_of(age(5, 8))).is_ok());
+}
+
+#[tokio::test]
+async fn who_has_seen_no_later_start_of_this_server_cannot_stop_it_for_good() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (core, _failed) = server(&SimDisk::new());
+    let age = core.borrow().hello_to(None).age;
+    let Age { boot, nonce, term } = age;
+    let cases = [
+        (Age { boot: boot - 1, ..age }, false),
+        (age, false),
+        (Age { boot: boot + 1, ..age }, true),
+        (Age { nonce: nonce + 1, ..age }, true),
+        (Age { boot: boot - 1, term: term + 1, ..age }, true),
+    ];
+    for (seen, is_evidence) in cases {
+        let answer = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let outbox = Outbox::new(socket);
+            let reason = RefusedReason::RolledBack { seen };
+            let refused = Refused::new(reason, "it was rolled back");
+            outbox
+                .append(|out| frame::encode(out, 0, &refused, HANDSHAKE_FRAME_BYTES_MAX))
+                .unwrap();
+            outbox.flush();
+        };
+        let dial = links::connect(&core, None, &address, links::Purpose::Raft);
+        let (result, ()) = tokio::join!(dial, answer);
+        match result {
+            Err(ConnectError::RolledBack(_)) => assert!(is_evidence, "{seen:?}"),
+            Err(ConnectError::Refused(_)) => assert!(!is_evidence, "{seen:?}"),
+            _ => panic!("it is refused, whatever was seen"),
+        }
+    }
+}
