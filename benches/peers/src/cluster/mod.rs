@@ -87,6 +87,13 @@ pub(crate) fn measure(session: &Session, options: &Options) -> Result<()> {
         Format::Table => table::print(&summary, &works)?,
         Format::JsonLines => summary.print_json(&works)?,
     }
+    let (unsteady, all) = summary.unsteady(&works);
+    if unsteady > 0 {
+        eprintln!(
+            "{unsteady} of {all} throughputs differ between rounds by more than a factor of 1.5: \
+             the machine was busy, and the figures are worth little"
+        );
+    }
     failures.extend(summary.doubts());
     match failures.is_empty() {
         true => Ok(()),

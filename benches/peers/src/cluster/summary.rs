@@ -14,6 +14,9 @@ use crate::cluster::work::Work;
 /// something, so a few percent may be missing.
 const SYNCS_SHARE_MIN: f64 = 0.95;
 
+/// Rounds that differ by more than this were not measured on a quiet machine.
+const QUIET_SPREAD_MAX: f64 = 1.5;
+
 /// Everything, of all rounds.
 #[derive(Debug)]
 pub(crate) struct Summary {
@@ -137,6 +140,17 @@ impl Summary {
         let syncing = one.calls.syncs_of_each.iter().filter(|syncs| **syncs > 0).count() as f64;
         let enough = one.syncs_per_write() >= system.copies() * SYNCS_SHARE_MIN;
         Some(syncing >= system.copies() && enough)
+    }
+
+    /// How many throughputs there are, and how many of them differ from round to round by more
+    /// than they do on a quiet machine.
+    pub(crate) fn unsteady(&self, works: &[Work]) -> (usize, usize) {
+        let rows =
+            works.iter().flat_map(|work| self.rows(work).into_iter().map(move |row| (row, work)));
+        let spreads = rows.filter_map(|(row, work)| self.spread(row, work, THROUGHPUT));
+        let unsteady = |spread: &Spread| spread.high > spread.low * QUIET_SPREAD_MAX;
+        let spreads: Vec<Spread> = spreads.collect();
+        (spreads.iter().filter(|spread| unsteady(spread)).count(), spreads.len())
     }
 
     /// What makes figures worth nothing.

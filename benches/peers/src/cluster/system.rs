@@ -104,10 +104,12 @@ impl Row {
 
     /// Whether it can be measured at this work.
     pub(crate) fn can(self, work: &Work) -> bool {
-        match work.to {
+        match (work.to, self.system, self.client) {
             // One copy has no follower; NATS answers reads on its followers without asking anybody.
-            To::Followers if matches!(self.system, System::Redis | System::Nats) => false,
-            To::Followers | To::Leader => self.client == Client::Drive || !work.is_open(),
+            (To::Followers, System::Redis | System::Nats, _) => false,
+            // The bare client asks one server, not several in turn.
+            (To::Followers, System::Kvctl, Client::Bare) => false,
+            (_, _, client) => client == Client::Drive || !work.is_open(),
         }
     }
 }

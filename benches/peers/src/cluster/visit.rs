@@ -172,7 +172,7 @@ impl Running<'_> {
             work.arguments(&mut load, seconds, rate);
             return parse(&output(load, limit)?);
         }
-        let endpoint = self.endpoint_for_bare_client(work)?;
+        let endpoint = self.endpoint_for_bare_client()?;
         let mut load = command(&sibling("floor")?);
         load.args(["ask", "--endpoint", &endpoint]);
         work.arguments(&mut load, seconds, rate);
@@ -180,13 +180,12 @@ impl Running<'_> {
     }
 
     /// The bare client knows nothing of leaders; whoever started it does.
-    fn endpoint_for_bare_client(&self, work: &Work) -> Result<String> {
+    fn endpoint_for_bare_client(&self) -> Result<String> {
         let first = || self.servers.endpoints.first().cloned().ok_or_else(|| "no server".into());
         if self.system == System::Floor {
             return first();
         }
-        let to = if work.to == To::Followers { "followers" } else { "leader" };
-        let found: Vec<String> = self.drive(to, &["find"], GRACE)?;
+        let found: Vec<String> = self.drive("leader", &["find"], GRACE)?;
         found.into_iter().next().ok_or_else(|| "nobody leads".into())
     }
 

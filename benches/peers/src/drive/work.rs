@@ -34,7 +34,8 @@ pub(crate) struct Prepared {
 /// Connections to these endpoints, in turn.
 async fn connect<S: System>(endpoints: &[String], count: usize) -> Result<Vec<Rc<S>>> {
     let mut connecting = Vec::new();
-    for endpoint in endpoints.iter().cycle().take(count).cloned() {
+    for endpoint in endpoints.iter().cycle().take(count) {
+        let endpoint = endpoint.clone();
         connecting.push(spawn_local(async move { S::connect(&endpoint).await }));
     }
     let mut connections = Vec::new();

@@ -52,22 +52,23 @@ pub(crate) fn head(input: &[u8]) -> Option<Head> {
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
     bytes: Vec<u8>,
-    /// Where the digits of the key are, if it has any.
-    key: Option<usize>,
+    /// Where the digits of the key are: in the key itself and in its value.
+    keys: Vec<usize>,
 }
 
 impl Template {
-    fn of(frame: &[u8], key: &[u8]) -> Template {
-        let at = frame.windows(KEY_DIGITS).position(|window| window == key);
-        Template { bytes: frame.to_vec(), key: at }
+    fn of(frame: &[u8]) -> Template {
+        let windows = frame.windows(KEY_DIGITS).enumerate();
+        let keys = windows.filter(|(_, window)| window == KEY).map(|(at, _)| at).collect();
+        Template { bytes: frame.to_vec(), keys }
     }
 
     /// Appends the frame under this id, for this key.
     pub(crate) fn append(&mut self, out: &mut Vec<u8>, id: u64, key: u64) {
         self.bytes[ID].copy_from_slice(&id.to_le_bytes());
-        if let Some(at) = self.key {
+        for at in &self.keys {
             let mut rest = key;
-            for digit in self.bytes[at..at + KEY_DIGITS].iter_mut().rev() {
+            for digit in self.bytes[*at..at + KEY_DIGITS].iter_mut().rev() {
                 *digit = b'0' + (rest % 10) as u8;
                 rest /= 10;
             }
@@ -98,14 +99,14 @@ fn key_in_full() -> Bytes {
 
 /// A request to write.
 pub(crate) fn write() -> Result<Template> {
-    let (key, value) = (key_in_full(), [b'x'; load::VALUE_BYTES]);
+    let (key, value) = (key_in_full(), value(KEY_NUMBER, 0));
     let condition = Condition::None;
     let operation = StoreOperation::Set { key: &key, value: &value, condition };
     let command = Command { session: None, operation }.to_bytes();
     let mut frame = BytesMut::new();
     let write = Write { timeout_ms: 5000, route: Route::Any, command };
     Request::Write(write).encode(&mut frame, 0)?;
-    Ok(Template::of(&frame, KEY))
+    Ok(Template::of(&frame))
 }
 
 /// A request to read.
@@ -114,7 +115,7 @@ pub(crate) fn get() -> Result<Template> {
     let get = Get { timeout_ms: 5000, consistency, route, key: key_in_full() };
     let mut frame = BytesMut::new();
     Request::Get(get).encode(&mut frame, 0)?;
-    Ok(Template::of(&frame, KEY))
+    Ok(Template::of(&frame))
 }
 
 /// A state of a key whose numbers are as long as they get in a run.
@@ -128,7 +129,7 @@ pub(crate) fn written() -> Result<Template> {
     let mut frame = BytesMut::new();
     let reply = Reply { revision: Revision(1_000_000), outcome: Outcome::Set(state()) };
     Response::Written(reply).encode(&mut frame, 0)?;
-    Ok(Template::of(&frame, KEY))
+    Ok(Template::of(&frame))
 }
 
 /// The answer to a read: the key has the value that it was given first.
@@ -137,7 +138,7 @@ pub(crate) fn found() -> Result<Template> {
     let found = Some(Found { state: state(), value });
     let mut frame = BytesMut::new();
     Response::Value(Value { revision: Revision(1_000_000), found }).encode(&mut frame, 0)?;
-    Ok(Template::of(&frame, KEY))
+    Ok(Template::of(&frame))
 }
 
 /// The first frame of a client.
@@ -182,6 +183,10 @@ mod tests {
         assert_eq!((first.kind, first.id), (WRITE, 7));
         let second = head(&out[first.bytes..]).unwrap();
         assert_eq!((second.kind, second.id), (GET, 8));
+
+        let written = &out[..first.bytes];
+        let mut values = written.windows(load::VALUE_BYTES);
+        assert!(values.any(|value| load::is_value_of(42, value)), "a write tells its key twice");
 
         let mut input = BytesMut::from(&out[..]);
         for key in ["bench/0000000042", "bench/0000000043"] {
