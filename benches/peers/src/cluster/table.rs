@@ -7,8 +7,10 @@ use crate::cluster::system::{FLOOR, OURS, Row};
 use crate::cluster::work::Work;
 
 /// How the columns are headed.
-const HEAD: &str = "system                   ops/s  lowest-highest    ours/it  it/floor   p50 us   p99 us  \
-     p99.9 us  cpu us/op  load us/op  failed";
+const HEAD: &str = concat!(
+    "system                   ops/s  lowest-highest    ours/it  it/floor   p50 us   p99 us",
+    "  p99.9 us  cpu us/op  load us/op  failed"
+);
 
 /// Prints a table for each work, and one of the systems themselves.
 pub(crate) fn print(summary: &Summary, works: &[Work]) -> io::Result<()> {
