@@ -37,8 +37,8 @@ pub(crate) fn print(summary: &Summary, works: &[Work]) -> io::Result<()> {
 fn line(summary: &Summary, work: &Work, row: Row) -> String {
     let median = |row| summary.spread(row, work, THROUGHPUT).map(|it| it.median);
     let ratio = |over: Option<f64>, under: Option<f64>| match over.zip(under) {
-        Some((over, under)) => format!("{:.2}", over / under),
-        None => String::new(),
+        Some((over, under)) if under > 0.0 => format!("{:.2}", over / under),
+        _ => String::new(),
     };
     let ours = ratio(median(OURS), median(row));
     let floor = ratio(median(row), median(FLOOR));
