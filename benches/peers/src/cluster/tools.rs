@@ -89,12 +89,20 @@ pub(crate) fn find(system: System) -> std::result::Result<Tool, String> {
         System::Zookeeper => {
             let java = newest("java", &on_path("java"), &["-version"]);
             let java = java.map_err(|_| "not installed: there is no java".to_owned())?;
-            let jar = Path::new(ZOOKEEPER);
-            let jar = jar.canonicalize().map_err(|_| "not installed".to_owned())?;
-            let name = jar.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Tool { program: java.program, version: name })
+            if !Path::new(ZOOKEEPER).exists() {
+                return Err("not installed".to_owned());
+            }
+            Ok(Tool { program: java.program, version: zookeeper_version() })
         }
     }
+}
+
+/// The version that Debian gave it; the library itself tells none.
+fn zookeeper_version() -> String {
+    let mut command = Command::new("dpkg-query");
+    command.args(["--show", "--showformat", "zookeeper ${Version}", "libzookeeper-java"]);
+    let version = process::output(command, Duration::from_secs(10));
+    version.unwrap_or_else(|_| "zookeeper, of a version that is not known".to_owned())
 }
 
 /// The class path of ZooKeeper, behind a directory with its own settings.

@@ -230,8 +230,8 @@ mod tests {
     fn answers_are_told_apart_by_their_subjects() {
         let mut text = Text { inbox: "_INBOX.1".into(), scratch: Vec::new() };
         let received = b"INFO {}\r\nPING\r\n\
-            MSG _INBOX.1.8 1 26\r\n{\"stream\":\"KV_b\", \"seq\":15}\r\n\
-            MSG _INBOX.1.7 1 31\r\n{\"message\":{\"data\":\"Zm91cg==\"} }\r\n";
+            MSG _INBOX.1.8 1 27\r\n{\"stream\":\"KV_b\", \"seq\":15}\r\n\
+            MSG _INBOX.1.7 1 32\r\n{\"message\":{\"data\":\"Zm91cg==\"} }\r\n";
         let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
         let mut answers = Vec::new();
         for byte in received {
