@@ -30,6 +30,8 @@ pub(crate) struct Summary {
 /// A figure over several rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
+    /// How many rounds there were, which are fewer if the time was over or a system failed.
+    pub(crate) rounds: usize,
     pub(crate) low: f64,
     pub(crate) median: f64,
     pub(crate) high: f64,
@@ -66,7 +68,8 @@ impl Spread {
             0 => (values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0,
             _ => *values.get(middle)?,
         };
-        Some(Spread { low: *values.first()?, median, high: *values.last()? })
+        let (low, high) = (*values.first()?, *values.last()?);
+        Some(Spread { rounds: values.len(), low, median, high })
     }
 }
 
@@ -197,7 +200,7 @@ impl Summary {
             "system": row.name(),
             "clients": work.clients,
             "pipeline": work.pipeline,
-            "rounds": self.rounds,
+            "rounds": spread.rounds,
             "seconds": self.seconds,
             "value": spread.median,
             "low": spread.low,

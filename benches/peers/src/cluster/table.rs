@@ -18,7 +18,7 @@ pub(crate) fn print(summary: &Summary, works: &[Work]) -> io::Result<()> {
     let Summary { rounds, seconds, .. } = summary;
     writeln!(
         out,
-        "Medians of {rounds} rounds of {seconds} s, each with fresh servers. cpu is that of all \
+        "Medians of at most {rounds} rounds of {seconds} s, each with fresh servers. cpu is that of all \
          servers, load that of the load program."
     )?;
     for work in works {
@@ -44,7 +44,7 @@ fn line(summary: &Summary, work: &Work, row: Row) -> String {
     let floor = ratio(median(row), median(FLOOR));
     let mut line = format!("{:<20}", row.name());
     for metric in METRICS {
-        let Some(Spread { low, median, high }) = summary.spread(row, work, metric) else {
+        let Some(Spread { low, median, high, .. }) = summary.spread(row, work, metric) else {
             continue;
         };
         line.push_str(&match metric.name {
