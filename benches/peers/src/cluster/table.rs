@@ -18,8 +18,8 @@ pub(crate) fn print(summary: &Summary, works: &[Work]) -> io::Result<()> {
     let Summary { rounds, seconds, .. } = summary;
     writeln!(
         out,
-        "Medians of at most {rounds} rounds of {seconds} s, each with fresh servers. cpu is that of all \
-         servers, load that of the load program."
+        "Medians of at most {rounds} rounds of {seconds} s, each with fresh servers. cpu is that \
+         of all servers, load that of the load program."
     )?;
     for work in works {
         writeln!(out, "\n{} ({})\n{HEAD}", work.title(), work.name)?;
