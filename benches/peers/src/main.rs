@@ -1,5 +1,6 @@
 //! Measures ours beside other systems, in turns, and prints the ratios. A section is a module.
 
+mod cluster;
 mod print;
 mod raft;
 mod wal;
@@ -30,17 +31,22 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
 
-    /// Only the comparisons whose names contain this.
+    /// Only the comparisons whose names contain this; of whole clusters, only these systems.
     #[arg(long, default_value = "")]
     only: String,
 
     /// The directory in which to measure, on a real file system [default: beside this program]
     #[arg(long)]
     dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    cluster: cluster::Options,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
+    /// Whole clusters under load, beside etcd, ZooKeeper, NATS, redis and a bare floor.
+    Cluster,
     /// The protocol beside raft-rs, and running replicas beside openraft.
     Raft,
     /// The write-ahead log beside raft-engine and okaywal.
@@ -50,6 +56,7 @@ enum Section {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
     Table,
+    #[value(alias = "json")]
     Jsonl,
 }
 
@@ -81,6 +88,7 @@ fn run(arguments: Arguments) -> Result<()> {
     };
     for section in arguments.sections {
         match section {
+            Section::Cluster => cluster::measure(&session, &arguments.cluster)?,
             Section::Raft => raft::measure(&mut session)?,
             Section::Wal => wal::measure(&mut session)?,
         }

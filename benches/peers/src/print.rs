@@ -59,6 +59,11 @@ impl Printer {
         Printer { format, has_head: false }
     }
 
+    /// How it prints.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
     pub(crate) fn print(&mut self, comparison: &Comparison) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self.format == Format::JsonLines {
