@@ -33,6 +33,6 @@ pub use request::{Consistency, Request, Route};
 pub use response::{ErrorCode, LeaderHint, RequestOutcome, Response};
 
 /// The first version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION_MIN: u16 = 1;
+pub const PROTOCOL_VERSION_MIN: u16 = 2;
 /// The latest version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION_MAX: u16 = 1;
+pub const PROTOCOL_VERSION_MAX: u16 = 2;

@@ -277,8 +277,12 @@ const NO_IDENTITY: &[u8] = b"the identity that this recovery replaced was gone\n
 fn refuse_if_nobodys(disk: &dyn Disk) -> Result<(), RescueError> {
     let path = disk.path("");
     let names = disk.list().map_err(|source| HomeError::Io { path: path.clone(), source })?;
-    let is_servers = |name: &String| [LOCK, NAME, CHARTER].contains(&name.as_str());
-    match names.iter().any(is_servers) {
+    let directories = disk.subdirectories();
+    let directories = directories.map_err(|source| HomeError::Io { path: path.clone(), source })?;
+    let is_servers =
+        |name: &String| [LOCK, NAME, CHARTER].contains(&name.as_str()) || name.starts_with(BEFORE);
+    let was_recovered = directories.iter().any(|name| name.starts_with(RECOVERED));
+    match was_recovered || names.iter().any(is_servers) {
         true => Ok(()),
         false => Err(RescueError::NoServer { path }),
     }
