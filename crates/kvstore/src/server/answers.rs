@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::core::{Core, Phase};
 use super::event::Members;
-use super::requests::{Pending, Work, role_of};
+use super::requests::{Pending, STATE_LOST, Work, role_of};
 use crate::store::{EntryRef, View, command};
 use crate::wire::frame::FrameError;
 use crate::wire::request::{Content, Log, Order, Scan};
@@ -39,8 +39,7 @@ impl Core {
     pub(super) fn answer_read(&mut self, key: usize) {
         let Phase::Running(running) = &self.phase else { return };
         let Some(store) = running.driver.replica().machine() else {
-            let text = "this server's state is lost, and was not fetched from another one yet";
-            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, text);
+            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, STATE_LOST);
             return self.finish(key, &refusal);
         };
         let view = store.view();

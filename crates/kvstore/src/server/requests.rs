@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use raft::driver::Input;
 use raft::node::{Payload, ProposeError, ReadId, RoleName};
-use raft::replica::{Completion, Token};
+use raft::replica::{Completion, Replica, Token};
 use tokio::time::Instant;
 
 use super::admin::change_error;
 use super::connection::Connection;
 use super::core::{Core, Phase};
-use crate::store::{Reply, command};
+use crate::store::{Reply, Store, command};
 use crate::wire::admin::{Change, Transfer};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, Frame, Message};
 use crate::wire::request::{Consistency, Get, Request, Route, Scan, Write};
@@ -193,6 +193,14 @@ impl Core {
         let Phase::Running(running) = &self.phase else {
             return self.hold(key);
         };
+        if pending.work.is_read()
+            && !pending.work.is_stale_read()
+            && let Some(text) = lacks_state(running.driver.replica())
+        {
+            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, text);
+            let server = Some(self.server_state());
+            return self.finish(key, &ErrorReply { server, ..refusal });
+        }
         let node = running.driver.replica().node();
         let leads = node.role() == RoleName::Leader;
         let route = pending.work.route();
@@ -416,6 +424,19 @@ impl Core {
         let address = self.address_of(id)?.to_string();
         Some(LeaderHint { id: id.to_string(), address, term: term.0 })
     }
+}
+
+/// Why a server answers no reads that has nothing to answer them from.
+pub(super) const STATE_LOST: &str =
+    "this server's state is lost, and was not fetched from another one yet";
+
+/// Why reads of this server would have to wait for a snapshot that is still to come.
+fn lacks_state(replica: &Replica<Store>) -> Option<&'static str> {
+    if replica.machine().is_none() {
+        return Some(STATE_LOST);
+    }
+    let is_behind = replica.receiving().is_some();
+    is_behind.then_some("this server is so far behind that it fetches a snapshot; ask another one")
 }
 
 /// Tokens and read ids are keys of the table of pending requests.
