@@ -54,7 +54,7 @@ use std::collections::BTreeMap;
 
 pub use actions::{
     Actions, Append, Ballot, Bar, ChangeEnded, ChangeOutcome, DamageEvent, Ended, Event, Fetch,
-    LeadershipChanged, ProposalOutcome, ReadEnded, SnapshotOffer, SnapshotPoint, StepDown,
+    LeadershipChanged, ProposalOutcome, ReadEnded, SnapshotOffer, SnapshotPoint, StepDown, Target,
     TransferEnded, TransferOutcome, VoteRefusal,
 };
 pub use change::{Change, ChangeError};

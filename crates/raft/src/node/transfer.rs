@@ -8,7 +8,7 @@
 //! confirmed by a quorum and by no lease.
 
 use super::Node;
-use super::actions::{Event, StepDown, TransferEnded, TransferOutcome};
+use super::actions::{Event, StepDown, Target, TransferEnded, TransferOutcome};
 use super::message::{Cause, Message};
 use super::role::{Leader, Role};
 use super::types::{Index, Member, NodeId, Position};
@@ -97,7 +97,8 @@ impl Transfer {
     }
 
     fn end(&self, outcome: TransferOutcome) -> Option<TransferEnded> {
-        (self.reason == Reason::Asked).then_some(TransferEnded { to: self.to.id, outcome })
+        let target = if self.told { Target::Told } else { Target::Untold };
+        (self.reason == Reason::Asked).then_some(TransferEnded { to: self.to.id, outcome, target })
     }
 }
 
