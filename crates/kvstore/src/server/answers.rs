@@ -42,6 +42,12 @@ impl Core {
             let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, STATE_LOST);
             return self.finish(key, &refusal);
         };
+        if let Some(Pending { connection: Some(connection), work, .. }) = self.pending.get_mut(key)
+            && !connection.has_room()
+        {
+            work.own_bytes();
+            return connection.push_confirmed(key);
+        }
         let view = store.view();
         let Some(Pending { connection: Some(connection), request_id, work, .. }) =
             self.take_pending(key)
@@ -68,6 +74,18 @@ impl Core {
             // A write is answered by what applying it gives.
             Work::Write(_) | Work::Change(_) | Work::Transfer(_) => {}
         }
+    }
+
+    /// Answers reads that have waited for their client to take the answers before them, until
+    /// there is no more room. What they see is later than what they were confirmed for, which is
+    /// what a read may see that has not ended yet.
+    pub(super) fn answer_confirmed(&mut self, connection: &Rc<Connection>) {
+        while connection.has_room()
+            && let Some(key) = connection.pop_confirmed()
+        {
+            self.answer_read(key);
+        }
+        self.flush();
     }
 
     pub(super) fn status_report(&self) -> StatusReport {

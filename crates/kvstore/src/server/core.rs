@@ -102,7 +102,7 @@ pub(super) struct Core {
     /// Requests that wait for a leader, by the time at which they have waited enough.
     pub(super) held: BTreeSet<(Instant, usize)>,
     /// What the pending requests take in memory.
-    pub(super) pending_bytes: usize,
+    pub(super) pending_bytes: u64,
     /// All clients' connections that are open, and some that are not any more.
     connections: Vec<Weak<Connection>>,
     /// Connections with answers to flush.
@@ -440,6 +440,24 @@ impl Core {
         for connection in self.dirty.drain(..) {
             connection.dirty.set(false);
             connection.outbox.flush();
+            if connection.has_confirmed() {
+                // Its task goes on with them as the client takes what is queued.
+                connection.outbox.nudge();
+            }
+        }
+    }
+
+    /// Gives up reads that wait for their client to take answers and have no time left.
+    pub(super) fn give_up_confirmed(&mut self) {
+        for connection in self.connections.iter().filter_map(Weak::upgrade) {
+            connection.retain_confirmed(|key| {
+                let is_waited_for =
+                    self.pending.get(*key).is_some_and(|pending| pending.connection.is_some());
+                if !is_waited_for && let Some(given_up) = self.pending.try_remove(*key) {
+                    self.pending_bytes -= given_up.bytes;
+                }
+                is_waited_for
+            });
         }
     }
 

@@ -6,6 +6,7 @@
 //! was queued for an earlier life must not be taken by a later one.
 
 use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind};
+use super::handshake::check_address;
 use crate::codec::{self, DecodeError, Raw};
 use bytes::{Bytes, BytesMut};
 use raft::founding::Standing;
@@ -237,7 +238,11 @@ pub fn encode_snapshot(
 /// The frame is no such message, or a payload is not what its checksum says.
 pub fn decode(frame: &Frame) -> Result<PeerMessage, DecodeError> {
     match frame.kind {
-        STANDING => codec::exact("Standing", &frame.body).map(PeerMessage::Standing),
+        STANDING => {
+            let standing = codec::exact("Standing", &frame.body)?;
+            check_standing(&standing)?;
+            Ok(PeerMessage::Standing(standing))
+        }
         RAFT => {
             let body: RaftBody<'_> = codec::exact("a Raft message", &frame.body)?;
             let message = from_body(body.message, &frame.body)?;
@@ -249,6 +254,24 @@ pub fn decode(frame: &Frame) -> Result<PeerMessage, DecodeError> {
             Ok(PeerMessage::Snapshot { to: body.to, snapshot: body.snapshot, message })
         }
         Kind(kind) => Err(DecodeError::UnknownKind { kind }),
+    }
+}
+
+/// What others say of themselves is remembered, so its texts are limited.
+fn check_standing(standing: &Standing) -> Result<(), DecodeError> {
+    match standing {
+        Standing::Joining { address } => check_address(address),
+        Standing::Founded(founded) => {
+            let mut addresses = founded.members.addresses();
+            addresses.try_for_each(|(_, address)| check_address(address))
+        }
+        Standing::Empty { seats, .. } => {
+            seats.iter().try_for_each(|seat| check_address(&seat.address))
+        }
+        Standing::Agreed(charter) => {
+            let mut addresses = charter.configuration.addresses();
+            addresses.try_for_each(|(_, address)| check_address(address))
+        }
     }
 }
 

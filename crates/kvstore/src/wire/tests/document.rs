@@ -2,7 +2,7 @@
 //! document can be wrong in no byte.
 
 use super::*;
-use crate::store::command::{Command, SessionId, SessionTag};
+use crate::store::command::{Command, KEY_BYTES_MAX, SessionId, SessionTag};
 use crate::store::{Condition, KeyState, Operation, Outcome, Refusal, Reply, Revision};
 use crate::wire::admin::{Change, Changed, MemberChange, Transfer, Transferred};
 use crate::wire::handshake::{Timing, VersionRange};
@@ -222,6 +222,8 @@ fn the_limits_in_the_document_are_the_ones_enforced() {
         format!("| frame in a handshake | {} bytes |", frame::HANDSHAKE_FRAME_BYTES_MAX),
         format!("| frame afterwards | {} bytes |", FRAME_BYTES_MAX),
         format!("| server id | {} bytes |", handshake::NODE_ID_BYTES_MAX),
+        format!("| address | {} bytes |", handshake::ADDRESS_BYTES_MAX),
+        format!("| key in a get | {KEY_BYTES_MAX} bytes |"),
         format!("| cluster name | {} bytes |", handshake::CLUSTER_NAME_BYTES_MAX),
         format!("| text of a refused connection | {} bytes |", handshake::REFUSAL_TEXT_BYTES_MAX),
         format!("| chunk of a scan | {} bytes |", SCAN_CHUNK_BYTES_MAX),
