@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::event::Event;
+use super::gather::Gathered;
 use super::joining::Joiners;
 use super::links::Links;
 use super::requests::Pending;
@@ -103,6 +104,8 @@ pub(super) struct Core {
     pub(super) held: BTreeSet<(Instant, usize)>,
     /// What the pending requests take in memory.
     pub(super) pending_bytes: u64,
+    /// Where commands are kept.
+    pub(super) gathered: Gathered,
     /// All clients' connections that are open, and some that are not any more.
     connections: Vec<Weak<Connection>>,
     /// Connections with answers to flush.
@@ -162,6 +165,7 @@ impl Core {
             pending: Slab::new(),
             held: BTreeSet::new(),
             pending_bytes: 0,
+            gathered: Gathered::default(),
             connections: Vec::new(),
             dirty: Vec::new(),
             introduced: BTreeMap::new(),

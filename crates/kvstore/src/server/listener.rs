@@ -345,7 +345,10 @@ async fn each_message(
         while let Some(frame) =
             frame::decode(input, PEER_FRAME_BYTES_MAX).map_err(io::Error::other)?
         {
-            let message = peer::decode(&frame).map_err(|error| {
+            let decoded = peer::decode_keeping(&frame, &mut |payload| {
+                core.borrow_mut().gathered.keep(&frame.body, payload)
+            });
+            let message = decoded.map_err(|error| {
                 let text = format!("{} sent a message that cannot be read: {error}", peer.member);
                 core.borrow().tell(&Event::Warning { text });
                 io::Error::other(error)

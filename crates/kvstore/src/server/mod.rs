@@ -14,6 +14,7 @@ mod answers;
 mod connection;
 mod core;
 mod event;
+mod gather;
 mod joining;
 mod links;
 mod listener;

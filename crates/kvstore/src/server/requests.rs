@@ -157,9 +157,12 @@ impl Core {
             Ok(Request::Change(change)) => self.begin(connection, id, Work::Change(change)),
             Ok(Request::Transfer(it)) => self.begin(connection, id, Work::Transfer(it)),
             Ok(Request::Save(save)) => self.begin(connection, id, Work::Save(save)),
-            Ok(Request::Write(write)) => {
+            Ok(Request::Write(mut write)) => {
                 match command::validate(&write.command, &self.settings.limits) {
-                    Ok(()) => self.begin(connection, id, Work::Write(write)),
+                    Ok(()) => {
+                        write.command = self.gathered.keep(&frame.body, &write.command);
+                        self.begin(connection, id, Work::Write(write));
+                    }
                     Err(invalid) => {
                         let code = match invalid {
                             command::Invalid::TooLarge { .. } => ErrorCode::TooLarge,
