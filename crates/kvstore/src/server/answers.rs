@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use raft::node::{self, Bar, Configuration, EntryKind, Index, Intent, RoleName};
+use raft::node::{self, Configuration, EntryKind, Index, Intent, RoleName};
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -113,7 +113,7 @@ impl Core {
             snapshot: 0,
             timing: settings.timing,
             members: Vec::new(),
-            warnings: settings.warnings.clone(),
+            warnings: self.warnings(),
         };
         let Phase::Running(running) = &self.phase else { return report };
         let status = running.driver.replica().status();
@@ -134,21 +134,6 @@ impl Core {
         (report.commit, report.applied) = (status.commit.0, status.applied.0);
         (report.durable, report.last) = (status.durable.0, status.last.0);
         report.snapshot = status.snapshot.0;
-        if status.damaged > 0 {
-            report.warnings.push(format!(
-                "{} entries of its log are damaged on its disk; it asks the others for them",
-                status.damaged
-            ));
-        }
-        let own_trouble = match status.bar {
-            Some(Bar::NoState) => Some("it has no state to serve, and waits for a snapshot"),
-            Some(Bar::SlowDisk) => {
-                Some("its disk is slow; it does not lead before a write is in time")
-            }
-            // Told above, or by its part in the cluster.
-            Some(Bar::Damaged(_) | Bar::Learner | Bar::NotListed) | None => None,
-        };
-        report.warnings.extend(own_trouble.map(str::to_owned));
         report.members = self.members_report(&status);
         report
     }

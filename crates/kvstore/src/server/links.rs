@@ -22,6 +22,7 @@ use super::event::Event;
 use super::listener;
 use super::outbox::Outbox;
 use super::snapshot_link::{self, SnapshotLink};
+use super::warnings::Oddity;
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::wire::handshake::{Answer, Hello, RefusedReason, Role, VersionRange, Welcome};
 use crate::wire::peer::{self, Addressee};
@@ -478,9 +479,10 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
              it with an empty one and --join, then: kvctl member replace {}",
             link.id, link.id
         );
-        core.borrow_mut().warn(text);
+        core.borrow_mut().note_oddity(member, Oddity::RolledBack, text);
         return Ended::Lost;
     }
+    note_ways(core, member, &welcome);
     link.complaint.borrow_mut().clear();
     let up = Up::new(outbox, member, boot, welcome.cluster_id);
     link.up.replace(Some(Rc::clone(&up)));
@@ -497,6 +499,19 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     link.up.replace(None);
     up.outbox.close();
     ended
+}
+
+/// What is usual or odd about a server that answers where the cluster says it listens.
+fn note_ways(core: &SharedCore, member: Member, welcome: &Welcome) {
+    let mut core = core.borrow_mut();
+    core.note_usual(member, Oddity::RolledBack);
+    if welcome.timing == core.settings.timing {
+        core.note_usual(member, Oddity::Times);
+    } else {
+        let id = member.id;
+        let text = format!("{id} has other times for heartbeat or election than this server");
+        core.note_oddity(member, Oddity::Times, text);
+    }
 }
 
 /// The longest frame that is read from another server.

@@ -19,6 +19,7 @@ use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
 use super::outbox::{Outbox, Reading};
 use super::snapshot_link::WayIn;
+use super::warnings::Oddity;
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
 use crate::wire::handshake::{
     ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, VersionRange,
@@ -256,12 +257,8 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
             "{id} was rolled back: this is start {boot} of its directory, {me} has seen start \
              {seen}; put its newest directory back, or empty it, then: kvctl member replace {id}"
         );
-        core.warn(text.clone());
+        core.note_oddity(member, Oddity::RolledBack, text.clone());
         return Err(Refused::new(RefusedReason::RolledBack, text));
-    }
-    if peer.timing != core.settings.timing {
-        let text = format!("{id} has other times for heartbeat or election than this server");
-        core.warn(text);
     }
     Ok(member)
 }

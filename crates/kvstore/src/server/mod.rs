@@ -26,6 +26,7 @@ mod saves;
 mod scrub;
 mod snapshot_link;
 mod snapshots;
+mod warnings;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -208,10 +209,9 @@ async fn run(
     let socket = bind(&settings.address, options.exposure).await?;
     let home = open_home(&settings)?;
     let (failures, mut failed) = Failures::new();
-    for text in &settings.warnings {
-        story(&Event::Warning { text: text.clone() });
-    }
-    let core = Core::new(settings, home, story, Arc::clone(&wake), failures.clone());
+    let told = settings.warnings.clone();
+    let mut core = Core::new(settings, home, story, Arc::clone(&wake), failures.clone());
+    told.into_iter().for_each(|text| core.warn_of_start(text));
     let core = Rc::new(RefCell::new(core));
     // While a log is being opened, dials are refused: whoever asks whether this server's last
     // process is gone is not kept waiting for its answer.

@@ -379,12 +379,7 @@ impl Core {
         };
         let mut text = error.to_string();
         if code == ErrorCode::NoSpace {
-            let (id, data) = (self.settings.id, self.settings.data.display());
-            text = format!(
-                "no space: the log of {id} in {data} cannot grow, since its next segment does not \
-                 fit on the disk; free some space there"
-            );
-            self.warn(text.clone());
+            text = self.no_space();
         }
         let server = Some(self.server_state());
         let refusal = ErrorReply { server, ..ErrorReply::nothing_happened(code, text) };
