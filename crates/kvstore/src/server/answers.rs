@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use raft::node::{self, Configuration, EntryKind, Index, Intent, RoleName};
+use raft::node::{self, Configuration, EntryKind, Index, Intent, RoleName, SnapshotId};
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -16,8 +16,8 @@ use crate::wire::frame::FrameError;
 use crate::wire::request::{Content, Log, Order, Scan};
 use crate::wire::response;
 use crate::wire::response::{
-    ChunkEnd, ErrorCode, ErrorReply, LogEntries, LogEntry, Member, MemberKind, ServerRole,
-    StatusReport, encode_scan_chunk, encode_scan_count, encode_value,
+    ChunkEnd, ErrorCode, ErrorReply, Feed, LogEntries, LogEntry, Member, MemberKind, ServerRole,
+    SnapshotProgress, StatusReport, encode_scan_chunk, encode_scan_count, encode_value,
 };
 
 /// Entries in one answer to a request for the log, in bytes.
@@ -113,6 +113,9 @@ impl Core {
             snapshot: 0,
             timing: settings.timing,
             members: Vec::new(),
+            joint: false,
+            members_committed: false,
+            receiving: None,
             warnings: self.warnings(),
         };
         let Phase::Running(running) = &self.phase else { return report };
@@ -120,6 +123,9 @@ impl Core {
         let configuration = running.driver.replica().node().configuration();
         report.role = match role_of(status.role) {
             ServerRole::Follower if configuration.learner(self.me).is_some() => ServerRole::Learner,
+            ServerRole::Follower | ServerRole::PreCandidate if self.was_removed() => {
+                ServerRole::Removed
+            }
             ServerRole::Follower if !configuration.lists(self.me) => ServerRole::Joining,
             role => role,
         };
@@ -135,6 +141,14 @@ impl Core {
         (report.durable, report.last) = (status.durable.0, status.last.0);
         report.snapshot = status.snapshot.0;
         report.members = self.members_report(&status);
+        report.joint = configuration.is_joint();
+        let since = running.driver.replica().node().configuration_index();
+        report.members_committed = since <= status.commit;
+        let receiving = running.driver.replica().receiving();
+        report.receiving = receiving.map(|(from, snapshot, done_bytes)| response::Receiving {
+            from: from.id.to_string(),
+            progress: progress_of(snapshot, done_bytes),
+        });
         report
     }
 
@@ -142,10 +156,14 @@ impl Core {
     fn members_report(&self, status: &node::Status) -> Vec<Member> {
         let Phase::Running(running) = &self.phase else { return Vec::new() };
         let configuration = running.driver.replica().node().configuration();
+        let sending = running.driver.replica().sending();
         let listed = configuration.addresses().map(|(member, address)| {
             let matched = status.followers.iter().find(|other| other.member == member);
             let leads = member == self.me && status.role == RoleName::Leader;
+            let sending = sending.iter().find(|it| it.to == member);
             Member {
+                feed: matched.map(|it| feed_of(it.feed)),
+                sending: sending.map(|it| progress_of(it.snapshot, it.sent_bytes)),
                 matched: matched.map(|it| it.matched.0).or(leads.then_some(status.durable.0)),
                 ..self.seen(member, address, kind_of(configuration, member))
             }
@@ -166,6 +184,8 @@ impl Core {
             incarnation: member.incarnation.0,
             kind,
             matched: None,
+            feed: None,
+            sending: None,
             heard_ms_ago: heard.and_then(|ago| u64::try_from(ago.as_millis()).ok()),
         }
     }
@@ -207,6 +227,19 @@ impl Core {
             commit: status.commit.0,
             entries: entries.take_while(fits).collect(),
         })
+    }
+}
+
+fn progress_of(snapshot: SnapshotId, done_bytes: u64) -> SnapshotProgress {
+    SnapshotProgress { index: snapshot.position.index.0, bytes: snapshot.bytes, done_bytes }
+}
+
+fn feed_of(feed: node::Feed) -> Feed {
+    match feed {
+        node::Feed::Probes => Feed::Probes,
+        node::Feed::Entries => Feed::Entries,
+        node::Feed::Heartbeats => Feed::Heartbeats,
+        node::Feed::Snapshot => Feed::Snapshot,
     }
 }
 

@@ -67,7 +67,7 @@ pub use propose::ProposeError;
 pub use quorum::{Outcome, Quorum, majority};
 pub use restore::{DurableState, RestoreError};
 pub use snapshot::MachineState;
-pub use status::{FollowerStatus, RoleName, Status};
+pub use status::{Feed, FollowerStatus, RoleName, Status};
 pub use transfer::TransferError;
 pub use types::{
     Boot, COUNTER_MAX, Entry, EntryKind, FetchId, HardState, Incarnation, Index, InvalidNodeId,

@@ -307,6 +307,8 @@ async fn a_server_that_others_know_of_is_asked_and_may_have_heard_of_a_later_ter
             kind: MemberKind::Voter,
             matched: None,
             heard_ms_ago: None,
+            feed: None,
+            sending: None,
         });
         Response::Status(report)
     };

@@ -10,7 +10,8 @@ use crate::wire::request::{Content, Order, Selection};
 use crate::wire::response;
 use crate::wire::response::{
     ChunkEnd, Entry, EntryKind, ErrorReply, Found, LeaderHint, LogEntries, LogEntry, MemberKind,
-    SCAN_CHUNK_BYTES_MAX, ScanChunk, ServerRole, ServerState, StatusReport, Value,
+    SCAN_CHUNK_BYTES_MAX, ScanChunk, ServerRole, ServerState, SnapshotProgress, StatusReport,
+    Value,
 };
 use crate::wire::save::{SAVED_PART_BYTES_MAX, Save, SavedPart};
 use raft::node::{
@@ -120,6 +121,8 @@ fn status_report() -> StatusReport {
         kind: MemberKind::Voter,
         matched: Some(41),
         heard_ms_ago: None,
+        feed: None,
+        sending: Some(SnapshotProgress { index: 40, bytes: 200, done_bytes: 100 }),
     };
     StatusReport {
         node: "s1".to_owned(),
@@ -143,6 +146,9 @@ fn status_report() -> StatusReport {
         snapshot: 0,
         timing: TIMING,
         members: vec![member],
+        joint: true,
+        members_committed: false,
+        receiving: None,
         warnings: vec!["fsync is off".to_owned()],
     }
 }
