@@ -169,9 +169,12 @@ impl Up {
         }
     }
 
-    /// Something was queued, and is to leave with the next flush.
-    pub(super) fn note_queued(&self, is_queued: bool) {
-        self.dirty.set(is_queued || self.dirty.get());
+    /// Lets `fill` queue something that is to leave with the next flush. What it cannot encode is
+    /// not sent.
+    pub(super) fn queue(&self, fill: impl FnOnce(&mut BytesMut) -> Result<(), frame::FrameError>) {
+        if self.outbox.append(fill).is_ok() {
+            self.dirty.set(true);
+        }
     }
 
     pub(super) fn flush(&self) {
@@ -240,9 +243,7 @@ impl Links {
         let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
         // A message too long for a frame cannot be sent at all; limits in bytes keep appends far
         // below it.
-        let encoded =
-            up.outbox.append(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
-        up.note_queued(encoded.is_ok());
+        up.queue(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
     }
 
     /// Queues a message about a snapshot on the connection that is for them.

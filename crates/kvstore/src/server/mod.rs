@@ -13,6 +13,7 @@ mod admin;
 mod answers;
 mod connection;
 mod core;
+mod entrance;
 mod event;
 mod gather;
 mod joining;
@@ -295,8 +296,9 @@ fn clients_max(wanted: u32) -> u32 {
     wanted.min(u32::try_from(left).unwrap_or(u32::MAX)).max(1)
 }
 
-/// Files that no client's connection may take.
-const RESERVED_FILES: u64 = 64;
+/// Files that no client's connection may take: those of the log and of the links, and the places
+/// of other connections.
+const RESERVED_FILES: u64 = 64 + entrance::FILES_MAX as u64;
 
 /// Takes turns for as long as the server runs.
 async fn drive(core: &SharedCore, wake: &Notify) -> ServeError {
