@@ -1,86 +1,34 @@
 //! Bytes that no client would send. A server answers with a reason or closes the connection, and
 //! goes on serving everybody else.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddrV4;
 
 use bytes::{BufMut, BytesMut};
-use kvstore::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX, Kind};
+use kvstore::wire::frame::{self, FRAME_BYTES_MAX, Kind};
 use kvstore::wire::handshake::VersionRange;
-use kvstore::wire::{Answer, ClusterClaim, Hello, RefusedReason, Role};
-use verify::cluster::Cluster;
+use kvstore::wire::{Answer, ClusterClaim, RefusedReason};
+use verify::cluster::{Cluster, Raw};
 
 const KVCTL: &str = env!("CARGO_BIN_EXE_kvctl-under-test");
-const LIMIT: Duration = Duration::from_secs(10);
-
-/// A raw connection to a server.
-struct Raw {
-    stream: TcpStream,
-    read: BytesMut,
-}
-
-impl Raw {
-    fn connect(address: SocketAddrV4) -> Raw {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        Raw { stream, read: BytesMut::new() }
-    }
-
-    /// Sends bytes. The server may have hung up already, which shows when reading.
-    fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
-    }
-
-    fn send_hello(&mut self, versions: VersionRange, claim: ClusterClaim) {
-        let mut out = BytesMut::new();
-        let hello = Hello { versions, role: Role::Client(claim) };
-        frame::encode(&mut out, 0, &hello, HANDSHAKE_FRAME_BYTES_MAX).unwrap();
-        self.send(&out);
-    }
-
-    /// The next frame, or `None` once the server has hung up.
-    fn next_frame(&mut self) -> Option<frame::Frame> {
-        loop {
-            if let Some(frame) = frame::decode(&mut self.read, FRAME_BYTES_MAX).unwrap() {
-                return Some(frame);
-            }
-            let mut chunk = [0; 4096];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return None,
-                Ok(count) => self.read.put_slice(&chunk[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("the server neither answered nor hung up: {error}"),
-            }
-        }
-    }
-
-    fn answer(&mut self) -> Option<Answer> {
-        let frame = self.next_frame()?;
-        Some(Answer::decode(frame.kind, &frame.body).unwrap())
-    }
-
-    /// A connection whose handshake was accepted.
-    fn welcomed(address: SocketAddrV4) -> Raw {
-        let mut raw = Raw::connect(address);
-        raw.send_hello(VersionRange::OURS, ClusterClaim::Any);
-        assert!(matches!(raw.answer(), Some(Answer::Welcome(_))));
-        raw
-    }
-
-    fn assert_hung_up(&mut self) {
-        while let Some(frame) = self.next_frame() {
-            let polite = frame.kind == Kind::ERROR || frame.kind == Kind::REFUSED;
-            assert!(polite, "answered {:?} to garbage", frame.kind);
-        }
-    }
-}
 
 fn cluster() -> (Cluster, SocketAddrV4) {
     let cluster = Cluster::started(KVCTL, 1);
     cluster.kvctl(&["set", "ana", "4"]).expect_code(0);
     let address = cluster.server("s1").address();
     (cluster, address)
+}
+
+fn assert_hung_up(raw: &mut Raw) {
+    while let Some(frame) = raw.next_frame() {
+        let polite = frame.kind == Kind::ERROR || frame.kind == Kind::REFUSED;
+        assert!(polite, "answered {:?} to garbage", frame.kind);
+    }
+}
+
+fn send_unknown_kind(raw: &mut Raw) {
+    let mut out = BytesMut::new();
+    frame::encode_with(&mut out, Kind(0x1f), 7, FRAME_BYTES_MAX, |_| {}).unwrap();
+    raw.send(&out);
 }
 
 fn assert_still_serves(cluster: &Cluster) {
@@ -145,7 +93,7 @@ fn a_greeting_that_is_none_is_hung_up_on() {
     for greeting in greetings {
         let mut raw = Raw::connect(address);
         raw.send(greeting);
-        raw.assert_hung_up();
+        assert_hung_up(&mut raw);
     }
     assert_still_serves(&cluster);
 }
@@ -154,7 +102,7 @@ fn a_greeting_that_is_none_is_hung_up_on() {
 fn a_silent_connection_does_not_stay_for_ever() {
     let (cluster, address) = cluster();
     let mut raw = Raw::connect(address);
-    raw.assert_hung_up();
+    assert_hung_up(&mut raw);
     assert_still_serves(&cluster);
 }
 
@@ -164,25 +112,17 @@ fn an_oversized_frame_ends_its_connection_only() {
     let mut other = Raw::welcomed(address);
     let mut raw = Raw::welcomed(address);
     raw.send(&(FRAME_BYTES_MAX + 1).to_le_bytes());
-    raw.assert_hung_up();
-    other.send_unknown_kind();
+    assert_hung_up(&mut raw);
+    send_unknown_kind(&mut other);
     assert_eq!(other.next_frame().unwrap().kind, Kind::ERROR, "the other connection lives on");
     assert_still_serves(&cluster);
-}
-
-impl Raw {
-    fn send_unknown_kind(&mut self) {
-        let mut out = BytesMut::new();
-        frame::encode_with(&mut out, Kind(0x1f), 7, FRAME_BYTES_MAX, |_| {}).unwrap();
-        self.send(&out);
-    }
 }
 
 #[test]
 fn an_unknown_kind_of_request_gets_an_answer() {
     let (cluster, address) = cluster();
     let mut raw = Raw::welcomed(address);
-    raw.send_unknown_kind();
+    send_unknown_kind(&mut raw);
     let frame = raw.next_frame().unwrap();
     assert_eq!((frame.kind, frame.request_id), (Kind::ERROR, 7));
     assert_still_serves(&cluster);
@@ -202,8 +142,8 @@ fn frames_that_were_tampered_with_are_never_carried_out() {
         bad[at] ^= 0x10;
         raw.send(&bad);
         // Half a frame may be waited for; no more of it will come.
-        let _ = raw.stream.shutdown(std::net::Shutdown::Write);
-        raw.assert_hung_up();
+        raw.say_no_more();
+        assert_hung_up(&mut raw);
     }
     let mut raw = Raw::welcomed(address);
     raw.send(&good);

@@ -318,6 +318,14 @@ fn a_server_that_was_away_while_it_was_removed_is_told() {
     });
     assert!(story(&told).contains(&format!("kvctl member add {removed}")), "{told}");
     cluster.kvctl(&["set", "in", "peace"]).expect_code(0);
+    let address = cluster.server(&removed).address();
+    let role = || {
+        let status = cluster.kvctl_at(address, &["status", "-o", "json"]).json();
+        let members = status["members"].as_array()?.clone();
+        let own = members.into_iter().find(|member| member["id"] == removed.as_str())?;
+        (own["role"] == "removed").then_some(())
+    };
+    eventually("its status to say that it was removed", LIMIT, role);
 }
 
 #[test]

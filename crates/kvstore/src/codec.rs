@@ -30,6 +30,16 @@ pub enum DecodeError {
         /// How many bytes nobody read.
         bytes: u64,
     },
+    /// A text or byte string is longer than any that this build lets in.
+    #[error("the {part} is too large: {bytes} bytes, limit {bytes_max}")]
+    TooLarge {
+        /// Which part of the message.
+        part: &'static str,
+        /// How long it is.
+        bytes: u64,
+        /// How long it may be.
+        bytes_max: u32,
+    },
     /// The first bytes of a handshake are not `KVCT`: the other side speaks something else.
     #[error("the other side does not speak this protocol: it does not begin with KVCT")]
     WrongMagic,
@@ -38,6 +48,15 @@ pub enum DecodeError {
 impl DecodeError {
     pub(crate) fn malformed(what: &'static str, why: impl ToString) -> DecodeError {
         DecodeError::Malformed { what, why: why.to_string() }
+    }
+}
+
+/// Refuses a part of a message that is longer than it may be.
+pub(crate) fn within(part: &'static str, bytes: &[u8], bytes_max: u32) -> Result<(), DecodeError> {
+    let bytes = bytes.len() as u64;
+    match bytes > u64::from(bytes_max) {
+        true => Err(DecodeError::TooLarge { part, bytes, bytes_max }),
+        false => Ok(()),
     }
 }
 

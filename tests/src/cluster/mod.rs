@@ -6,6 +6,7 @@
 
 mod address;
 mod proxy;
+mod raw;
 mod run;
 mod server;
 mod story;
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 
 pub use address::free_addresses;
 pub use proxy::Proxy;
+pub use raw::Raw;
 pub use run::{Run, clean_command, run};
 pub use server::Server;
 pub use story::Story;

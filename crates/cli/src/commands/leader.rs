@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use kvstore::client::ClientError;
 use serde_json::{Value, json};
 
 use crate::args::{LeaderArgs, LeaderCommand, TransferArgs};
@@ -53,7 +54,13 @@ async fn find(session: &Session) -> Result<Leader, Failure> {
 /// The old leader says that somebody else campaigns; who won, the servers say.
 async fn transfer(session: &Session, args: TransferArgs) -> Result<(), Failure> {
     let before = find(session).await?;
-    let transferred = session.client().transfer_leadership(args.id.as_deref()).await?;
+    let asked = session.client().transfer_leadership(args.id.as_deref()).await;
+    let transferred = asked.map_err(|error| match error {
+        error @ ClientError::InDoubt { .. } => {
+            Failure::from(error).detail("look: kvctl leader show")
+        }
+        error => Failure::from(error),
+    })?;
     let settled = session.until(async || {
         let now = find(session).await.ok()?;
         (now.term > before.term).then_some(now)
@@ -62,8 +69,50 @@ async fn transfer(session: &Session, args: TransferArgs) -> Result<(), Failure> 
         return Err(Failure::new(Exit::NoLeader, format!("{} did not win", transferred.to))
             .detail("look: kvctl leader show"));
     };
-    if now.id != transferred.to {
-        session.note(&format!("{} was to lead, but another server won", transferred.to));
+    match who_won(&now, &transferred.to, args.id.as_deref()) {
+        Won::TheTarget => {}
+        Won::AnotherThanNamed(failure) => return Err(failure),
+        Won::Another => {
+            session.note(&format!("{} was to lead, but another server won", transferred.to));
+        }
     }
     session.confirm(&now)
+}
+
+/// Who leads after a transfer.
+enum Won {
+    /// The server that leadership was handed to.
+    TheTarget,
+    /// Another one, where any would do.
+    Another,
+    /// Another one than the user named.
+    AnotherThanNamed(Failure),
+}
+
+/// An election follows a transfer, and anybody may win it. Whoever named a server did not get it.
+fn who_won(now: &Leader, to: &str, named: Option<&str>) -> Won {
+    match named {
+        _ if now.id == to => Won::TheTarget,
+        None => Won::Another,
+        Some(named) => {
+            let text = format!("{named} was to lead, but {} won, term {}", now.id, now.term);
+            Won::AnotherThanNamed(Failure::new(Exit::Unexpected, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_server_than_the_one_that_was_named_is_a_failure() {
+        let now = Leader { id: "s3".to_owned(), address: String::new(), term: 7 };
+        assert!(matches!(who_won(&now, "s3", Some("s3")), Won::TheTarget));
+        assert!(matches!(who_won(&now, "s2", None), Won::Another));
+        let Won::AnotherThanNamed(failure) = who_won(&now, "s2", Some("s2")) else {
+            panic!("s2 was named and does not lead");
+        };
+        assert_eq!(failure.exit(), Exit::Unexpected);
+    }
 }

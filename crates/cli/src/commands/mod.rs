@@ -8,6 +8,7 @@ mod member;
 pub(crate) mod recover;
 pub(crate) mod serve;
 pub(crate) mod status;
+mod story;
 mod write;
 
 use crate::args::Command;

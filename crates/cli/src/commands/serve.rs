@@ -1,9 +1,10 @@
 //! `serve`: runs a server and tells its story.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kvstore::config::Config;
 use kvstore::server::{self, Event, Exposure, Field, ServeError, ServeOptions};
@@ -12,6 +13,7 @@ use raft::storage::HomeError;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde_json::{Map, Value, json};
 
+use super::story::Narrator;
 use crate::args::{Global, ServeArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -36,8 +38,11 @@ pub(crate) fn run(global: &Global, args: ServeArgs) -> Result<(), Failure> {
     };
     let data = options.data.clone().unwrap_or_else(|| options.config.data.directory(&args.id));
     let id = args.id.clone();
-    let story = storyteller(args.id);
-    server::serve(options, story, shutdown()).map_err(|error| {
+    let narrator = Arc::new(narrator());
+    let story = storyteller(args.id, Arc::clone(&narrator));
+    let served = server::serve(options, story, shutdown());
+    narrator.end();
+    served.map_err(|error| {
         let is_lost = matches!(&error, ServeError::Home(HomeError::LostHistory { .. }));
         let failure = Failure::from(error);
         match failure.exit() {
@@ -61,16 +66,24 @@ fn what_to_do(damage: Failure, data: &Path) -> Failure {
 }
 
 /// Prints events: as text for people, as JSON for programs.
-fn storyteller(id: String) -> Arc<dyn Fn(&Event) + Send + Sync> {
-    if std::io::stderr().is_terminal() {
-        return Arc::new(move |event| {
-            // A server goes on when nobody listens to its story any more.
-            let _ = writeln!(anstream::stderr(), "{id} {event}");
-        });
+fn storyteller(id: String, narrator: Arc<Narrator>) -> Arc<dyn Fn(&Event) + Send + Sync> {
+    let is_for_people = io::stderr().is_terminal();
+    let line = move |event: &Event| match is_for_people {
+        true => format!("{id} {event}\n"),
+        false => format!("{}\n", event_json(&id, event)),
+    };
+    let missing = |lines: u64| Event::Warning {
+        text: format!("{lines} lines of this story were dropped: nobody read them in time"),
+    };
+    Arc::new(move |event| narrator.tell(line(event), |lines| line(&missing(lines))))
+}
+
+/// Where the story is written.
+fn narrator() -> Narrator {
+    match io::stderr().is_terminal() {
+        true => Narrator::new(anstream::stderr()),
+        false => Narrator::new(io::stderr()),
     }
-    Arc::new(move |event| {
-        let _ = writeln!(std::io::stderr(), "{}", event_json(&id, event));
-    })
 }
 
 fn event_json(id: &str, event: &Event) -> Value {
@@ -152,10 +165,18 @@ fn end_with_parent(parent: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How long the report of a panic may take.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// No thread of a server dies alone: half a server is worse than none.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // Nobody may be there to read the report.
+        thread::spawn(|| {
+            thread::sleep(REPORT_TIMEOUT);
+            std::process::abort();
+        });
         report(panic);
         std::process::abort();
     }));

@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use kvstore::client::{ClusterStatus, ServerStatus};
+use kvstore::wire::response::Receiving;
 use serde_json::{Value, json};
 
+use super::member::progress_json;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Answer, Table};
@@ -97,8 +99,13 @@ fn server_json(server: &ServerStatus) -> Value {
         "durable": report.map(|report| report.durable),
         "last": report.map(|report| report.last),
         "snapshot": report.map(|report| report.snapshot),
+        "receiving": report.and_then(|report| report.receiving.as_ref()).map(receiving_json),
         "reachable": report.is_some(),
     })
+}
+
+fn receiving_json(receiving: &Receiving) -> Value {
+    json!({ "from": receiving.from, "progress": progress_json(receiving.progress) })
 }
 
 /// `kvctl status`.
@@ -107,6 +114,10 @@ pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
     session.answer(&status)?;
     let mut warnings: Vec<String> = Vec::new();
     for report in status.reports() {
+        let receiving = report.receiving.as_ref();
+        warnings.extend(receiving.map(|receiving| {
+            format!("{}: receives {} from {}", report.node, receiving.progress, receiving.from)
+        }));
         warnings.extend(report.warnings.iter().map(|text| format!("{}: {text}", report.node)));
     }
     for warning in warnings {

@@ -27,6 +27,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// doubt more often than answered.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
+/// Of its time a read gives one server a third, and no less than this.
+const READ_SHARE: u32 = 3;
+const READ_PATIENCE_MIN_MS: u32 = 300;
+
 /// What is asked, and of whom.
 pub(super) struct Call<'a> {
     pub(super) inner: &'a Arc<Inner>,
@@ -130,7 +134,7 @@ impl<'a> Call<'a> {
                 Next::Again => None,
                 Next::AskAnother => Some(reached.index),
                 Next::Pause | Next::PauseHere => {
-                    if self.remaining() < pause + ATTEMPT_MIN.min(self.timeout / 4) {
+                    if !self.has_time_for_another(pause) {
                         return End::Deadline;
                     }
                     tokio::time::sleep(pause).await;
@@ -188,7 +192,7 @@ impl<'a> Call<'a> {
         let pending = loop {
             let mut room = pin!(connection.room.notified());
             room.as_mut().enable();
-            request.set_timeout_ms(self.remaining_ms());
+            request.set_timeout_ms(self.patience_ms(reached));
             match connection.send(|out, id| request.encode(out, id)) {
                 Ok(pending) => break pending,
                 Err(SendError::Crowded) => room.await,
@@ -220,6 +224,23 @@ impl<'a> Call<'a> {
     pub(super) fn remaining_ms(&self) -> u32 {
         let remaining = self.deadline.saturating_duration_since(Instant::now()).as_millis();
         u32::try_from(remaining).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// How long a server may take. A read that it cannot answer is asked of another one in time,
+    /// if there is one: it may be cut off, or lack what others hold.
+    pub(super) fn patience_ms(&self, reached: &Reached) -> u32 {
+        let remaining = self.remaining_ms();
+        match (&self.ask, self.inner.options.redirect) {
+            (Ask::Read(_), Redirect::Follow) if reached.others > 0 => {
+                remaining.min((remaining / READ_SHARE).max(READ_PATIENCE_MIN_MS))
+            }
+            _ => remaining,
+        }
+    }
+
+    /// Whether there is time for another attempt.
+    pub(super) fn has_time_for_another(&self, pause: Duration) -> bool {
+        self.remaining() >= pause + ATTEMPT_MIN.min(self.timeout / 4)
     }
 
     /// How much longer the caller waits.

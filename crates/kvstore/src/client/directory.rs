@@ -77,6 +77,8 @@ pub(super) type ServerIndex = usize;
 pub(super) struct Reached {
     pub(super) index: ServerIndex,
     pub(super) connection: Arc<Connection>,
+    /// How many servers are known beside it.
+    pub(super) others: usize,
 }
 
 /// Why no server could be reached.
@@ -190,7 +192,8 @@ impl Directory {
         };
         match &state.servers.get(index)?.link {
             LinkState::Live(connection) if avoid != Some(index) && connection.is_open() => {
-                Some(Reached { index, connection: Arc::clone(connection) })
+                let others = state.servers.len() - 1;
+                Some(Reached { index, connection: Arc::clone(connection), others })
             }
             _ => None,
         }
@@ -207,12 +210,13 @@ impl Directory {
         let mut state = self.state();
         let mut wake_at: Option<Instant> = None;
         let mut hopeless = true;
+        let others = state.servers.len().saturating_sub(1);
         for index in state.order(wanted, avoid) {
             let Some(server) = state.servers.get_mut(index) else { continue };
             let wait_until = match &server.link {
                 LinkState::Live(connection) if connection.is_open() => {
                     let connection = Arc::clone(connection);
-                    return Plan::Use(Reached { index, connection });
+                    return Plan::Use(Reached { index, connection, others });
                 }
                 LinkState::Failed { at, error, .. } if *at >= begun && error.is_permanent() => {
                     continue;
@@ -273,6 +277,14 @@ impl Directory {
     /// Notes that a server answered.
     pub(super) fn note_answer(&self, index: ServerIndex) {
         self.state().preferred = index;
+    }
+
+    /// Notes that a server could not answer in time: another one is to be asked first.
+    pub(super) fn note_late(&self, index: ServerIndex) {
+        let mut state = self.state();
+        if state.preferred == index {
+            state.preferred = (index + 1) % state.servers.len().max(1);
+        }
     }
 
     /// Notes that a server carried out a write, so it leads.

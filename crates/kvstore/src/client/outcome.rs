@@ -15,6 +15,7 @@ use crate::store::{Outcome, Refusal};
 use crate::wire::request::Request;
 use crate::wire::response::ErrorReply;
 use crate::wire::{ErrorCode, FrameError, RequestOutcome, Response};
+use std::time::Duration;
 
 /// How often a write opens a new session because the one before was not accepted.
 const SESSIONS_MAX: u32 = 8;
@@ -190,6 +191,7 @@ impl Call<'_> {
             ErrorCode::NoLeader | ErrorCode::NotReady => {
                 attempts.met_no_leader = true;
                 directory.forget_leader(index);
+                directory.note_late(index);
                 Next::Pause
             }
             ErrorCode::ShuttingDown => {
@@ -204,6 +206,12 @@ impl Call<'_> {
             ErrorCode::Busy | ErrorCode::NotAnnounced => {
                 attempts.refusal = Some(refused);
                 Next::PauseHere
+            }
+            // It could not; perhaps another one can.
+            ErrorCode::Timeout if self.may_ask_another(reached) => {
+                attempts.note_unanswered(reached.server());
+                directory.note_late(index);
+                Next::AskAnother
             }
             ErrorCode::Timeout => Next::Return(match self.ask {
                 Ask::Write(..) | Ask::Admin(_) => End::Failed(refused),
@@ -220,6 +228,12 @@ impl Call<'_> {
             | ErrorCode::UnknownKind
             | ErrorCode::Internal => Next::Return(End::Failed(refused)),
         }
+    }
+
+    /// Whether a read that one server could not answer in time may be asked of another one.
+    fn may_ask_another(&self, reached: &Reached) -> bool {
+        let follows = self.inner.options.redirect == Redirect::Follow && reached.others > 0;
+        follows && matches!(self.ask, Ask::Read(_)) && self.has_time_for_another(Duration::ZERO)
     }
 
     /// The state machine answered that it has not applied this attempt.

@@ -195,7 +195,7 @@ impl Call<'_> {
                 self.lost()
             })?,
         };
-        request.set_timeout_ms(self.remaining_ms());
+        request.set_timeout_ms(self.patience_ms(reached));
         let mut out = BytesMut::new();
         request.encode(&mut out, 1).map_err(|error| Next::too_long(&error))?;
 

@@ -4,8 +4,8 @@
 
 use raft::driver::Input;
 use raft::node::{
-    self, ChangeError, ChangeOutcome, InvalidNodeId, Member, NodeId, RoleName, TransferEnded,
-    TransferError, TransferOutcome,
+    self, ChangeError, ChangeOutcome, InvalidNodeId, Member, NodeId, RoleName, Target,
+    TransferEnded, TransferError, TransferOutcome,
 };
 use raft::replica::Token;
 
@@ -116,7 +116,7 @@ impl Core {
 
     /// A transfer of leadership ended.
     pub(super) fn on_transferred(&mut self, key: usize, ended: TransferEnded) {
-        let TransferEnded { to, outcome } = ended;
+        let TransferEnded { to, outcome, target } = ended;
         let me = self.me.id;
         let text = match outcome {
             TransferOutcome::HandedOver => {
@@ -126,10 +126,18 @@ impl Core {
                 format!("{to} did not take over within an election timeout; {me} leads on")
             }
             TransferOutcome::LeadershipLost => {
-                format!("{me} stopped leading before {to} could take over")
+                format!("{me} stopped leading before it heard that {to} took over")
             }
         };
-        self.finish(key, &ErrorReply::nothing_happened(ErrorCode::Timeout, text));
+        let leader = self.leader_hint();
+        let refusal = match target {
+            Target::Untold => ErrorReply::nothing_happened(ErrorCode::Timeout, text),
+            Target::Told => {
+                let text = format!("{text}, but {to} was told to and still may");
+                ErrorReply::unknown(ErrorCode::Timeout, text)
+            }
+        };
+        self.finish(key, &ErrorReply { leader, ..refusal });
     }
 
     /// A transfer of leadership was not begun.

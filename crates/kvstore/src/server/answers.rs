@@ -4,20 +4,20 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use raft::node::{self, Bar, Configuration, EntryKind, Index, Intent, RoleName};
+use raft::node::{self, Configuration, EntryKind, Index, Intent, RoleName, SnapshotId};
 use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::core::{Core, Phase};
 use super::event::Members;
-use super::requests::{Pending, Work, role_of};
+use super::requests::{Pending, STATE_LOST, Work, role_of};
 use crate::store::{EntryRef, View, command};
 use crate::wire::frame::FrameError;
 use crate::wire::request::{Content, Log, Order, Scan};
 use crate::wire::response;
 use crate::wire::response::{
-    ChunkEnd, ErrorCode, ErrorReply, LogEntries, LogEntry, Member, MemberKind, ServerRole,
-    StatusReport, encode_scan_chunk, encode_scan_count, encode_value,
+    ChunkEnd, ErrorCode, ErrorReply, Feed, LogEntries, LogEntry, Member, MemberKind, ServerRole,
+    SnapshotProgress, StatusReport, encode_scan_chunk, encode_scan_count, encode_value,
 };
 
 /// Entries in one answer to a request for the log, in bytes.
@@ -39,10 +39,15 @@ impl Core {
     pub(super) fn answer_read(&mut self, key: usize) {
         let Phase::Running(running) = &self.phase else { return };
         let Some(store) = running.driver.replica().machine() else {
-            let text = "this server's state is lost, and was not fetched from another one yet";
-            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, text);
+            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, STATE_LOST);
             return self.finish(key, &refusal);
         };
+        if let Some(Pending { connection: Some(connection), work, .. }) = self.pending.get_mut(key)
+            && !connection.has_room()
+        {
+            work.own_bytes();
+            return connection.push_confirmed(key);
+        }
         let view = store.view();
         let Some(Pending { connection: Some(connection), request_id, work, .. }) =
             self.take_pending(key)
@@ -71,6 +76,18 @@ impl Core {
         }
     }
 
+    /// Answers reads that have waited for their client to take the answers before them, until
+    /// there is no more room. What they see is later than what they were confirmed for, which is
+    /// what a read may see that has not ended yet.
+    pub(super) fn answer_confirmed(&mut self, connection: &Rc<Connection>) {
+        while connection.has_room()
+            && let Some(key) = connection.pop_confirmed()
+        {
+            self.answer_read(key);
+        }
+        self.flush();
+    }
+
     pub(super) fn status_report(&self) -> StatusReport {
         let settings = &self.settings;
         let uptime = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -96,13 +113,19 @@ impl Core {
             snapshot: 0,
             timing: settings.timing,
             members: Vec::new(),
-            warnings: settings.warnings.clone(),
+            joint: false,
+            members_committed: false,
+            receiving: None,
+            warnings: self.warnings(),
         };
         let Phase::Running(running) = &self.phase else { return report };
         let status = running.driver.replica().status();
         let configuration = running.driver.replica().node().configuration();
         report.role = match role_of(status.role) {
             ServerRole::Follower if configuration.learner(self.me).is_some() => ServerRole::Learner,
+            ServerRole::Follower | ServerRole::PreCandidate if self.was_removed() => {
+                ServerRole::Removed
+            }
             ServerRole::Follower if !configuration.lists(self.me) => ServerRole::Joining,
             role => role,
         };
@@ -117,22 +140,15 @@ impl Core {
         (report.commit, report.applied) = (status.commit.0, status.applied.0);
         (report.durable, report.last) = (status.durable.0, status.last.0);
         report.snapshot = status.snapshot.0;
-        if status.damaged > 0 {
-            report.warnings.push(format!(
-                "{} entries of its log are damaged on its disk; it asks the others for them",
-                status.damaged
-            ));
-        }
-        let own_trouble = match status.bar {
-            Some(Bar::NoState) => Some("it has no state to serve, and waits for a snapshot"),
-            Some(Bar::SlowDisk) => {
-                Some("its disk is slow; it does not lead before a write is in time")
-            }
-            // Told above, or by its part in the cluster.
-            Some(Bar::Damaged(_) | Bar::Learner | Bar::NotListed) | None => None,
-        };
-        report.warnings.extend(own_trouble.map(str::to_owned));
         report.members = self.members_report(&status);
+        report.joint = configuration.is_joint();
+        let since = running.driver.replica().node().configuration_index();
+        report.members_committed = since <= status.commit;
+        let receiving = running.driver.replica().receiving();
+        report.receiving = receiving.map(|(from, snapshot, done_bytes)| response::Receiving {
+            from: from.id.to_string(),
+            progress: progress_of(snapshot, done_bytes),
+        });
         report
     }
 
@@ -140,10 +156,14 @@ impl Core {
     fn members_report(&self, status: &node::Status) -> Vec<Member> {
         let Phase::Running(running) = &self.phase else { return Vec::new() };
         let configuration = running.driver.replica().node().configuration();
+        let sending = running.driver.replica().sending();
         let listed = configuration.addresses().map(|(member, address)| {
             let matched = status.followers.iter().find(|other| other.member == member);
             let leads = member == self.me && status.role == RoleName::Leader;
+            let sending = sending.iter().find(|it| it.to == member);
             Member {
+                feed: matched.map(|it| feed_of(it.feed)),
+                sending: sending.map(|it| progress_of(it.snapshot, it.sent_bytes)),
                 matched: matched.map(|it| it.matched.0).or(leads.then_some(status.durable.0)),
                 ..self.seen(member, address, kind_of(configuration, member))
             }
@@ -164,6 +184,8 @@ impl Core {
             incarnation: member.incarnation.0,
             kind,
             matched: None,
+            feed: None,
+            sending: None,
             heard_ms_ago: heard.and_then(|ago| u64::try_from(ago.as_millis()).ok()),
         }
     }
@@ -205,6 +227,19 @@ impl Core {
             commit: status.commit.0,
             entries: entries.take_while(fits).collect(),
         })
+    }
+}
+
+fn progress_of(snapshot: SnapshotId, done_bytes: u64) -> SnapshotProgress {
+    SnapshotProgress { index: snapshot.position.index.0, bytes: snapshot.bytes, done_bytes }
+}
+
+fn feed_of(feed: node::Feed) -> Feed {
+    match feed {
+        node::Feed::Probes => Feed::Probes,
+        node::Feed::Entries => Feed::Entries,
+        node::Feed::Heartbeats => Feed::Heartbeats,
+        node::Feed::Snapshot => Feed::Snapshot,
     }
 }
 

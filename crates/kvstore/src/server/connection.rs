@@ -2,7 +2,8 @@
 //! that does not take its answers, or has too much under way, is not read from until that ends,
 //! so what it can make this server hold is bounded.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
@@ -23,7 +24,7 @@ const STREAMS_MAX: u32 = 16;
 const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests under way, beyond which no more are read.
-const IN_FLIGHT_MAX: usize = 16 << 10;
+const IN_FLIGHT_MAX: u64 = 16 << 10;
 
 /// How long one client's requests may keep the loop before others get their turn.
 const TURN_MAX: Duration = Duration::from_millis(2);
@@ -45,9 +46,12 @@ pub(super) fn make_room(input: &mut BytesMut) {
 pub(super) struct Connection {
     pub(super) outbox: Outbox,
     /// Requests that have no answer yet.
-    in_flight: Cell<usize>,
+    in_flight: Cell<u64>,
     /// Answers of many frames under way.
     streams: Cell<u32>,
+    /// Reads that may be answered, by their keys in the table of pending requests, once the client
+    /// has taken enough of the answers before them: only then is what they read copied.
+    confirmed: RefCell<VecDeque<usize>>,
     /// Set while nothing is read, so that an answer knows to wake the task.
     paused: Cell<bool>,
     /// Set while the connection stands in the core's list of those with answers to flush.
@@ -57,7 +61,39 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(outbox: Outbox) -> Rc<Self> {
         let (paused, dirty) = (Cell::new(false), Cell::new(false));
-        Rc::new(Self { outbox, in_flight: Cell::new(0), streams: Cell::new(0), paused, dirty })
+        Rc::new(Self {
+            outbox,
+            in_flight: Cell::new(0),
+            streams: Cell::new(0),
+            confirmed: RefCell::default(),
+            paused,
+            dirty,
+        })
+    }
+
+    /// Whether the client has taken enough of its answers to be given more.
+    pub(super) fn has_room(&self) -> bool {
+        self.outbox.queued_bytes() < QUEUED_BYTES_MAX
+    }
+
+    /// A read may be answered once there is room.
+    pub(super) fn push_confirmed(&self, key: usize) {
+        self.confirmed.borrow_mut().push_back(key);
+    }
+
+    /// The next read that waits for room.
+    pub(super) fn pop_confirmed(&self) -> Option<usize> {
+        self.confirmed.borrow_mut().pop_front()
+    }
+
+    /// Whether reads wait for room.
+    pub(super) fn has_confirmed(&self) -> bool {
+        !self.confirmed.borrow().is_empty()
+    }
+
+    /// Drops the reads that wait for room and are not to be answered any more.
+    pub(super) fn retain_confirmed(&self, keep: impl FnMut(&usize) -> bool) {
+        self.confirmed.borrow_mut().retain(keep);
     }
 
     pub(super) fn on_request(&self) {
@@ -77,8 +113,7 @@ impl Connection {
     }
 
     fn reading(&self) -> Reading {
-        let full =
-            self.outbox.queued_bytes() > QUEUED_BYTES_MAX || self.in_flight.get() >= IN_FLIGHT_MAX;
+        let full = !self.has_room() || self.in_flight.get() >= IN_FLIGHT_MAX;
         self.paused.set(full);
         if full { Reading::Paused } else { Reading::Wanted }
     }
@@ -87,7 +122,7 @@ impl Connection {
     /// that takes nothing for long loses its connection: what it reads pins a version of the
     /// store.
     pub(super) async fn drained(&self) {
-        while self.outbox.queued_bytes() > QUEUED_BYTES_MAX && !self.outbox.is_closed() {
+        while !self.has_room() && !self.outbox.is_closed() {
             if timeout(STREAM_TIMEOUT, self.outbox.flushed()).await.is_err() {
                 self.outbox.close();
             }
@@ -138,6 +173,10 @@ async fn read_requests(
 ) -> io::Result<()> {
     let outbox = &connection.outbox;
     'reading: while !outbox.is_closed() {
+        while connection.has_confirmed() && connection.has_room() && !outbox.is_closed() {
+            core.borrow_mut().answer_confirmed(connection);
+            tokio::task::yield_now().await;
+        }
         let mut taken = false;
         let begun = Instant::now();
         while connection.reading() == Reading::Wanted {

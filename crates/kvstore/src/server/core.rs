@@ -23,11 +23,13 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::event::Event;
+use super::gather::Gathered;
 use super::joining::Joiners;
 use super::links::Links;
 use super::others::Met;
 use super::requests::Pending;
 use super::saves::Saves;
+use super::warnings::Warnings;
 use super::{Failures, ServeError};
 use crate::store::command::CommandLimits;
 use crate::store::{Store, StoreLimits};
@@ -59,7 +61,7 @@ pub(super) struct Settings {
     pub(super) snapshot_every_bytes: u64,
     pub(super) limits: CommandLimits,
     pub(super) log: LogOptions,
-    /// Oddities that every status repeats.
+    /// What is odd about them.
     pub(super) warnings: Vec<String>,
 }
 
@@ -107,7 +109,9 @@ pub(super) struct Core {
     /// Requests that wait for a leader, by the time at which they have waited enough.
     pub(super) held: BTreeSet<(Instant, usize)>,
     /// What the pending requests take in memory.
-    pub(super) pending_bytes: usize,
+    pub(super) pending_bytes: u64,
+    /// Where commands are kept.
+    pub(super) gathered: Gathered,
     /// All clients' connections that are open, and some that are not any more.
     connections: Vec<Weak<Connection>>,
     /// Connections with answers to flush.
@@ -118,6 +122,8 @@ pub(super) struct Core {
     pub(super) met: BTreeMap<Member, Met>,
     /// Links are to be made or ended.
     pub(super) members_changed: Rc<Notify>,
+    /// What a status warns of.
+    pub(super) warnings: Warnings,
     /// When each server was last heard from.
     pub(super) heard: BTreeMap<NodeId, Instant>,
     /// Connections that others have made to speak of snapshots.
@@ -174,11 +180,13 @@ impl Core {
             pending: Slab::new(),
             held: BTreeSet::new(),
             pending_bytes: 0,
+            gathered: Gathered::default(),
             connections: Vec::new(),
             dirty: Vec::new(),
             introduced: BTreeMap::new(),
             met: BTreeMap::new(),
             members_changed: Rc::default(),
+            warnings: Warnings::default(),
             heard: BTreeMap::new(),
             snapshot_ways: 0,
             stopping: false,
@@ -204,14 +212,6 @@ impl Core {
         let address = self.settings.address.clone();
         let data = self.settings.data.display().to_string();
         self.tell(&Event::Listening { address, data });
-    }
-
-    /// Tells an oddity, and repeats it in every status.
-    pub(super) fn warn(&mut self, text: String) {
-        if !self.settings.warnings.contains(&text) {
-            self.settings.warnings.push(text.clone());
-            self.tell(&Event::Warning { text });
-        }
     }
 
     /// The replica's clock, from the start of this server on.
@@ -297,13 +297,13 @@ impl Core {
         let home = before.home;
         let Some(charter) = home.charter().cloned() else { return Ok(()) };
         if home.identity_was_mended() {
-            self.warn(
+            self.warn_of_start(
                 "one of the two copies of this server's identity was damaged; it was written again"
                     .into(),
             );
         }
         if let Some(trouble) = home.boots().trouble() {
-            self.warn(trouble.to_string());
+            self.warn_of_start(trouble.to_string());
         }
         let start = Instant::now();
         let recovered = home.recover(&self.settings.log, || Store::new(StoreLimits::default()))?;
@@ -313,13 +313,17 @@ impl Core {
             snapshot: recovered.state.snapshot.map_or(0, |snapshot| snapshot.position.index.0),
             took: start.elapsed(),
         });
-        self.tell_snapshots(&recovered.found, recovered.machine.is_some());
+        let state = match recovered.machine {
+            Some(_) => node::MachineState::Whole,
+            None => node::MachineState::Lost,
+        };
+        self.tell_snapshots(&recovered.found, state);
         if let Some(torn) = recovered.opened.torn_tail.clone() {
             let raft::storage::TornTail { segment, offset, bytes } = torn;
             self.tell(&Event::TornTail { segment, offset, bytes });
         }
         if let Some(damage) = &recovered.opened.let_go {
-            self.warn(format!(
+            self.warn_of_start(format!(
                 "the oldest part of the log was damaged ({damage}); a snapshot stands for it, so \
                  it was let go of"
             ));
@@ -336,7 +340,9 @@ impl Core {
         let replica = Replica::new(config, recovered, seed)?;
         let driver = Driver::new(replica, self.settings.tick, self.clock());
         self.phase = Phase::Running(Box::new(Running { driver, charter, home }));
-        self.compare_members();
+        if let Some(text) = self.other_members() {
+            self.tell(&Event::Warning { text });
+        }
         self.members_changed.notify_one();
         // Connections made before have not said which cluster this server belongs to.
         self.links.reconnect();
@@ -417,10 +423,12 @@ impl Core {
                 break;
             };
             let before = leadership(running.driver.replica().node());
+            let lacked_room = running.driver.replica().node().lacks_room();
             let mut transport = PeerTransport { links: &mut self.links };
             let next = running.driver.turn(inbox, &mut transport)?;
             deadline = self.started + next;
             let after = leadership(running.driver.replica().node());
+            let is_short = !lacked_room && running.driver.replica().node().lacks_room();
             let completions = running.driver.take_completions();
             let events = running.driver.take_events();
             let have_changed =
@@ -429,9 +437,13 @@ impl Core {
             for event in events {
                 self.tell(&Event::Raft { event, tick: self.settings.tick });
             }
+            if is_short {
+                self.tell(&Event::Warning { text: self.no_space() });
+            }
             if have_changed {
                 self.members_changed.notify_one();
                 self.tell_joiners();
+                self.forget_oddities();
             }
             for event in snapshot_events {
                 self.tell(&Event::Snapshot { event });
@@ -460,6 +472,24 @@ impl Core {
         for connection in self.dirty.drain(..) {
             connection.dirty.set(false);
             connection.outbox.flush();
+            if connection.has_confirmed() {
+                // Its task goes on with them as the client takes what is queued.
+                connection.outbox.nudge();
+            }
+        }
+    }
+
+    /// Gives up reads that wait for their client to take answers and have no time left.
+    pub(super) fn give_up_confirmed(&mut self) {
+        for connection in self.connections.iter().filter_map(Weak::upgrade) {
+            connection.retain_confirmed(|key| {
+                let is_waited_for =
+                    self.pending.get(*key).is_some_and(|pending| pending.connection.is_some());
+                if !is_waited_for && let Some(given_up) = self.pending.try_remove(*key) {
+                    self.pending_bytes -= given_up.bytes;
+                }
+                is_waited_for
+            });
         }
     }
 

@@ -151,13 +151,21 @@ impl Core {
                 }
                 _ => None,
             },
-            Phase::Running(running) => {
-                let is_alone = running.driver.replica().node().leader().is_none();
-                let is_gone = is_alone && self.knows_members() && !self.is_member(self.me);
+            Phase::Running(_) => {
+                let is_gone = self.was_removed();
                 is_gone.then(|| format!("{id} is no member of the cluster any more"))
             }
             Phase::Stopped => None,
         }
+    }
+
+    /// Whether this server was a member and is none any more. One that was just taken in, and has
+    /// not come to that entry of its log, has a leader.
+    pub(super) fn was_removed(&self) -> bool {
+        let Phase::Running(running) = &self.phase else { return false };
+        let is_alone = running.driver.replica().node().leader().is_none();
+        let is_told = self.warnings.removed_since.is_some();
+        is_alone && (is_told || self.knows_members() && !self.is_member(self.me))
     }
 }
 

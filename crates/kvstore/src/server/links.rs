@@ -25,6 +25,7 @@ use super::listener;
 use super::others::{Seen, evidence};
 use super::outbox::Outbox;
 use super::snapshot_link::{self, SnapshotLink};
+use super::warnings::Oddity;
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::wire::handshake::{Answer, Hello, Refused, RefusedReason, Role, VersionRange, Welcome};
 use crate::wire::peer::{self, Addressee};
@@ -180,9 +181,12 @@ impl Up {
         }
     }
 
-    /// Something was queued, and is to leave with the next flush.
-    pub(super) fn note_queued(&self, is_queued: bool) {
-        self.dirty.set(is_queued || self.dirty.get());
+    /// Lets `fill` queue something that is to leave with the next flush. What it cannot encode is
+    /// not sent.
+    pub(super) fn queue(&self, fill: impl FnOnce(&mut BytesMut) -> Result<(), frame::FrameError>) {
+        if self.outbox.append(fill).is_ok() {
+            self.dirty.set(true);
+        }
     }
 
     pub(super) fn flush(&self) {
@@ -251,9 +255,7 @@ impl Links {
         let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
         // A message too long for a frame cannot be sent at all; limits in bytes keep appends far
         // below it.
-        let encoded =
-            up.outbox.append(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
-        up.note_queued(encoded.is_ok());
+        up.queue(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
     }
 
     /// Queues a message about a snapshot on the connection that is for them.
@@ -501,9 +503,10 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
              it. Put its newest directory back, or start it with an empty one and --join, then: \
              kvctl member replace {id}"
         );
-        core.borrow_mut().warn(text);
+        core.borrow_mut().note_oddity(member, Oddity::RolledBack, text);
         return Ended::Lost;
     }
+    note_ways(core, member, &welcome);
     link.complaint.borrow_mut().clear();
     let up = Up::new(outbox, member, boot, welcome.cluster_id);
     link.up.replace(Some(Rc::clone(&up)));
@@ -520,6 +523,19 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     link.up.replace(None);
     up.outbox.close();
     ended
+}
+
+/// What is usual or odd about a server that answers where the cluster says it listens.
+fn note_ways(core: &SharedCore, member: Member, welcome: &Welcome) {
+    let mut core = core.borrow_mut();
+    core.note_usual(member, Oddity::RolledBack);
+    if welcome.timing == core.settings.timing {
+        core.note_usual(member, Oddity::Times);
+    } else {
+        let id = member.id;
+        let text = format!("{id} has other times for heartbeat or election than this server");
+        core.note_oddity(member, Oddity::Times, text);
+    }
 }
 
 /// The longest frame that is read from another server.

@@ -1,7 +1,6 @@
 //! Takes connections, of clients and of other servers alike, and learns from the first frame which
 //! they are. Nobody is listened to for long, or at length, before that.
 
-use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -14,11 +13,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{self, Connection, make_room};
 use super::core::SharedCore;
+use super::entrance::{Entrance, Guest, Permit, Silent};
 use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
 use super::others::{Seen, evidence};
 use super::outbox::{Outbox, Reading};
 use super::snapshot_link::WayIn;
+use super::warnings::Oddity;
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
 use crate::wire::handshake::{
     ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, VersionRange,
@@ -33,46 +34,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections for as long as the server runs.
 pub(super) async fn run(core: SharedCore, listener: TcpListener, connections_max: u32) {
-    let open = Rc::new(Cell::new(0_u32));
+    let entrance = Rc::new(Entrance::new(connections_max));
     loop {
-        let Ok((socket, _)) = listener.accept().await else {
+        let Ok((socket, address)) = listener.accept().await else {
             // Nothing is wrong with the listener itself: wait for files to be closed.
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let permit = Permit::new(&open);
-        // Somebody who has not said yet whether it is a client must be let in to say so.
-        if open.get() > connections_max + GREETINGS_MAX {
-            continue;
-        }
-        let full = open.get() > connections_max;
-        let core = Rc::clone(&core);
+        let silent = entrance.enter(address.ip());
+        let (core, entrance) = (Rc::clone(&core), Rc::clone(&entrance));
         tokio::task::spawn_local(async move {
             // A connection that ends badly concerns nobody but its other end.
-            let _ = greet(core, socket, full).await;
-            drop(permit);
+            let _ = greet(&core, socket, &entrance, &silent).await;
+            entrance.settle(&silent);
         });
-    }
-}
-
-/// Connections beyond the clients': other servers, and those that have not said what they are.
-const GREETINGS_MAX: u32 = 32;
-
-/// One of the connections that a server may have.
-struct Permit {
-    open: Rc<Cell<u32>>,
-}
-
-impl Permit {
-    fn new(open: &Rc<Cell<u32>>) -> Self {
-        open.set(open.get() + 1);
-        Self { open: Rc::clone(open) }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.open.set(self.open.get() - 1);
     }
 }
 
@@ -91,57 +66,89 @@ fn notice_vanished(socket: &TcpStream) -> io::Result<()> {
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
 /// Reads the first frame, answers it, and serves whoever is there.
-async fn greet(core: SharedCore, socket: TcpStream, full: bool) -> io::Result<()> {
+async fn greet(
+    core: &SharedCore,
+    socket: TcpStream,
+    entrance: &Entrance,
+    silent: &Rc<Silent>,
+) -> io::Result<()> {
     socket.set_nodelay(true)?;
     notice_vanished(&socket)?;
     let outbox = Outbox::new(socket);
     let mut input = BytesMut::with_capacity(HANDSHAKE_FRAME_BYTES_MAX as usize);
-    let first = timeout(HANDSHAKE_TIMEOUT, outbox.first_frame(&mut input)).await;
+    let first = tokio::select! {
+        first = timeout(HANDSHAKE_TIMEOUT, outbox.first_frame(&mut input)) => first,
+        () = silent.leave.notified() => return Ok(()),
+    };
+    entrance.settle(silent);
     let first = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let accepted = match first {
-        Ok(frame) => match check_hello(&core, &frame) {
-            Ok((_, Accepted::Client)) if full => Err(Refused::new(
-                RefusedReason::TooManyConnections,
-                "this server has as many clients as it may have; close some, or raise the limit",
-            )),
-            checked => checked,
-        },
+        Ok(frame) => check_hello(core, &frame).and_then(|(version, accepted)| {
+            let permit = admit(core, entrance, &accepted)?;
+            Ok((version, accepted, permit))
+        }),
         Err(error) => Err(Refused::new(
             RefusedReason::WrongMagic,
             format!("this is a kvctl server, and that was no kvctl handshake: {error}"),
         )),
     };
-    match accepted {
+    let (version, accepted, _permit) = match accepted {
+        Ok(accepted) => accepted,
         Err(refused) => {
             let _ = outbox.append(|out| frame::encode(out, 0, &refused, HANDSHAKE_FRAME_BYTES_MAX));
             outbox.flush();
+            return Ok(());
+        }
+    };
+    let welcome = core.borrow().welcome(version);
+    outbox
+        .append(|out| frame::encode(out, 0, &welcome, HANDSHAKE_FRAME_BYTES_MAX))
+        .map_err(io::Error::other)?;
+    outbox.flush();
+    serve(core, accepted, outbox, input).await
+}
+
+/// A place for whoever was accepted.
+fn admit(core: &SharedCore, entrance: &Entrance, who: &Accepted) -> Result<Permit, Refused> {
+    let (guest, text) = match who {
+        Accepted::Client => (
+            Guest::Client,
+            "this server has as many clients as it may have; close some, or raise the limit",
+        ),
+        Accepted::Peer { from, .. } | Accepted::Snapshots { from, .. } => {
+            let guest =
+                if core.borrow().is_listed(from.id) { Guest::Member } else { Guest::Stranger };
+            (guest, "this server has as many connections of other servers as it may have")
+        }
+    };
+    let refused = || Refused::new(RefusedReason::TooManyConnections, text);
+    entrance.admit(guest).ok_or_else(refused)
+}
+
+/// Serves whoever was let in, until that ends.
+async fn serve(
+    core: &SharedCore,
+    who: Accepted,
+    outbox: Outbox,
+    mut input: BytesMut,
+) -> io::Result<()> {
+    match who {
+        Accepted::Client => {
+            connection::serve(Rc::clone(core), Connection::new(outbox), input).await;
             Ok(())
         }
-        Ok((version, role)) => {
-            let welcome = core.borrow().welcome(version);
-            outbox
-                .append(|out| frame::encode(out, 0, &welcome, HANDSHAKE_FRAME_BYTES_MAX))
-                .map_err(io::Error::other)?;
-            outbox.flush();
-            match role {
-                Accepted::Client => {
-                    connection::serve(core, Connection::new(outbox), input).await;
-                    Ok(())
-                }
-                Accepted::Peer { from, boot, cluster } => {
-                    let up = Up::new(Rc::new(outbox), from, boot, cluster);
-                    let result = read_peer(&core, &up, &mut input).await;
-                    core.borrow_mut().joiners.lose(&up);
-                    result
-                }
-                Accepted::Snapshots { from, boot, cluster } => {
-                    let up = Up::new(Rc::new(outbox), from, boot, cluster);
-                    core.borrow_mut().snapshot_ways += 1;
-                    let result = read_snapshots(&core, &up, &mut input).await;
-                    core.borrow_mut().on_snapshot_way_lost(from, WayIn::Theirs);
-                    result
-                }
-            }
+        Accepted::Peer { from, boot, cluster } => {
+            let up = Up::new(Rc::new(outbox), from, boot, cluster);
+            let result = read_peer(core, &up, &mut input).await;
+            core.borrow_mut().joiners.lose(&up);
+            result
+        }
+        Accepted::Snapshots { from, boot, cluster } => {
+            let up = Up::new(Rc::new(outbox), from, boot, cluster);
+            core.borrow_mut().snapshot_ways += 1;
+            let result = read_snapshots(core, &up, &mut input).await;
+            core.borrow_mut().on_snapshot_way_lost(from, WayIn::Theirs);
+            result
         }
     }
 }
@@ -268,12 +275,8 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
             "{id} was rolled back: {evidence}; put its newest directory back, or empty it, then: \
              kvctl member replace {id}"
         );
-        core.warn(text.clone());
+        core.note_oddity(member, Oddity::RolledBack, text.clone());
         return Err(Refused::new(RefusedReason::RolledBack { seen }, text));
-    }
-    if peer.timing != core.settings.timing {
-        let text = format!("{id} has other times for heartbeat or election than this server");
-        core.warn(text);
     }
     Ok(member)
 }
@@ -357,7 +360,10 @@ async fn each_message(
         while let Some(frame) =
             frame::decode(input, PEER_FRAME_BYTES_MAX).map_err(io::Error::other)?
         {
-            let message = peer::decode(&frame).map_err(|error| {
+            let decoded = peer::decode_keeping(&frame, &mut |payload| {
+                core.borrow_mut().gathered.keep(&frame.body, payload)
+            });
+            let message = decoded.map_err(|error| {
                 let text = format!("{} sent a message that cannot be read: {error}", peer.member);
                 core.borrow().tell(&Event::Warning { text });
                 io::Error::other(error)

@@ -13,7 +13,9 @@ mod admin;
 mod answers;
 mod connection;
 mod core;
+mod entrance;
 mod event;
+mod gather;
 mod joining;
 mod links;
 mod listener;
@@ -25,6 +27,7 @@ mod saves;
 mod scrub;
 mod snapshot_link;
 mod snapshots;
+mod warnings;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -225,10 +228,9 @@ async fn run(
     let socket = bind(&settings.address, options.exposure).await?;
     let home = open_home(&settings)?;
     let (failures, mut failed) = Failures::new();
-    for text in &settings.warnings {
-        story(&Event::Warning { text: text.clone() });
-    }
-    let core = Core::new(settings, home, story, Arc::clone(&wake), failures.clone());
+    let told = settings.warnings.clone();
+    let mut core = Core::new(settings, home, story, Arc::clone(&wake), failures.clone());
+    told.into_iter().for_each(|text| core.warn_of_start(text));
     let core = Rc::new(RefCell::new(core));
     // While a log is being opened, dials are refused: whoever asks whether this server's last
     // process is gone is not kept waiting for its answer.
@@ -327,8 +329,9 @@ fn clients_max(wanted: u32) -> u32 {
     wanted.min(u32::try_from(left).unwrap_or(u32::MAX)).max(1)
 }
 
-/// Files that no client's connection may take.
-const RESERVED_FILES: u64 = 64;
+/// Files that no client's connection may take: those of the log and of the links, and the places
+/// of other connections.
+const RESERVED_FILES: u64 = 64 + entrance::FILES_MAX as u64;
 
 /// Takes turns for as long as the server runs.
 async fn drive(core: &SharedCore, wake: &Notify) -> ServeError {

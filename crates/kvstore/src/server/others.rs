@@ -11,10 +11,10 @@ use raft::founding::{Founded, Seat, Standing};
 use raft::node::{Boot, Configuration, Envelope, Member, NodeId, SnapshotId, Term};
 use raft::replica::{SnapshotEnvelope, SnapshotMessage};
 use raft::storage::{self, HomeError, Sighting, Start};
-use tokio::time::Instant;
 
 use super::ServeError;
 use super::core::{Core, Phase};
+use super::event::Event;
 use super::links::{Suspicion, Up};
 use crate::wire::handshake::{Age, PeerHello, Welcome};
 use crate::wire::peer::{Addressee, PeerMessage};
@@ -26,7 +26,7 @@ const INTRODUCED_MAX: usize = 64;
 const MET_MAX: usize = 128;
 
 /// A server that has not been heard for so long need not be answered.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// What this process knows of another server's directory.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,7 @@ impl Core {
     }
 
     /// Who belongs to the cluster, as far as this server's log says; `None` before there is one.
-    fn members(&self) -> Option<&Configuration> {
+    pub(super) fn members(&self) -> Option<&Configuration> {
         match &self.phase {
             Phase::Running(running) => Some(running.driver.replica().node().configuration()),
             _ => None,
@@ -127,6 +127,12 @@ impl Core {
     /// Whether the configuration in force lists this very member.
     pub(super) fn is_member(&self, member: Member) -> bool {
         self.members().is_some_and(|members| members.lists(member))
+    }
+
+    /// Whether a list names this server: that of the members, or that of the configuration file.
+    pub(super) fn is_listed(&self, id: NodeId) -> bool {
+        self.members().is_some_and(|members| members.members().any(|member| member.id == id))
+            || self.settings.seats.iter().any(|seat| seat.id == id)
     }
 
     /// Where a member listens: as the cluster says, or as it said itself if the cluster's word has
@@ -219,36 +225,11 @@ impl Core {
         let Phase::Running(running) = &self.phase else { return };
         let known = running.driver.replica().node().configuration_index();
         let Some(since) = founded.since.filter(|since| *since > known) else { return };
-        if !founded.members.lists(self.me) {
-            self.warn(format!(
-                "{} is no member of the cluster since entry {since}: stop it; to bring it back, \
-                 start it with an empty directory and --join, then: kvctl member add {} {}",
-                self.me.id, self.me.id, self.settings.address
-            ));
-        }
-    }
-
-    /// The configuration file's list of servers is for founding the cluster; afterwards the
-    /// cluster's own counts, and a difference is rarely meant.
-    pub(super) fn compare_members(&mut self) {
-        let Some(members) = self.members() else { return };
-        let mut listed: Vec<Seat> = members
-            .addresses()
-            .map(|(member, address)| Seat { id: member.id, address: address.to_string() })
-            .collect();
-        listed.sort();
-        let seats = &self.settings.seats;
-        if !listed.is_empty() && !seats.is_empty() && listed != *seats {
-            let list = |seats: &[Seat]| {
-                let seat = |seat: &Seat| format!("{} {}", seat.id, seat.address);
-                seats.iter().map(seat).collect::<Vec<_>>().join(", ")
-            };
-            self.warn(format!(
-                "the configuration lists {}, but the members of the cluster are {}; the cluster's \
-                 own list counts",
-                list(&self.settings.seats),
-                list(&listed)
-            ));
+        if !founded.members.lists(self.me) && self.warnings.removed_since.is_none() {
+            self.warnings.removed_since = Some(since);
+            if let Some(text) = self.removed() {
+                self.tell(&Event::Warning { text });
+            }
         }
     }
 
@@ -364,7 +345,7 @@ impl Core {
         if !self.is_latest(peer) {
             return Ok(());
         }
-        self.heard.insert(from.id, Instant::now());
+        self.note_heard(from.id);
         let (me, ours) = (self.addressee(), self.cluster_id());
         match (message, &mut self.phase) {
             (PeerMessage::Standing(standing), Phase::Founding(before)) => {

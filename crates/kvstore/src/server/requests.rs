@@ -5,16 +5,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use raft::driver::Input;
 use raft::node::{Payload, ProposeError, ReadId, RoleName};
-use raft::replica::{Completion, Token};
+use raft::replica::{Completion, Replica, Token};
 use tokio::time::Instant;
 
 use super::admin::change_error;
 use super::connection::Connection;
 use super::core::{Core, Phase};
-use crate::store::{Reply, command};
+use crate::store::{Reply, Store, command};
 use crate::wire::admin::{Change, Transfer};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, Frame, Message};
 use crate::wire::request::{Consistency, Get, Request, Route, Scan, Write};
@@ -22,10 +22,10 @@ use crate::wire::response::{ErrorCode, ErrorReply, LeaderHint, ServerRole, Serve
 use crate::wire::save::Save;
 
 /// Memory that all requests under way may take; beyond it new ones are refused.
-const PENDING_BYTES_MAX: usize = 256 << 20;
+const PENDING_BYTES_MAX: u64 = 256 << 20;
 
 /// What a request takes in memory beside its own bytes.
-const PENDING_OVERHEAD_BYTES: usize = 256;
+const PENDING_OVERHEAD_BYTES: u64 = 256;
 
 /// A request that waits for a leader is answered so long before its client gives up, so that the
 /// client hears why; or earlier, if it has little time.
@@ -46,7 +46,7 @@ pub(super) struct Pending {
     pub(super) connection: Option<Rc<Connection>>,
     pub(super) request_id: u64,
     pub(super) work: Work,
-    bytes: usize,
+    pub(super) bytes: u64,
     /// When its client is told that no leader was found.
     give_up: Instant,
 }
@@ -85,13 +85,28 @@ impl Work {
         Duration::from_millis(milliseconds.into())
     }
 
-    fn bytes(&self) -> usize {
-        PENDING_OVERHEAD_BYTES
-            + match self {
-                Work::Get(get) => get.key.len(),
-                Work::Scan(_) | Work::Change(_) | Work::Transfer(_) | Work::Save(_) => 0,
-                Work::Write(write) => write.command.len(),
-            }
+    fn bytes(&self) -> u64 {
+        let own = match self {
+            Work::Get(get) => get.key.len(),
+            Work::Scan(scan) => scan.bytes(),
+            Work::Write(write) => write.command.len(),
+            Work::Change(change) => change.bytes(),
+            Work::Transfer(transfer) => transfer.to.as_ref().map_or(0, String::len),
+            Work::Save(_) => 0,
+        };
+        PENDING_OVERHEAD_BYTES + own as u64
+    }
+
+    /// Lets go of the buffer that the request was read into. One that waits for long would keep
+    /// all of it, whatever else came in it.
+    pub(super) fn own_bytes(&mut self) {
+        let own = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
+        match self {
+            Work::Get(get) => own(&mut get.key),
+            Work::Scan(scan) => scan.each_bytes(own),
+            Work::Write(write) => own(&mut write.command),
+            Work::Change(_) | Work::Transfer(_) | Work::Save(_) => {}
+        }
     }
 
     fn is_stale_read(&self) -> bool {
@@ -118,6 +133,7 @@ impl Core {
             Err(error) => {
                 let code = match error {
                     crate::wire::DecodeError::UnknownKind { .. } => ErrorCode::UnknownKind,
+                    crate::wire::DecodeError::TooLarge { .. } => ErrorCode::TooLarge,
                     _ => ErrorCode::Invalid,
                 };
                 let refusal = ErrorReply::nothing_happened(code, error.to_string());
@@ -141,9 +157,12 @@ impl Core {
             Ok(Request::Change(change)) => self.begin(connection, id, Work::Change(change)),
             Ok(Request::Transfer(it)) => self.begin(connection, id, Work::Transfer(it)),
             Ok(Request::Save(save)) => self.begin(connection, id, Work::Save(save)),
-            Ok(Request::Write(write)) => {
+            Ok(Request::Write(mut write)) => {
                 match command::validate(&write.command, &self.settings.limits) {
-                    Ok(()) => self.begin(connection, id, Work::Write(write)),
+                    Ok(()) => {
+                        write.command = self.gathered.keep(&frame.body, &write.command);
+                        self.begin(connection, id, Work::Write(write));
+                    }
                     Err(invalid) => {
                         let code = match invalid {
                             command::Invalid::TooLarge { .. } => ErrorCode::TooLarge,
@@ -193,6 +212,14 @@ impl Core {
         let Phase::Running(running) = &self.phase else {
             return self.hold(key);
         };
+        if pending.work.is_read()
+            && !pending.work.is_stale_read()
+            && let Some(text) = lacks_state(running.driver.replica())
+        {
+            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, text);
+            let server = Some(self.server_state());
+            return self.finish(key, &ErrorReply { server, ..refusal });
+        }
         let node = running.driver.replica().node();
         let leads = node.role() == RoleName::Leader;
         let route = pending.work.route();
@@ -235,7 +262,8 @@ impl Core {
 
     /// Lets a request wait until there is a leader.
     pub(super) fn hold(&mut self, key: usize) {
-        let Some(pending) = self.pending.get(key) else { return };
+        let Some(pending) = self.pending.get_mut(key) else { return };
+        pending.work.own_bytes();
         self.held.insert((pending.give_up, key));
     }
 
@@ -282,6 +310,9 @@ impl Core {
                 overdue.push((connection, pending.request_id, !pending.work.is_read()));
             }
         }
+        if !overdue.is_empty() {
+            self.give_up_confirmed();
+        }
         for (connection, request_id, is_write) in overdue {
             let server = Some(self.server_state());
             let late = if is_write {
@@ -299,6 +330,9 @@ impl Core {
     pub(super) fn forget(&mut self, connection: &Rc<Connection>) {
         for (_, pending) in &mut self.pending {
             pending.connection.take_if(|waiting| Rc::ptr_eq(waiting, connection));
+        }
+        while let Some(key) = connection.pop_confirmed() {
+            self.take_pending(key);
         }
     }
 
@@ -350,12 +384,7 @@ impl Core {
         };
         let mut text = error.to_string();
         if code == ErrorCode::NoSpace {
-            let (id, data) = (self.settings.id, self.settings.data.display());
-            text = format!(
-                "no space: the log of {id} in {data} cannot grow, since its next segment does not \
-                 fit on the disk; free some space there"
-            );
-            self.warn(text.clone());
+            text = self.no_space();
         }
         let server = Some(self.server_state());
         let refusal = ErrorReply { server, ..ErrorReply::nothing_happened(code, text) };
@@ -422,6 +451,19 @@ impl Core {
         let address = self.address_of(node.last_leading_member()?)?.to_string();
         Some(LeaderHint { id: id.to_string(), address, term: term.0 })
     }
+}
+
+/// Why a server answers no reads that has nothing to answer them from.
+pub(super) const STATE_LOST: &str =
+    "this server's state is lost, and was not fetched from another one yet";
+
+/// Why reads of this server would have to wait for a snapshot that is still to come.
+fn lacks_state(replica: &Replica<Store>) -> Option<&'static str> {
+    if replica.machine().is_none() {
+        return Some(STATE_LOST);
+    }
+    let is_behind = replica.receiving().is_some();
+    is_behind.then_some("this server is so far behind that it fetches a snapshot; ask another one")
 }
 
 /// Tokens and read ids are keys of the table of pending requests.

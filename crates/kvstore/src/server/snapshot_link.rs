@@ -54,8 +54,7 @@ impl SnapshotLink {
         self.used.set(Some(Instant::now()));
         let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
         let SnapshotEnvelope { snapshot, message, .. } = envelope;
-        let encoded = up.outbox.append(|out| peer::encode_snapshot(out, to, *snapshot, message));
-        up.note_queued(encoded.is_ok());
+        up.queue(|out| peer::encode_snapshot(out, to, *snapshot, message));
         Carried::Taken
     }
 

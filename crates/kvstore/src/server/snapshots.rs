@@ -4,24 +4,24 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use raft::node::MachineState;
 use raft::replica::{Job, JobDone};
 use raft::storage::FoundSnapshots;
 
 use super::core::{Core, Phase, SharedCore};
+use super::event::Event;
 use crate::store::Store;
 
 impl Core {
     /// Tells what the start found of snapshots, where that is worth a word.
-    pub(super) fn tell_snapshots(&mut self, found: &FoundSnapshots, has_state: bool) {
+    pub(super) fn tell_snapshots(&mut self, found: &FoundSnapshots, state: MachineState) {
         for damaged in &found.damaged {
-            self.warn(format!("a snapshot is damaged: {damaged}"));
+            self.warn_of_start(format!("a snapshot is damaged: {damaged}"));
         }
-        if !has_state {
-            self.warn(
-                "no snapshot that the log goes on from can be read: this server votes and keeps \
-                 the log, but serves nothing until its leader has sent it a snapshot"
-                    .into(),
-            );
+        if state == MachineState::Lost {
+            let text = "no snapshot that the log goes on from can be read: this server votes and \
+                        keeps the log, but serves nothing until its leader has sent it a snapshot";
+            self.tell(&Event::Warning { text: text.to_owned() });
         }
     }
 

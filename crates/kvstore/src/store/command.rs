@@ -109,6 +109,9 @@ pub enum Undecodable {
     Body(#[from] DecodeError),
 }
 
+/// The longest key that any server lets in; its configuration may only be stricter.
+pub const KEY_BYTES_MAX: u32 = 4 * 1024;
+
 /// How large the parts of a command may be. A server enforces these at its door, so servers may
 /// differ in them without ever disagreeing about the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +127,7 @@ pub struct CommandLimits {
 impl Default for CommandLimits {
     fn default() -> CommandLimits {
         CommandLimits {
-            key_bytes_max: 4 * 1024,
+            key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: 1024 * 1024,
             command_bytes_max: 2 * 1024 * 1024,
         }

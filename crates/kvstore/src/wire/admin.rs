@@ -3,6 +3,7 @@
 //! repetition safe, so whoever hears nothing looks at the members before asking again.
 
 use super::frame::{Kind, Message};
+use super::handshake::{check_address, check_id};
 use crate::codec::{self, DecodeError};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -79,9 +80,40 @@ pub struct Transferred {
     pub to: String,
 }
 
+impl Change {
+    /// The texts in it: ids, and an address if there is one.
+    fn texts(&self) -> ([&str; 2], Option<&str>) {
+        match &self.change {
+            MemberChange::AddVoter { id, address } | MemberChange::AddLearner { id, address } => {
+                ([id, ""], address.as_deref())
+            }
+            MemberChange::Promote { id } | MemberChange::Remove { id } => ([id, ""], None),
+            MemberChange::Replace { old, new, address } => ([old, new], address.as_deref()),
+        }
+    }
+
+    /// The bytes of all texts in it.
+    pub fn bytes(&self) -> usize {
+        let (ids, address) = self.texts();
+        ids.iter().map(|id| id.len()).sum::<usize>() + address.map_or(0, str::len)
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        let (ids, address) = self.texts();
+        ids.iter().try_for_each(|id| check_id(id))?;
+        check_address(address.unwrap_or_default())
+    }
+}
+
+impl Transfer {
+    fn check(&self) -> Result<(), DecodeError> {
+        check_id(self.to.as_deref().unwrap_or_default())
+    }
+}
+
 /// Messages that are encoded as they are.
 macro_rules! plain {
-    ($($message:ident $kind:ident,)*) => {$(
+    ($($message:ident $kind:ident $check:expr,)*) => {$(
         impl Message for $message {
             const KIND: Kind = Kind::$kind;
 
@@ -90,15 +122,17 @@ macro_rules! plain {
             }
 
             fn decode_body(body: &Bytes) -> Result<$message, DecodeError> {
-                codec::exact(stringify!($message), body)
+                let message: $message = codec::exact(stringify!($message), body)?;
+                let check: fn(&$message) -> Result<(), DecodeError> = $check;
+                check(&message).map(|()| message)
             }
         }
     )*};
 }
 
 plain! {
-    Change CHANGE,
-    Transfer TRANSFER,
-    Changed CHANGED,
-    Transferred TRANSFERRED,
+    Change CHANGE Change::check,
+    Transfer TRANSFER Transfer::check,
+    Changed CHANGED |_| Ok(()),
+    Transferred TRANSFERRED |_| Ok(()),
 }

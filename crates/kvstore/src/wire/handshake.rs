@@ -14,6 +14,8 @@ use std::fmt;
 pub const MAGIC: [u8; 4] = *b"KVCT";
 /// The longest id of a server.
 pub const NODE_ID_BYTES_MAX: usize = 32;
+/// The longest address: a host name of 253 bytes, a colon and a port.
+pub const ADDRESS_BYTES_MAX: usize = 259;
 /// The longest name of a cluster.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
 /// The longest explanation in a refusal; longer ones are cut.
@@ -390,6 +392,16 @@ fn check_node_id(what: &'static str, id: &str) -> Result<(), DecodeError> {
         return Err(DecodeError::Malformed { what, why });
     }
     Ok(())
+}
+
+/// Refuses the id of a server that is longer than one can be.
+pub(crate) fn check_id(id: &str) -> Result<(), DecodeError> {
+    codec::within("id of a server", id.as_bytes(), NODE_ID_BYTES_MAX as u32)
+}
+
+/// Refuses an address that is longer than one can be.
+pub(crate) fn check_address(address: &str) -> Result<(), DecodeError> {
+    codec::within("address", address.as_bytes(), ADDRESS_BYTES_MAX as u32)
 }
 
 fn check_cluster_name(what: &'static str, name: &str) -> Result<(), DecodeError> {

@@ -6,6 +6,7 @@ use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};
 use super::save::Save;
 use crate::codec::{self, DecodeError, Raw};
 use crate::store::KeyRange;
+use crate::store::command::KEY_BYTES_MAX;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +144,7 @@ impl Message for Get {
 
     fn decode_body(body: &Bytes) -> Result<Get, DecodeError> {
         let read: GetBody<'_> = codec::exact("Get", body)?;
+        codec::within("key", read.key.0, KEY_BYTES_MAX)?;
         Ok(Get {
             timeout_ms: read.timeout_ms,
             consistency: read.consistency,
@@ -242,7 +244,31 @@ pub struct Scan {
     pub after: Option<Bytes>,
 }
 
+/// The end of a range: the longest key, and the byte that makes it the first key behind that one.
+const BOUND_BYTES_MAX: u32 = KEY_BYTES_MAX + 1;
+
 impl Scan {
+    /// The bytes of all keys in it.
+    pub fn bytes(&self) -> usize {
+        let selected = match &self.selection {
+            Selection::Prefix(prefix) => prefix.len(),
+            Selection::Range { from, to } => from.len() + to.as_ref().map_or(0, Bytes::len),
+        };
+        selected + self.after.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Shows `change` every byte string in it.
+    pub(crate) fn each_bytes(&mut self, mut change: impl FnMut(&mut Bytes)) {
+        match &mut self.selection {
+            Selection::Prefix(prefix) => change(prefix),
+            Selection::Range { from, to } => {
+                change(from);
+                to.iter_mut().for_each(&mut change);
+            }
+        }
+        self.after.iter_mut().for_each(change);
+    }
+
     /// The keys that are still to come: the selection without what lies before `after`.
     pub fn range(&self) -> KeyRange {
         let range = match &self.selection {
@@ -313,7 +339,7 @@ impl Message for Scan {
                 Selection::Range { from: from.share(body), to: to.map(|to| to.share(body)) }
             }
         };
-        Ok(Scan {
+        let mut scan = Scan {
             timeout_ms: read.timeout_ms,
             consistency: read.consistency,
             route: read.route,
@@ -322,7 +348,13 @@ impl Message for Scan {
             limit: read.limit,
             selection,
             after: read.after.map(|after| after.share(body)),
-        })
+        };
+        let mut checked = Ok(());
+        scan.each_bytes(|bytes| {
+            let within = codec::within("key of the scan", bytes, BOUND_BYTES_MAX);
+            checked = std::mem::replace(&mut checked, Ok(())).and(within);
+        });
+        checked.map(|()| scan)
     }
 }
 

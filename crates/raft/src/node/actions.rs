@@ -215,6 +215,17 @@ pub struct TransferEnded {
     pub to: NodeId,
     /// How it ended.
     pub outcome: TransferOutcome,
+    /// Whether the target may still take over.
+    pub target: Target,
+}
+
+/// What the target of a transfer was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Nothing: it does not campaign for the transfer's sake.
+    Untold,
+    /// To campaign. However the transfer ended here, it may lead by now, or soon.
+    Told,
 }
 
 /// How a transfer of leadership ended.

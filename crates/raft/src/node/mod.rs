@@ -55,7 +55,7 @@ use std::collections::BTreeMap;
 
 pub use actions::{
     Actions, Append, Ballot, Bar, ChangeEnded, ChangeOutcome, DamageEvent, Ended, Event, Fetch,
-    LeadershipChanged, ProposalOutcome, ReadEnded, SnapshotOffer, SnapshotPoint, StepDown,
+    LeadershipChanged, ProposalOutcome, ReadEnded, SnapshotOffer, SnapshotPoint, StepDown, Target,
     TransferEnded, TransferOutcome, VoteRefusal,
 };
 pub use change::{Change, ChangeError};
@@ -68,7 +68,7 @@ pub use propose::ProposeError;
 pub use quorum::{Outcome, Quorum, majority};
 pub use restore::{DurableState, RestoreError};
 pub use snapshot::MachineState;
-pub use status::{FollowerStatus, RoleName, Status};
+pub use status::{Feed, FollowerStatus, RoleName, Status};
 pub use transfer::TransferError;
 pub use types::{
     Boot, COUNTER_MAX, Entry, EntryKind, FetchId, HardState, Incarnation, Index, InvalidNodeId,

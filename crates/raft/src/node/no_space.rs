@@ -21,6 +21,12 @@ impl Node {
         self.room
     }
 
+    /// Whether a proposal was refused for want of room that there still is not.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        self.lacking.is_some()
+    }
+
     /// A batch of so many bytes was refused for want of room.
     pub(super) fn on_no_space(&mut self, bytes: u64) {
         if self.lacking.replace(bytes).is_none() {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::status::Feed;
 use super::types::{FetchId, Index, SnapshotId};
 
 /// A follower that lacks its state machine asks for a snapshot with every heartbeat. One that has
@@ -83,6 +84,15 @@ impl Progress {
 
     pub(super) fn next(&self) -> Index {
         self.next
+    }
+
+    pub(super) fn feed(&self) -> Feed {
+        match self.flow {
+            Flow::Probe { .. } => Feed::Probes,
+            Flow::Stream => Feed::Entries,
+            Flow::Silent => Feed::Heartbeats,
+            Flow::Snapshot => Feed::Snapshot,
+        }
     }
 
     pub(super) fn round_echoed(&self) -> u64 {

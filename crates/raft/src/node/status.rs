@@ -84,6 +84,21 @@ pub struct FollowerStatus {
     pub matched: Index,
     /// The next entry to send.
     pub next: Index,
+    /// What it is sent.
+    pub feed: Feed,
+}
+
+/// What a leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// Questions, one at a time: where its log agrees with the leader's is not known.
+    Probes,
+    /// Entries as they come.
+    Entries,
+    /// Heartbeats only: it has not been heard for an election timeout.
+    Heartbeats,
+    /// A snapshot: what it lacks is gone from the leader's log.
+    Snapshot,
 }
 
 impl Node {
@@ -94,6 +109,7 @@ impl Node {
             member: *member,
             matched: progress.matched(),
             next: progress.next(),
+            feed: progress.feed(),
         };
         let followers = match &self.role {
             Role::Leader(leader) => leader.progress.iter().map(follower).collect(),

@@ -8,7 +8,7 @@
 //! confirmed by a quorum and by no lease.
 
 use super::Node;
-use super::actions::{Event, StepDown, TransferEnded, TransferOutcome};
+use super::actions::{Event, StepDown, Target, TransferEnded, TransferOutcome};
 use super::message::{Cause, Message};
 use super::progress::Progress;
 use super::role::{Leader, Role};
@@ -102,7 +102,8 @@ impl Transfer {
 
     fn end(&self, outcome: TransferOutcome) -> Option<TransferEnded> {
         let is_asked = matches!(self.reason, Reason::Asked | Reason::AskedAny);
-        is_asked.then_some(TransferEnded { to: self.to.id, outcome })
+        let target = if self.told { Target::Told } else { Target::Untold };
+        is_asked.then_some(TransferEnded { to: self.to.id, outcome, target })
     }
 }
 

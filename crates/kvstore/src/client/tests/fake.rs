@@ -104,6 +104,9 @@ impl Fake {
             snapshot: 0,
             timing: TIMING,
             members: Vec::new(),
+            joint: false,
+            members_committed: true,
+            receiving: None,
             warnings: Vec::new(),
         }))
     }

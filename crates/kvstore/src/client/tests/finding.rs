@@ -307,6 +307,8 @@ async fn a_server_that_others_know_of_is_asked_and_may_have_heard_of_a_later_ter
             kind: MemberKind::Voter,
             matched: None,
             heard_ms_ago: None,
+            feed: None,
+            sending: None,
         });
         Response::Status(report)
     };
@@ -327,4 +329,29 @@ async fn a_server_that_others_know_of_is_asked_and_may_have_heard_of_a_later_ter
         }
         () = script => {}
     }
+}
+
+#[tokio::test]
+async fn a_read_that_a_server_could_not_answer_in_time_is_asked_of_another() {
+    let (s1, s2) = (Fake::start("s1").await, Fake::start("s2").await);
+    let client = client(&[&s1, &s2], PATIENCE);
+    let script = async {
+        let mut behind = s1.accept().await;
+        let (id, request) = behind.request().await;
+        let told = Duration::from_millis(request.timeout_ms().into());
+        assert!(told < PATIENCE / 2, "it leaves time for another one, and says {told:?}");
+        let text = "the read could not be confirmed in time";
+        let late = ErrorReply::nothing_happened(ErrorCode::Timeout, text);
+        behind.answer(id, Response::Error(late)).await;
+        let mut healthy = s2.accept().await;
+        for _ in 0..2 {
+            let (id, _) = healthy.request().await;
+            healthy.answer(id, value("4")).await;
+        }
+    };
+    let story = async {
+        assert_eq!(client.get("ana").await, Ok(value("4")));
+        assert_eq!(client.get("ana").await, Ok(value("4")), "the healthy one is preferred now");
+    };
+    tokio::join!(story, script);
 }

@@ -10,7 +10,10 @@ pub use read::{
     ChunkEnd, ChunkProgress, Entry, Found, SCAN_CHUNK_BYTES_MAX, ScanChunk, Value,
     encode_scan_chunk, encode_scan_count, encode_value,
 };
-pub use report::{EntryKind, LogEntries, LogEntry, Member, MemberKind, ServerRole, StatusReport};
+pub use report::{
+    EntryKind, Feed, LogEntries, LogEntry, Member, MemberKind, Receiving, ServerRole,
+    SnapshotProgress, StatusReport,
+};
 
 use super::admin::{Changed, Transferred};
 use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind, Message};

@@ -24,6 +24,8 @@ pub enum ServerRole {
     Candidate,
     /// Leads.
     Leader,
+    /// Was a member, and is none any more.
+    Removed,
 }
 
 impl fmt::Display for ServerRole {
@@ -35,6 +37,7 @@ impl fmt::Display for ServerRole {
             ServerRole::PreCandidate => "pre-candidate",
             ServerRole::Candidate => "candidate",
             ServerRole::Leader => "leader",
+            ServerRole::Removed => "removed",
         })
     }
 }
@@ -84,6 +87,13 @@ pub struct StatusReport {
     pub timing: Timing,
     /// The servers of the cluster, itself included, and those that wait to be taken in.
     pub members: Vec<Member>,
+    /// Whether a change of the members is in its joint phase: a majority of those before and one
+    /// of those after it must agree.
+    pub joint: bool,
+    /// Whether it knows the members that it lists to be committed.
+    pub members_committed: bool,
+    /// The snapshot that it fetches.
+    pub receiving: Option<Receiving>,
     /// What a human should look at, in sentences.
     pub warnings: Vec<String>,
 }
@@ -103,6 +113,50 @@ pub struct Member {
     pub matched: Option<u64>,
     /// How long ago it was last heard from; `None` if never since the start.
     pub heard_ms_ago: Option<u64>,
+    /// What it is sent. Only a leader knows.
+    pub feed: Option<Feed>,
+    /// How far a snapshot that it is sent has come.
+    pub sending: Option<SnapshotProgress>,
+}
+
+/// What a leader sends to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Feed {
+    /// Questions about where its log agrees with the leader's.
+    Probes,
+    /// Entries as they come.
+    Entries,
+    /// Heartbeats only: it has not been heard for an election timeout.
+    Heartbeats,
+    /// A snapshot: what it lacks is gone from the leader's log.
+    Snapshot,
+}
+
+/// How far the transfer of a snapshot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotProgress {
+    /// The last entry that the snapshot stands for.
+    pub index: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// How much of it was transferred.
+    pub done_bytes: u64,
+}
+
+impl fmt::Display for SnapshotProgress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = self.done_bytes.saturating_mul(100) / self.bytes.max(1);
+        write!(formatter, "snapshot at {}, {percent} % of {} bytes", self.index, self.bytes)
+    }
+}
+
+/// A snapshot that a server fetches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receiving {
+    /// From whom.
+    pub from: String,
+    /// How much of it is there.
+    pub progress: SnapshotProgress,
 }
 
 /// What part a member has.

@@ -2,7 +2,7 @@
 //! document can be wrong in no byte.
 
 use super::*;
-use crate::store::command::{Command, SessionId, SessionTag};
+use crate::store::command::{Command, KEY_BYTES_MAX, SessionId, SessionTag};
 use crate::store::{Condition, KeyState, Operation, Outcome, Refusal, Reply, Revision};
 use crate::wire::admin::{Change, Changed, MemberChange, Transfer, Transferred};
 use crate::wire::handshake::{Age, Timing, VersionRange};
@@ -10,7 +10,8 @@ use crate::wire::request::{Content, Order, Selection};
 use crate::wire::response;
 use crate::wire::response::{
     ChunkEnd, Entry, EntryKind, ErrorReply, Found, LeaderHint, LogEntries, LogEntry, MemberKind,
-    SCAN_CHUNK_BYTES_MAX, ScanChunk, ServerRole, ServerState, StatusReport, Value,
+    SCAN_CHUNK_BYTES_MAX, ScanChunk, ServerRole, ServerState, SnapshotProgress, StatusReport,
+    Value,
 };
 use crate::wire::save::{SAVED_PART_BYTES_MAX, Save, SavedPart};
 use raft::node::{
@@ -124,6 +125,8 @@ fn status_report() -> StatusReport {
         kind: MemberKind::Voter,
         matched: Some(41),
         heard_ms_ago: None,
+        feed: None,
+        sending: Some(SnapshotProgress { index: 40, bytes: 200, done_bytes: 100 }),
     };
     StatusReport {
         node: "s1".to_owned(),
@@ -147,6 +150,9 @@ fn status_report() -> StatusReport {
         snapshot: 0,
         timing: TIMING,
         members: vec![member],
+        joint: true,
+        members_committed: false,
+        receiving: None,
         warnings: vec!["fsync is off".to_owned()],
     }
 }
@@ -226,6 +232,8 @@ fn the_limits_in_the_document_are_the_ones_enforced() {
         format!("| frame in a handshake | {} bytes |", frame::HANDSHAKE_FRAME_BYTES_MAX),
         format!("| frame afterwards | {} bytes |", FRAME_BYTES_MAX),
         format!("| server id | {} bytes |", handshake::NODE_ID_BYTES_MAX),
+        format!("| address | {} bytes |", handshake::ADDRESS_BYTES_MAX),
+        format!("| key in a get | {KEY_BYTES_MAX} bytes |"),
         format!("| cluster name | {} bytes |", handshake::CLUSTER_NAME_BYTES_MAX),
         format!("| text of a refused connection | {} bytes |", handshake::REFUSAL_TEXT_BYTES_MAX),
         format!("| chunk of a scan | {} bytes |", SCAN_CHUNK_BYTES_MAX),
