@@ -53,8 +53,8 @@ Examples:
   kvctl snapshot verify monday.snapshot
 
 A snapshot is the whole state at one moment. The file has the format of a server's own, so those in
-its directory can be looked at too. It is for keeping and for reading: no command makes a cluster out
-of one."
+its directory can be looked at too. It is for keeping and for reading: no command makes a cluster of
+one."
 )]
 pub(crate) struct SnapshotArgs {
     #[command(subcommand)]
