@@ -89,7 +89,7 @@ impl Answer for ClusterStatus {
 
 fn server_json(server: &ServerStatus) -> Value {
     let report = server.report.as_deref().ok();
-    json!({
+    let mut object = json!({
         "id": server.endpoint.id,
         "role": report.map(|report| report.role.to_string()),
         "address": server.endpoint.address,
@@ -99,9 +99,15 @@ fn server_json(server: &ServerStatus) -> Value {
         "durable": report.map(|report| report.durable),
         "last": report.map(|report| report.last),
         "snapshot": report.map(|report| report.snapshot),
-        "receiving": report.and_then(|report| report.receiving.as_ref()).map(receiving_json),
         "reachable": report.is_some(),
-    })
+    });
+    // Only while there is something to tell.
+    if let Some(receiving) = report.and_then(|report| report.receiving.as_ref())
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.insert("receiving".to_owned(), receiving_json(receiving));
+    }
+    object
 }
 
 fn receiving_json(receiving: &Receiving) -> Value {
