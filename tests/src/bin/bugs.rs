@@ -141,7 +141,10 @@ fn show_checks(tree: &Tree, bugs: &[Bug], first: u64) -> Result<bool, Trouble> {
     let mut is_proven = true;
     for bug in bugs {
         match prove(tree, bug, first) {
-            Ok(proof) => proofs.extend(proof),
+            Ok(proof) => {
+                proof.iter().for_each(|it| eprintln!("{}: {}", it.invariant, it.bug));
+                proofs.extend(proof);
+            }
             Err(trouble) => {
                 eprintln!("{trouble}");
                 is_proven = false;

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 /// Between two looks at a process.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A process that stands still spends nothing; it ends when so many times its seconds are over.
-const PATIENCE: f64 = 4.0;
+/// A process that stands still spends nothing; it ends when so many times its seconds are over. A
+/// machine that has much else to do shall not be taken for one.
+const PATIENCE: f64 = 20.0;
 
 /// How a process ended.
 #[derive(Debug)]
