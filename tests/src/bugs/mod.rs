@@ -1,5 +1,5 @@
-//! Bugs on purpose: patches under `tests/bugs/` that break the product, each of which the tests must
-//! notice. They are what tells a simulator that finds nothing from a product in which there is
+//! Bugs on purpose: patches under `tests/bugs/` that break the product, each of which the tests
+//! must notice. They are what tells a simulator that finds nothing from a product in which there is
 //! nothing to be found.
 //!
 //! `patch` reads a patch and what its head says of it, `tree` puts it into a copy of the

@@ -5,7 +5,7 @@
 //!   indented.
 //! Shipped: who had this bug, by issue; or `ours`.
 //! Past: which defence it gets past, or `none`.
-//! Proves: the invariant of `tests/src/check` that is needed for it, if it is the one that shows so.
+//! Proves: the invariant of `tests/src/check` that it shows to be needed, if it does.
 //! Needs: what the tests lack to notice it; only while they do lack it.
 //!
 //! diff --git a/crates/... b/crates/...
