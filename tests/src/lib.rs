@@ -6,6 +6,7 @@
 //! [`tidy`] for what the style checker can find, and its suite `tests/tidy.rs` for what it is
 //! applied to.
 
+pub mod bugs;
 pub mod check;
 pub mod cluster;
 pub mod gap;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use verify::model::{Disk, Patience, Scope, explore};
+use verify::model::{Disk, Finding, Patience, Scope, explore_until};
 
 /// Every schedule of a small cluster: all orders, losses and repetitions of messages, all timeouts,
 /// crashes and moments at which the disk is done, within the limits given.
@@ -39,6 +39,9 @@ struct Arguments {
     /// Appends may be on the disk later than at once.
     #[arg(long)]
     slow_disk: bool,
+    /// Stop at the first thing that does not hold. Alone it leaves the scopes as they are.
+    #[arg(long)]
+    until_failure: bool,
     /// Stop after so many seconds, complete or not.
     #[arg(long)]
     seconds: Option<u64>,
@@ -46,18 +49,23 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let has_arguments = std::env::args_os().len() > 1;
-    let scopes = if has_arguments { vec![scope(&arguments)] } else { Scope::ROUTINE.to_vec() };
+    let given = std::env::args_os().len() - 1;
+    let is_routine = given == usize::from(arguments.until_failure);
+    let scopes = if is_routine { Scope::ROUTINE.to_vec() } else { vec![scope(&arguments)] };
+    let finding = if arguments.until_failure { Finding::Ends } else { Finding::SearchesOn };
     let patience = match arguments.seconds {
         Some(seconds) => Patience::AtMost(Duration::from_secs(seconds)),
         None => Patience::Endless,
     };
     let mut is_sound = true;
     for scope in scopes {
-        let answer = explore(scope, patience);
+        let answer = explore_until(scope, patience, finding);
         println!("{answer}");
         answer.failures.iter().for_each(|failure| println!("{failure}"));
         is_sound &= answer.failures.is_empty();
+        if !is_sound && finding == Finding::Ends {
+            break;
+        }
     }
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

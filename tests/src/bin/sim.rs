@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use verify::sim::{Watch, report::Report, run};
+use verify::check::Switches;
+use verify::sim::{Watch, report::Report, run_with};
 
 /// Simulates clusters of production servers with everything that goes wrong around them. A run
 /// follows from its seed alone; one that fails tells how to repeat it.
@@ -14,12 +15,22 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds; one if only --seed is given, else as many as fit into --minutes.
+    /// How many seeds; one if only --seed is given, else as many as fit into --minutes
+    /// or --cpu-seconds.
     #[arg(long)]
     seeds: Option<u64>,
     /// Stop after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Stop after so many seconds of processor time.
+    #[arg(long)]
+    cpu_seconds: Option<f64>,
+    /// Stop at the first run that fails.
+    #[arg(long)]
+    until_failure: bool,
+    /// An invariant that is not to count, by its name: to see what escapes without it.
+    #[arg(long, value_name = "INVARIANT", hide = true)]
+    without: Vec<String>,
     /// How to print.
     #[arg(short, long, default_value = "text")]
     output: Output,
@@ -32,23 +43,29 @@ enum Output {
 }
 
 fn main() -> ExitCode {
-    let Arguments { seed, seeds, minutes, output } = Arguments::parse();
+    let Arguments { seed, seeds, minutes, cpu_seconds, until_failure, without, output } =
+        Arguments::parse();
     let begun = Instant::now();
-    let time_is_up =
-        || minutes.is_some_and(|minutes| begun.elapsed() >= Duration::from_secs(60 * minutes));
-    let count = seeds.unwrap_or(if minutes.is_some() { u64::MAX } else { 1 });
+    let time_is_up = |report: &Report| {
+        minutes.is_some_and(|minutes| begun.elapsed() >= Duration::from_secs(60 * minutes))
+            || cpu_seconds.is_some_and(|limit| report.cpu_seconds() >= limit)
+            || until_failure && report.has_failed()
+    };
+    let is_limited = minutes.is_some() || cpu_seconds.is_some();
+    let count = seeds.unwrap_or(if is_limited { u64::MAX } else { 1 });
+    let switches = Switches::without(without);
     let mut report = Report::begin();
     // What a run says when it breaks is told with its story, once.
     std::panic::set_hook(Box::new(|_| {}));
     for seed in seed..seed.saturating_add(count) {
-        if time_is_up() {
+        if time_is_up(&report) {
             break;
         }
-        match run(seed, Watch::Nothing) {
+        match run_with(seed, Watch::Nothing, switches.clone()) {
             Ok(outcome) => report.add(&outcome),
-            Err(_) => {
-                report.add_failure();
-                if let Err(failure) = run(seed, Watch::Story) {
+            Err(failure) => {
+                report.add_failure(failure);
+                if let Err(failure) = run_with(seed, Watch::Story, switches.clone()) {
                     eprintln!("{failure}");
                 }
                 eprintln!("repeat it: cargo run --release -p verify --bin sim -- --seed {seed}");

@@ -4,7 +4,7 @@ use std::fmt;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use stateright::{Checker, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
 use super::{Schedules, Scope};
 
@@ -15,6 +15,15 @@ pub enum Patience {
     Endless,
     /// Until then, or until everything was seen.
     AtMost(Duration),
+}
+
+/// When a search that finds a broken property ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// As any other: each property shall be told apart.
+    SearchesOn,
+    /// At once.
+    Ends,
 }
 
 /// What a search found.
@@ -55,11 +64,20 @@ impl fmt::Display for Answer {
 /// Goes through every schedule within `scope`, as far as `patience` allows.
 #[must_use]
 pub fn explore(scope: Scope, patience: Patience) -> Answer {
+    explore_until(scope, patience, Finding::SearchesOn)
+}
+
+/// As [`explore`], ending with the first broken property if `finding` says so.
+#[must_use]
+pub fn explore_until(scope: Scope, patience: Patience, finding: Finding) -> Answer {
     let begun = Instant::now();
     let threads = available_parallelism().map_or(1, usize::from);
     let mut builder = Schedules::within(scope).checker().threads(threads);
     if let Patience::AtMost(limit) = patience {
         builder = builder.timeout(limit);
+    }
+    if finding == Finding::Ends {
+        builder = builder.finish_when(HasDiscoveries::AnyFailures);
     }
     let checker = builder.spawn_bfs().join();
     let properties = checker.model().properties();

@@ -28,7 +28,7 @@ use raft::node::{
 use stateright::{Model, Property};
 
 use effect::{Bounds, may_matter};
-pub use explore::{Answer, Patience, explore};
+pub use explore::{Answer, Finding, Patience, explore, explore_until};
 use local::{Input, Known, Letter, Local, Moved};
 use server::Server;
 
@@ -71,15 +71,15 @@ impl Scope {
     };
 
     /// What is searched to the end whenever the code changes: the smallest scope, and what each of
-    /// the other dangers adds to it, as far as that ends within seconds.
+    /// the other dangers adds to it, as far as that ends within seconds; the quickest first.
     pub const ROUTINE: [Self; 7] = [
         Self::SMALLEST,
-        Self { heartbeats: 1, ..Self::SMALLEST },
-        Self { crashes: 1, ..Self::SMALLEST },
-        Self { terms: 3, timeouts: 3, ..Self::SMALLEST },
         Self { proposals: 0, reads: 1, ..Self::SMALLEST },
         Self { proposals: 0, changes: 1, ..Self::SMALLEST },
+        Self { crashes: 1, ..Self::SMALLEST },
         Self { proposals: 0, crashes: 1, disk: Disk::Later, ..Self::SMALLEST },
+        Self { heartbeats: 1, ..Self::SMALLEST },
+        Self { terms: 3, timeouts: 3, ..Self::SMALLEST },
     ];
 }
 

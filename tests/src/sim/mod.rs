@@ -25,4 +25,4 @@ mod trace;
 mod witness;
 mod world;
 
-pub use run::{Failure, Outcome, Watch, run};
+pub use run::{Failure, Outcome, Watch, run, run_with};

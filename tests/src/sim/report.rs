@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::run::Outcome;
+use super::run::{Failure, Outcome};
 
 /// Sums over many runs.
 #[derive(Clone, Debug)]
 pub struct Report {
     seeds: u64,
-    failed: u64,
+    failures: Vec<Failure>,
     sum: Outcome,
     cpu_at_begin: f64,
 }
@@ -29,7 +29,17 @@ fn add_all(sum: &mut BTreeMap<&'static str, u64>, more: &BTreeMap<&'static str, 
 impl Report {
     /// Of runs that begin now.
     pub fn begin() -> Report {
-        Report { seeds: 0, failed: 0, sum: Outcome::default(), cpu_at_begin: cpu_seconds() }
+        Report {
+            seeds: 0,
+            failures: Vec::new(),
+            sum: Outcome::default(),
+            cpu_at_begin: cpu_seconds(),
+        }
+    }
+
+    /// Processor time since these runs began, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu_seconds() - self.cpu_at_begin
     }
 
     /// A run went well.
@@ -46,23 +56,28 @@ impl Report {
     }
 
     /// A run failed.
-    pub fn add_failure(&mut self) {
+    pub fn add_failure(&mut self, failure: Failure) {
         self.seeds += 1;
-        self.failed += 1;
+        self.failures.push(failure);
     }
 
     /// Whether any run failed.
     pub fn has_failed(&self) -> bool {
-        self.failed > 0
+        !self.failures.is_empty()
     }
 
     /// One object.
     pub fn to_json(&self) -> serde_json::Value {
-        let Report { seeds, failed, sum, cpu_at_begin } = self;
-        let cpu_seconds = cpu_seconds() - cpu_at_begin;
+        let Report { seeds, failures, sum, .. } = self;
+        let cpu_seconds = self.cpu_seconds();
+        let failed: Vec<_> = failures.iter().map(|failure| {
+            let Failure { seed, broken, .. } = failure;
+            serde_json::json!({ "seed": seed, "invariant": broken.invariant, "what": broken.what })
+        }).collect();
         serde_json::json!({
             "seeds": seeds,
-            "failed": failed,
+            "failed": failures.len(),
+            "failures": failed,
             "events": sum.events,
             "events_per_sec": sum.events as f64 / cpu_seconds,
             "simulated_hours": sum.simulated_micros as f64 / 3.6e9,
@@ -78,7 +93,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let json = self.to_json();
-        let fields = json.as_object().into_iter().flatten();
+        // What failed was told with its story.
+        let fields = json.as_object().into_iter().flatten().filter(|(name, _)| *name != "failures");
         for (name, value) in fields {
             writeln!(formatter, "{name:<16} {value}")?;
         }
