@@ -394,6 +394,7 @@ fn a_lone_founder_that_founded_again_stops_when_it_hears_of_its_cluster() {
     cluster.start("s1");
     cluster.server("s1").story().wait_for_event("founded", LIMIT);
     cluster.start("s2");
+    cluster.server("s2").story().wait_for_event("listening", LIMIT);
     assert_eq!(cluster.server_mut("s1").wait().code(), Some(6));
     let told = cluster.server("s1").story().lines().join("\n");
     assert!(told.contains("founded a cluster anew"), "{told}");
