@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use kvstore::store::command::Command;
 use kvstore::store::{Condition, KeyState, Operation as StoreOperation, Outcome, Reply, Revision};
 use kvstore::wire::frame::{self, HANDSHAKE_FRAME_BYTES_MAX, HEADER_BYTES, Kind};
-use kvstore::wire::handshake::{ClusterClaim, Hello, Role, Timing, VersionRange, Welcome};
+use kvstore::wire::handshake::{Age, ClusterClaim, Hello, Role, Timing, VersionRange, Welcome};
 use kvstore::wire::request::{Get, Write};
 use kvstore::wire::response::{Found, Value};
 use kvstore::wire::{Consistency, Request, Response, Route};
@@ -157,7 +157,7 @@ pub(crate) fn welcome() -> Result<BytesMut> {
         cluster: "floor".into(),
         cluster_id: None,
         incarnation: 1,
-        boot: 1,
+        age: Age { boot: 1, nonce: 1, term: 1 },
         commit: 1,
         timing: Timing { heartbeat_ms: 50, election_min_ms: 500, election_max_ms: 1000 },
     };
