@@ -240,7 +240,7 @@ fn a_recovery_that_is_not_meant_or_makes_no_sense_changes_nothing() {
     let mut cluster = filled();
     let data = data_of(&cluster, "s1");
     let in_use = recover(&data, &MEANT).expect_code(6);
-    assert!(in_use.stderr.contains("stop it first"), "{}", in_use.stderr);
+    assert!(in_use.stderr.contains("stop that first"), "{}", in_use.stderr);
     cluster.kill_all();
     let before = files(&data);
 
