@@ -26,7 +26,7 @@ use super::event::Event;
 use super::gather::Gathered;
 use super::joining::Joiners;
 use super::links::Links;
-use super::others::Met;
+use super::proof::Met;
 use super::requests::Pending;
 use super::saves::Saves;
 use super::warnings::Warnings;
@@ -139,6 +139,7 @@ pub(super) struct Core {
     wake: Arc<Notify>,
     /// What the last unfinished step of the founding was, so that it is told once.
     told: Option<Step>,
+    told_accused: bool,
 }
 
 impl Core {
@@ -196,6 +197,7 @@ impl Core {
             story,
             wake,
             told: None,
+            told_accused: false,
         }
     }
 
@@ -225,6 +227,12 @@ impl Core {
     /// Takes the next steps towards a founded cluster, as far as they go without news.
     pub(super) fn found(&mut self) -> Result<(), ServeError> {
         loop {
+            if let Some(text) = self.accused() {
+                if !std::mem::replace(&mut self.told_accused, true) {
+                    self.tell(&Event::Warning { text });
+                }
+                return Ok(());
+            }
             let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
             let BeforeFounding { founding, home } = before.as_mut();
             match home.identity().stage {
@@ -363,6 +371,15 @@ impl Core {
     }
 
     /// The data directory; `None` once it is closed.
+    pub(super) fn home(&self) -> Option<&Home> {
+        match &self.phase {
+            Phase::Founding(before) => Some(&before.home),
+            Phase::Running(running) => Some(&running.home),
+            Phase::Stopped => None,
+        }
+    }
+
+    /// The same, to be changed.
     pub(super) fn home_mut(&mut self) -> Option<&mut Home> {
         match &mut self.phase {
             Phase::Founding(before) => Some(&mut before.home),
@@ -418,6 +435,11 @@ impl Core {
         let mut deadline;
         loop {
             let inbox = std::mem::take(&mut self.inbox);
+            // What is said to be an older copy neither hears nor says anything any more.
+            if self.is_accused() {
+                deadline = Instant::now() + Duration::from_secs(1);
+                break;
+            }
             let Phase::Running(running) = &mut self.phase else {
                 deadline = Instant::now() + Duration::from_secs(3600);
                 break;

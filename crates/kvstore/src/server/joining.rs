@@ -10,7 +10,7 @@ use std::time::Duration;
 use raft::ClusterId;
 use raft::driver::Input;
 use raft::founding::{Door, Place, Seat, Standing, Step};
-use raft::node::{Boot, Envelope, Incarnation, Member, Message, NodeId, Term};
+use raft::node::{Envelope, Incarnation, Member, Message, NodeId, Term};
 use tokio::time::sleep;
 
 use super::ServeError;
@@ -18,6 +18,7 @@ use super::core::{Core, Phase, SharedCore};
 use super::event::Event;
 use super::links::{self, ConnectError, Purpose, Shaken, Up};
 use super::listener;
+use super::proof::start_of;
 
 /// Servers that want to be taken in, as many as are remembered.
 const JOINERS_MAX: usize = 64;
@@ -143,6 +144,9 @@ impl Core {
     /// Why this server serves nobody, if it is none of the cluster's. Whoever asks it must not wait
     /// for it to hear of a leader: other servers know one.
     pub(super) fn takes_no_part(&self) -> Option<String> {
+        if let Some(text) = self.accused() {
+            return Some(text);
+        }
         let id = self.me.id;
         match &self.phase {
             Phase::Founding(before) => match before.founding.step() {
@@ -207,7 +211,7 @@ async fn announce_once(core: &SharedCore, address: &str) -> Option<String> {
         };
     let id = NodeId::new(&welcome.node).ok()?;
     let member = Member { id, incarnation: Incarnation(welcome.incarnation) };
-    let up = Up::new(outbox, member, Boot(welcome.age.boot), welcome.cluster_id);
+    let up = Up::new(outbox, member, start_of(welcome.age), welcome.cluster_id);
     let standing = core.borrow().standing()?;
     up.send_standing(&standing);
     // However it ends, another attempt follows.

@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use raft::founding::{Seat, Standing};
 use raft::node::{Boot, Envelope, Incarnation, Member, NodeId, Term};
 use raft::replica::{Carried, SnapshotEnvelope};
+use raft::storage::Start;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,8 +23,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::core::SharedCore;
 use super::event::Event;
 use super::listener;
-use super::others::{Seen, evidence};
 use super::outbox::Outbox;
+use super::proof::{Seen, evidence, start_of};
 use super::snapshot_link::{self, SnapshotLink};
 use super::warnings::Oddity;
 use crate::wire::frame::{self, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
@@ -158,9 +159,11 @@ pub(super) struct Up {
     pub(super) outbox: Rc<Outbox>,
     /// Who is on the other side.
     pub(super) member: Member,
-    pub(super) boot: Boot,
+    pub(super) start: Start,
     /// The cluster that the other side says it belongs to.
     pub(super) cluster: Option<[u8; 16]>,
+    /// A dial of this server's own has met the other side, by that start.
+    pub(super) proven: Cell<bool>,
     dirty: Cell<bool>,
 }
 
@@ -168,10 +171,11 @@ impl Up {
     pub(super) fn new(
         outbox: Rc<Outbox>,
         member: Member,
-        boot: Boot,
+        start: Start,
         cluster: Option<[u8; 16]>,
     ) -> Rc<Self> {
-        Rc::new(Self { outbox, member, boot, cluster, dirty: Cell::new(false) })
+        let (proven, dirty) = (Cell::new(false), Cell::new(false));
+        Rc::new(Self { outbox, member, start, cluster, proven, dirty })
     }
 
     /// Tells the other side what this one stands for.
@@ -252,7 +256,7 @@ impl Links {
         if up.outbox.queued_bytes() > QUEUED_BYTES_MAX {
             return;
         }
-        let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
+        let to = Addressee { incarnation: up.member.incarnation, boot: up.start.boot };
         // A message too long for a frame cannot be sent at all; limits in bytes keep appends far
         // below it.
         up.queue(|out| peer::encode_raft(out, to, envelope.term, &envelope.message));
@@ -378,7 +382,7 @@ fn complain(core: &SharedCore, link: &Link, error: &ConnectError) {
         core.borrow().tell(&event);
     }
     if let ConnectError::RolledBack(reason) = error {
-        core.borrow_mut().on_rolled_back(link.id(), reason);
+        core.borrow_mut().on_rolled_back(link.seat(), reason);
     }
 }
 
@@ -493,9 +497,19 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     let Shaken { outbox, welcome, mut input } = shaken;
     let id = link.id();
     let member = Member { id, incarnation: Incarnation(welcome.incarnation) };
-    let boot = Boot(welcome.age.boot);
     let seen = core.borrow_mut().note_boot(member, welcome.age, welcome.cluster_id);
     let Some(seen) = seen else { return Ended::Lost };
+    if let Seen::Absurd(seen) = seen {
+        let text = format!(
+            "what answers for {id} at {} says that this is its start {}, where {} was the last; \
+             it is not listened to",
+            link.address(),
+            welcome.age.boot,
+            seen.boot
+        );
+        core.borrow_mut().note_oddity(member, Oddity::RolledBack, text);
+        return Ended::Lost;
+    }
     if let Seen::Later(seen) = seen {
         let evidence = evidence(welcome.age, seen);
         let text = format!(
@@ -508,7 +522,7 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
     }
     note_ways(core, member, &welcome);
     link.complaint.borrow_mut().clear();
-    let up = Up::new(outbox, member, boot, welcome.cluster_id);
+    let up = Up::new(outbox, member, start_of(welcome.age), welcome.cluster_id);
     link.up.replace(Some(Rc::clone(&up)));
     // A server that is in no cluster yet needs to know, and so does one that was away while this
     // one became a member.
@@ -529,6 +543,7 @@ async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> Ended {
 fn note_ways(core: &SharedCore, member: Member, welcome: &Welcome) {
     let mut core = core.borrow_mut();
     core.note_usual(member, Oddity::RolledBack);
+    core.note_usual(member, Oddity::Unmet);
     if welcome.timing == core.settings.timing {
         core.note_usual(member, Oddity::Times);
     } else {

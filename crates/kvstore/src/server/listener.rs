@@ -7,17 +7,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft::node::{self, Boot, Incarnation, Member, NodeId, Term};
+use raft::node::{self, Incarnation, Member, NodeId, Term};
+use raft::storage::Start;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{self, Connection, make_room};
-use super::core::SharedCore;
+use super::core::{Core, SharedCore};
 use super::entrance::{Entrance, Guest, Permit, Silent};
 use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
-use super::others::{Seen, evidence};
 use super::outbox::{Outbox, Reading};
+use super::proof::{evidence, start_of};
 use super::snapshot_link::WayIn;
 use super::warnings::Oddity;
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
@@ -137,14 +138,20 @@ async fn serve(
             connection::serve(Rc::clone(core), Connection::new(outbox), input).await;
             Ok(())
         }
-        Accepted::Peer { from, boot, cluster } => {
-            let up = Up::new(Rc::new(outbox), from, boot, cluster);
+        Accepted::Peer { from, start, cluster } => {
+            let up = Up::new(Rc::new(outbox), from, start, cluster);
+            if !Core::prove(core, &up).await {
+                return Ok(());
+            }
             let result = read_peer(core, &up, &mut input).await;
             core.borrow_mut().joiners.lose(&up);
             result
         }
-        Accepted::Snapshots { from, boot, cluster } => {
-            let up = Up::new(Rc::new(outbox), from, boot, cluster);
+        Accepted::Snapshots { from, start, cluster } => {
+            let up = Up::new(Rc::new(outbox), from, start, cluster);
+            if !Core::prove(core, &up).await {
+                return Ok(());
+            }
             core.borrow_mut().snapshot_ways += 1;
             let result = read_snapshots(core, &up, &mut input).await;
             core.borrow_mut().on_snapshot_way_lost(from, WayIn::Theirs);
@@ -159,14 +166,14 @@ enum Accepted {
     /// Another server, as its handshake named it.
     Peer {
         from: Member,
-        boot: Boot,
+        start: Start,
         /// The cluster that it says it belongs to.
         cluster: Option<[u8; 16]>,
     },
     /// The same, on a connection that carries nothing but snapshots.
     Snapshots {
         from: Member,
-        boot: Boot,
+        start: Start,
         cluster: Option<[u8; 16]>,
     },
 }
@@ -196,8 +203,8 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
         }
         Role::Peer(peer) => {
             let from = check_peer(core, &peer)?;
-            let (boot, cluster) = (Boot(peer.age.boot), peer.cluster_id);
-            Ok((version, Accepted::Peer { from, boot, cluster }))
+            let (start, cluster) = (start_of(peer.age), peer.cluster_id);
+            Ok((version, Accepted::Peer { from, start, cluster }))
         }
         Role::Snapshots(peer) => {
             let from = check_peer(core, &peer)?;
@@ -205,8 +212,8 @@ fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refu
                 let text = "this server has as many connections for snapshots as it may have";
                 return Err(Refused::new(RefusedReason::TooManyConnections, text));
             }
-            let (boot, cluster) = (Boot(peer.age.boot), peer.cluster_id);
-            Ok((version, Accepted::Snapshots { from, boot, cluster }))
+            let (start, cluster) = (start_of(peer.age), peer.cluster_id);
+            Ok((version, Accepted::Snapshots { from, start, cluster }))
         }
     }
 }
@@ -265,11 +272,7 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         let text = format!("two servers are called {me}; each needs an id of its own");
         return Err(Refused::new(RefusedReason::Identity, text));
     }
-    let Some(seen) = core.note_boot(member, peer.age, peer.cluster_id) else {
-        let text = "this server is about to stop: its disk failed";
-        return Err(Refused::new(RefusedReason::ShuttingDown, text));
-    };
-    if let Seen::Later(seen) = seen {
+    if let Some(seen) = core.seen_later(member, peer.age) {
         let evidence = evidence(peer.age, seen);
         let text = format!(
             "{id} was rolled back: {evidence}; put its newest directory back, or empty it, then: \
@@ -291,8 +294,8 @@ async fn read_peer(core: &SharedCore, peer: &Rc<Up>, input: &mut BytesMut) -> io
         // A connection that times out was not closed by anybody.
         Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
     };
-    if let Some(term) = led.filter(|_| closed_there) {
-        let (leader, boot, since) = (peer.member, peer.boot, Instant::now());
+    if let Some(term) = led.filter(|_| closed_there && core.borrow().may_count(peer)) {
+        let (leader, boot, since) = (peer.member, peer.start.boot, Instant::now());
         core.borrow().suspect(Suspicion { leader, boot, term, since });
     }
     result.map(|_| ())

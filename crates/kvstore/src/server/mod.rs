@@ -21,6 +21,7 @@ mod links;
 mod listener;
 mod others;
 mod outbox;
+mod proof;
 mod recovery;
 mod requests;
 mod saves;

@@ -1,16 +1,14 @@
-//! What a server knows of the others of its cluster: who belongs to it, where they listen, which
-//! start of them was seen last, and what their messages are taken for.
+//! What a server knows of the others of its cluster: who belongs to it, where they listen, and what
+//! their messages are taken for.
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use raft::driver::Input;
 use raft::founding::{Founded, Seat, Standing};
-use raft::node::{Boot, Configuration, Envelope, Member, NodeId, SnapshotId, Term};
+use raft::node::{Configuration, Envelope, Member, NodeId, SnapshotId, Term};
 use raft::replica::{SnapshotEnvelope, SnapshotMessage};
-use raft::storage::{self, HomeError, Sighting, Start};
 
 use super::ServeError;
 use super::core::{Core, Phase};
@@ -22,46 +20,16 @@ use crate::wire::peer::{Addressee, PeerMessage};
 /// Servers that are believed where they listen though the configuration does not list them.
 const INTRODUCED_MAX: usize = 64;
 
-/// With so many servers met, those that are no members are forgotten.
-const MET_MAX: usize = 128;
-
 /// A server that has not been heard for so long need not be answered.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
-
-/// What this process knows of another server's directory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Met {
-    /// How far it was seen to be: its latest start, and the latest term in which it was heard.
-    age: Age,
-    /// The start that was found to be one of an older copy.
-    turned_back: Option<Start>,
-}
-
-/// How another server's directory compares with what was seen of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// It is as far as it was ever seen to be, or further, and that it is is noted.
-    Current,
-    /// It was seen further: it was replaced by an older copy.
-    Later(Age),
-}
-
-/// By what it is known that a directory has been further.
-pub(super) fn evidence(age: Age, seen: Age) -> String {
-    let Age { boot, term, .. } = age;
-    match boot.cmp(&seen.boot) {
-        Ordering::Less => format!("this is its start {boot}, and its start {} was seen", seen.boot),
-        Ordering::Equal if age.nonce != seen.nonce => {
-            format!("this is its start {boot}, and another start {boot} was seen")
-        }
-        _ => format!("it knows of term {term}, and was heard in term {}", seen.term),
-    }
-}
 
 impl Core {
     pub(super) fn cluster_id(&self) -> Option<[u8; 16]> {
         match &self.phase {
             Phase::Running(running) => Some(running.charter.cluster_id().0),
+            Phase::Founding(before) if before.home.is_founded() => {
+                before.home.charter().map(|charter| charter.cluster_id().0)
+            }
             _ => None,
         }
     }
@@ -72,10 +40,14 @@ impl Core {
     }
 
     /// How far this server's own directory has come.
-    fn age(&self) -> Age {
+    pub(super) fn age(&self) -> Age {
         let term = match &self.phase {
             Phase::Running(running) => running.driver.replica().node().durable_term().0,
-            _ => 0,
+            Phase::Founding(before) => {
+                let noted = before.home.accused().and_then(|accused| accused.term);
+                noted.map_or(0, |term| term.0)
+            }
+            Phase::Stopped => 0,
         };
         Age { boot: self.boot.0, nonce: self.nonce, term }
     }
@@ -162,6 +134,9 @@ impl Core {
     /// this server may be one of them: until the change in which one replaces the other is
     /// finished, both are needed.
     pub(super) fn peers(&self) -> BTreeSet<Seat> {
+        if let Some(witnesses) = self.witnesses() {
+            return witnesses;
+        }
         let me = self.me;
         let seat = |(member, address): (Member, &str)| Seat {
             id: member.id,
@@ -179,6 +154,15 @@ impl Core {
             peers.extend(others.cloned());
         }
         peers
+    }
+
+    /// Whom a server may ask that is said to run on an older copy, and that has opened no log for
+    /// that. Where it cannot tell how far its directory has come, it asks nobody, since it would be
+    /// refused for that.
+    fn witnesses(&self) -> Option<BTreeSet<Seat>> {
+        let Phase::Founding(before) = &self.phase else { return None };
+        let is_known = before.home.accused()?.term.is_some();
+        Some(if is_known { self.judges() } else { BTreeSet::new() })
     }
 
     /// Forgets where servers said they listen once the cluster's own list says it, or when they
@@ -233,108 +217,6 @@ impl Core {
         }
     }
 
-    /// Compares how far another server's directory has come with how far it was ever seen to be,
-    /// and notes it, a later start durably: before anything that comes over its connection is read.
-    ///
-    /// A copy that was made while its server ran may have counted no start less. But no term leaves
-    /// a server before it is durable, so one in which it was heard must be in its directory.
-    ///
-    /// Only servers of this cluster are noted, or those that may become one: what others say is
-    /// never counted. That the configuration lists it is not asked, since this server may have been
-    /// away when it became a member.
-    ///
-    /// `None` if the own disk failed. That says nothing of the other server: this one stops, and
-    /// acts on nothing that comes over the connection.
-    pub(super) fn note_boot(
-        &mut self,
-        member: Member,
-        age: Age,
-        cluster: Option<[u8; 16]>,
-    ) -> Option<Seen> {
-        // Whoever says that it is a member of another cluster is none of this one's. One that says
-        // that it is a member of none may have forgotten.
-        let is_ours = self.cluster_id().is_none() || cluster == self.cluster_id();
-        if !is_ours && cluster.is_some() {
-            return Some(Seen::Current);
-        }
-        if let Some(Met { age: seen, turned_back }) = self.met.get_mut(&member) {
-            // Its term may have grown since, and changes nothing.
-            let start = Start { boot: Boot(age.boot), nonce: age.nonce };
-            if age.is_turned_back_from(*seen) || *turned_back == Some(start) {
-                *turned_back = Some(start);
-                return Some(Seen::Later(*seen));
-            }
-        }
-        let members = self.members().cloned();
-        let seats: Vec<NodeId> = self.settings.seats.iter().map(|seat| seat.id).collect();
-        let is_known = |member: Member| match &members {
-            Some(members) => members.lists(member),
-            None => seats.contains(&member.id),
-        };
-        let home = self.home_mut()?;
-        let start = Start { boot: Boot(age.boot), nonce: age.nonce };
-        let now = storage::Seen { start, term: Term(age.term) };
-        let sighting = match is_ours {
-            true => home.boots_mut().see(member, now, is_known),
-            false => Ok(home.boots().compare(member, now)),
-        };
-        match sighting {
-            Ok(Sighting::Current) => {
-                if is_ours {
-                    self.meet(member, age);
-                }
-                Some(Seen::Current)
-            }
-            Ok(Sighting::RolledBack { seen }) => {
-                let storage::Seen { start: Start { boot, nonce }, term } = seen;
-                Some(Seen::Later(Age { boot: boot.0, nonce, term: term.0 }))
-            }
-            Err(source) => {
-                let path = self.settings.data.display().to_string();
-                self.failures.report(HomeError::Io { path, source }.into());
-                None
-            }
-        }
-    }
-
-    /// A start of another server is there. If this process has met an earlier one, what that had
-    /// acknowledged may be lost.
-    fn meet(&mut self, member: Member, age: Age) {
-        if self.met.len() >= MET_MAX {
-            let members = self.members().cloned().unwrap_or_default();
-            self.met.retain(|met, _| members.lists(*met));
-        }
-        let earlier = self.met.get(&member).map(|met| met.age);
-        let is_another = earlier.is_some_and(|earlier| earlier.boot != age.boot);
-        let term = earlier.map_or(0, |earlier| earlier.term).max(age.term);
-        self.met.insert(member, Met { age: Age { term, ..age }, turned_back: None });
-        if is_another && matches!(self.phase, Phase::Running(_)) {
-            self.inbox.push(Input::Restarted(member));
-            self.wake();
-        }
-    }
-
-    /// Whether a connection leads to the latest start of its server. What an earlier one said may
-    /// still come out of a socket when a later one has been met.
-    fn is_latest(&self, peer: &Up) -> bool {
-        self.met.get(&peer.member).is_none_or(|latest| latest.age.boot == peer.boot.0)
-    }
-
-    /// A server of this cluster has spoken in a term.
-    fn note_term(&mut self, member: Member, term: Term) {
-        if let Some(met) = self.met.get_mut(&member) {
-            met.age.term = met.age.term.max(term.0);
-        }
-    }
-
-    /// Another server has seen a later start of this one: its directory is an older copy. It stops,
-    /// and does not start again.
-    pub(super) fn on_rolled_back(&mut self, by: NodeId, text: &str) {
-        let Some(home) = self.home_mut() else { return };
-        let noted = home.note_rolled_back(&format!("{by} says: {text}"));
-        self.failures.report(noted.unwrap_or_else(|failed| failed).into());
-    }
-
     /// A message of another server came.
     pub(super) fn on_peer_message(
         &mut self,
@@ -342,12 +224,21 @@ impl Core {
         message: PeerMessage,
     ) -> Result<(), ServeError> {
         let from = peer.member;
-        if !self.is_latest(peer) {
+        if self.is_accused() || !self.is_latest(peer) {
             return Ok(());
         }
         self.note_heard(from.id);
         let (me, ours) = (self.addressee(), self.cluster_id());
+        let may_count = self.may_count(peer);
+        let is_seat = self.settings.seats.iter().any(|seat| seat.id == from.id);
         match (message, &mut self.phase) {
+            // It is to say so again when it answers where it listens. A cluster that is there may
+            // know another life of that server, at another address.
+            (PeerMessage::Standing(standing), Phase::Founding(_))
+                if is_seat && !may_count && !matches!(standing, Standing::Founded(_)) =>
+            {
+                peer.outbox.close();
+            }
             (PeerMessage::Standing(standing), Phase::Founding(before)) => {
                 before.founding.hear(from, standing.clone());
                 self.joiners.hear(peer, &standing);
@@ -360,11 +251,14 @@ impl Core {
                 if founded.charter == running.charter =>
             {
                 self.on_introduction(from, &founded.members);
-                self.notice_removal(&founded);
+                if may_count {
+                    self.notice_removal(&founded);
+                }
             }
             (PeerMessage::Standing(standing), Phase::Running(_)) => {
                 self.on_outsider(peer, &standing);
             }
+            (PeerMessage::Raft { .. }, _) if !may_count => {}
             (PeerMessage::Raft { to, term, message }, Phase::Founding(_)) if to == me => {
                 self.on_admission(peer, term, message)?;
             }
@@ -391,7 +285,7 @@ impl Core {
         message: SnapshotMessage,
     ) {
         let is_ours = to == self.addressee() && peer.cluster == self.cluster_id();
-        if is_ours && matches!(self.phase, Phase::Running(_)) {
+        if is_ours && self.may_count(peer) && matches!(self.phase, Phase::Running(_)) {
             let envelope = SnapshotEnvelope { from: peer.member, to: self.me, snapshot, message };
             self.inbox.push(Input::Snapshot(envelope));
         }

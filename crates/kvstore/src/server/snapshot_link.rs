@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use raft::driver::Input;
-use raft::node::{Boot, Incarnation, Member};
+use raft::node::{Incarnation, Member};
 use raft::replica::{Carried, SnapshotEnvelope};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::core::{Core, Phase, SharedCore};
 use super::links::{Link, Purpose, RETRY_AFTER, Shaken, Up, connect};
 use super::listener;
-use super::others::Seen;
+use super::proof::{Seen, start_of};
 use crate::wire::peer::{self, Addressee};
 
 /// With more than that queued no further part of a snapshot is added.
@@ -52,7 +52,7 @@ impl SnapshotLink {
             return Carried::NotNow;
         }
         self.used.set(Some(Instant::now()));
-        let to = Addressee { incarnation: up.member.incarnation, boot: up.boot };
+        let to = Addressee { incarnation: up.member.incarnation, boot: up.start.boot };
         let SnapshotEnvelope { snapshot, message, .. } = envelope;
         up.queue(|out| peer::encode_snapshot(out, to, *snapshot, message));
         Carried::Taken
@@ -106,12 +106,11 @@ pub(super) async fn run(core: SharedCore, link: Rc<Link>) {
 async fn carry(core: &SharedCore, link: &Link, shaken: Shaken) -> io::Result<()> {
     let Shaken { outbox, welcome, mut input } = shaken;
     let member = Member { id: link.id(), incarnation: Incarnation(welcome.incarnation) };
-    let boot = Boot(welcome.age.boot);
     let seen = core.borrow_mut().note_boot(member, welcome.age, welcome.cluster_id);
     if seen != Some(Seen::Current) {
         return Ok(());
     }
-    let up = Up::new(outbox, member, boot, welcome.cluster_id);
+    let up = Up::new(outbox, member, start_of(welcome.age), welcome.cluster_id);
     let snapshots = &link.snapshots;
     snapshots.used.set(Some(Instant::now()));
     snapshots.up.replace(Some(Rc::clone(&up)));

@@ -42,6 +42,8 @@ pub(super) enum Oddity {
     Times,
     /// Its directory is older than what it once said.
     RolledBack,
+    /// It introduces itself, and is not met where the cluster says that it listens.
+    Unmet,
 }
 
 impl Core {
@@ -112,7 +114,7 @@ impl Core {
 
     /// What keeps this server from doing all that it is there for.
     fn own_troubles(&self) -> Vec<String> {
-        let mut texts: Vec<String> = self.removed().into_iter().collect();
+        let mut texts: Vec<String> = self.removed().into_iter().chain(self.accused()).collect();
         let Phase::Running(running) = &self.phase else { return texts };
         let replica = running.driver.replica();
         let status = replica.status();

@@ -67,7 +67,16 @@ pub enum Sighting {
         /// The latest that was seen.
         seen: Seen,
     },
+    /// So many starts do not lie between this one and the latest that was seen: somebody makes up
+    /// numbers. It is not noted.
+    Absurd {
+        /// The latest that was seen.
+        seen: Seen,
+    },
 }
+
+/// No server is started so often without being seen: for days on end every tenth of a second.
+const UNSEEN_STARTS_MAX: u64 = 1 << 22;
 
 /// What was seen of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +166,9 @@ impl Boots {
         match self.seen.get(&member) {
             Some(seen) if now.is_turned_back_from(*seen) => {
                 return Ok(Sighting::RolledBack { seen: *seen });
+            }
+            Some(seen) if now.start.boot.0 - seen.start.boot.0 > UNSEEN_STARTS_MAX => {
+                return Ok(Sighting::Absurd { seen: *seen });
             }
             // Later terms of the same start are not worth a write each.
             Some(seen) if seen.start == now.start && (seen.term == now.term || seen.term.0 > 0) => {
@@ -384,6 +396,18 @@ mod tests {
         assert_eq!(note(&mut boots, at(2, 0)), forgotten);
         assert_eq!(boots.compare(s2, at(2, 0)), forgotten);
         assert_eq!(boots.compare(s2, at(2, 1)), Sighting::Current);
+    }
+
+    #[test]
+    fn a_leap_that_no_server_makes_is_not_noted() {
+        let medium = SimDisk::new();
+        let mut boots = Boots::open(medium.disk().as_ref());
+        see(&mut boots, member("s2", 1), 4);
+        let absurd = Sighting::Absurd { seen: start(4) };
+        assert_eq!(see(&mut boots, member("s2", 1), 1 << 40), absurd);
+        assert_eq!(see(&mut boots, member("s2", 1), 5), Sighting::Current);
+        let seen = Sighting::RolledBack { seen: start(5) };
+        assert_eq!(see(&mut boots, member("s2", 1), 4), seen);
     }
 
     #[test]

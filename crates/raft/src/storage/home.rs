@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use wal::{Disk, File, LogId};
 
+use super::accused::{self, Accused};
 use super::boots::{self, Boots};
 use super::directory::{lock_home, replace_file};
 use super::identity::{Identity, IdentityError, IdentityFile, Stage};
@@ -15,7 +16,7 @@ use super::lost_history::{lost_history, note_lost_history};
 use super::snapshot_file::SnapshotError;
 use super::suspect::{Suspects, clear_suspects, suspects};
 use crate::founding::Charter;
-use crate::node::{Incarnation, Member, NodeId};
+use crate::node::{Incarnation, Member, NodeId, Term};
 
 pub(super) const LOCK: &str = "LOCK";
 pub(super) const CHARTER: &str = "founding";
@@ -91,6 +92,18 @@ pub enum HomeError {
         /// What is wrong with it.
         what: String,
     },
+    /// Another server takes the directory for an older copy, and nobody else has said so yet.
+    #[error(
+        "{what}; no second member says so yet. Until one does, this server serves nobody and does \
+         not vote: start it to have the others asked. If the directory was never put back from a \
+         copy, find out who answers there, and remove {path}"
+    )]
+    Accused {
+        /// The file that keeps it from taking part.
+        path: String,
+        /// Who says what.
+        what: String,
+    },
     /// The log cannot be used.
     #[error(transparent)]
     Log(LogError),
@@ -149,7 +162,7 @@ impl HomeError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            HomeError::LostHistory { .. } => true,
+            HomeError::LostHistory { .. } | HomeError::Accused { .. } => true,
             HomeError::Log(error) => error.is_damage(),
             _ => false,
         }
@@ -165,6 +178,8 @@ pub struct Home {
     /// What the identity's stage speaks of.
     charter: Option<Charter>,
     boots: Boots,
+    /// Who takes this directory for an older copy; `None` if nobody does.
+    accused: Option<Accused>,
     lock: Arc<wal::Lock>,
 }
 
@@ -202,11 +217,13 @@ impl Home {
             let (found, wanted) = (charter.name.clone(), wanted.to_string());
             return Err(HomeError::OtherCluster { path: disk.path(""), found, wanted });
         }
+        let accused = accused::read(base.as_ref())
+            .map_err(|source| HomeError::Io { path: base.path(accused::NAME), source })?;
         // From here on it is the right directory: this start counts.
         identity.count_start(draw().0)?;
         forget_unfinished_recovery(disk.as_ref(), identity.identity().recovery)?;
         let boots = Boots::open(base.as_ref());
-        Ok(Self { base, identity, charter, boots, lock: Arc::new(lock) })
+        Ok(Self { base, identity, charter, boots, accused, lock: Arc::new(lock) })
     }
 
     /// Who this server is.
@@ -249,6 +266,40 @@ impl Home {
         let io = |source| HomeError::Io { path: path.clone(), source };
         note_lost_history(self.base.as_ref(), account).map_err(io)?;
         Ok(HomeError::LostHistory { path: self.base.path(""), what: account.to_string() })
+    }
+
+    /// Who takes this directory for an older copy of what it was, though no second member has said
+    /// so yet. As long as somebody does, its server takes no part.
+    #[must_use]
+    pub fn accused(&self) -> Option<&Accused> {
+        self.accused.as_ref()
+    }
+
+    /// Another server says that this directory, in which `term` is durable, is an older copy. The
+    /// word of two members settles it, see [`note_rolled_back`](Self::note_rolled_back), and that
+    /// of one where there is no other; before that it is noted, durably, and this server takes no
+    /// part.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn note_accusation(
+        &mut self,
+        by: NodeId,
+        account: &str,
+        term: Term,
+        others: usize,
+    ) -> Result<HomeError, HomeError> {
+        let found = Accused { term: Some(term), ..Accused::default() };
+        let accused = self.accused.get_or_insert(found);
+        accused.hear(by, account);
+        let path = self.base.path(accused::NAME);
+        let io = |source| HomeError::Io { path: path.clone(), source };
+        accused::write(self.base.as_ref(), accused).map_err(io)?;
+        let what = format!("{by} says: {account}");
+        if accused.accusations.len() >= others.min(2) {
+            return self.note_rolled_back(&what);
+        }
+        Ok(HomeError::Accused { path, what })
     }
 
     /// What the cluster was founded with that this server agreed to, belongs to, or was taken into.

@@ -9,6 +9,7 @@
 //! founding    the pairs that its cluster is founded with, once it agreed to them or was taken in
 //! log/        the write-ahead log
 //! boots       the latest start of each other server that was seen
+//! accused     only after another server took this directory for an older copy: who, and why
 //! suspect     only after a read of the log failed: segments that the next start reads in full
 //! lost-history    only after a lossy repair: the server must not start with what is left
 //! snapshots/  the state machine at some indexes, each a file of its own
@@ -18,6 +19,7 @@
 //!
 //! [`Survey`] looks at all of it without touching anything.
 
+mod accused;
 mod boots;
 mod compaction;
 mod damaged;
@@ -38,6 +40,7 @@ mod snapshot_store;
 mod survey;
 mod suspect;
 
+pub use accused::{Accusation, Accused};
 pub use boots::{Boots, Seen, Sighting};
 pub use damaged::ReadBack;
 pub use entry::entry_kind;

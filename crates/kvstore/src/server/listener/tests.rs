@@ -9,6 +9,7 @@ use wal::sim_disk::{Fault, OperationKind, SimDisk};
 
 use super::super::core::Core;
 use super::super::links::{self, ConnectError};
+use super::super::proof::Seen;
 use super::super::{Exposure, Failures, ServeError, ServeOptions, settings};
 use super::*;
 use crate::config::Config;
@@ -62,15 +63,20 @@ fn hello_of(age: Age) -> PeerHello {
     }
 }
 
+/// A dial finds s2 in one of its starts.
+fn meet(core: &SharedCore, hello: &PeerHello) -> Option<Seen> {
+    let member = Member { id: NodeId::new("s2").unwrap(), incarnation: Incarnation(2) };
+    core.borrow_mut().note_boot(member, hello.age, hello.cluster_id)
+}
+
 #[test]
 fn a_disk_that_fails_here_says_nothing_of_the_other_servers_directory() {
     for kind in [OperationKind::Write, OperationKind::SyncData] {
         let medium = SimDisk::new();
         let (core, mut failed) = server(&medium);
-        assert!(check_peer(&core, &hello(4)).is_ok());
+        assert_eq!(meet(&core, &hello(4)), Some(Seen::Current));
         medium.inject(0, Some(kind), Fault::Error(5));
-        let refused = check_peer(&core, &hello(5)).unwrap_err();
-        assert_eq!(refused.reason, RefusedReason::ShuttingDown, "{refused}");
+        assert_eq!(meet(&core, &hello(5)), None);
         let failure = failed.try_recv().expect("this server is about to stop");
         assert!(matches!(failure, ServeError::Home(_)), "{failure}");
     }
@@ -79,7 +85,7 @@ fn a_disk_that_fails_here_says_nothing_of_the_other_servers_directory() {
 #[test]
 fn a_server_that_was_turned_back_is_told_which_start_was_seen() {
     let (core, mut failed) = server(&SimDisk::new());
-    assert!(check_peer(&core, &hello(4)).is_ok());
+    assert_eq!(meet(&core, &hello(4)), Some(Seen::Current));
     let refused = check_peer(&core, &hello(3)).unwrap_err();
     assert_eq!(refused.reason, RefusedReason::RolledBack { seen: hello(4).age });
     assert!(failed.try_recv().is_err());
@@ -88,7 +94,7 @@ fn a_server_that_was_turned_back_is_told_which_start_was_seen() {
 #[test]
 fn a_copy_that_counts_to_the_same_start_is_another_directory() {
     let (core, _failed) = server(&SimDisk::new());
-    assert!(check_peer(&core, &hello(4)).is_ok());
+    assert_eq!(meet(&core, &hello(4)), Some(Seen::Current));
     let again = Age { nonce: 7, ..hello(4).age };
     let refused = check_peer(&core, &hello_of(again)).unwrap_err();
     assert_eq!(refused.reason, RefusedReason::RolledBack { seen: hello(4).age });
@@ -99,12 +105,24 @@ fn a_copy_that_counts_to_the_same_start_is_another_directory() {
 fn a_copy_that_does_not_know_a_term_in_which_its_server_was_heard_was_made_before() {
     let (core, _failed) = server(&SimDisk::new());
     let age = |boot, term| Age { term, ..hello(boot).age };
-    assert!(check_peer(&core, &hello_of(age(4, 8))).is_ok());
+    assert_eq!(meet(&core, &hello_of(age(4, 8))), Some(Seen::Current));
     let refused = check_peer(&core, &hello_of(age(5, 7))).unwrap_err();
     assert_eq!(refused.reason, RefusedReason::RolledBack { seen: age(4, 8) });
     // That start stays refused, whatever it hears meanwhile; another directory may come.
     assert!(check_peer(&core, &hello_of(age(5, 8))).is_err());
     assert!(check_peer(&core, &hello_of(age(6, 8))).is_ok());
+}
+
+#[test]
+fn who_only_introduces_itself_leaves_no_trace() {
+    let (core, _failed) = server(&SimDisk::new());
+    assert_eq!(meet(&core, &hello(4)), Some(Seen::Current));
+    assert!(check_peer(&core, &hello_of(Age { term: 9, ..hello(2_000).age })).is_ok());
+    assert!(check_peer(&core, &hello(4)).is_ok());
+    assert_eq!(meet(&core, &hello(5)), Some(Seen::Current));
+    let leap = meet(&core, &hello(1 << 40));
+    assert_eq!(leap, Some(Seen::Absurd(hello(5).age)), "nor does who answers with a made-up start");
+    assert_eq!(meet(&core, &hello(6)), Some(Seen::Current));
 }
 
 #[tokio::test]
