@@ -122,3 +122,23 @@ fn leaders_that_die_one_after_the_other_lose_nothing_acknowledged() {
     account.check(&found(&cluster));
     assert_logs_agree(&cluster);
 }
+
+#[test]
+fn a_server_that_was_started_alone_does_not_say_that_there_is_nothing() {
+    let mut cluster = Cluster::started(KVCTL, 3);
+    cluster.kvctl(&["set", "important", "yes"]).expect_code(0);
+    cluster.wait_until_level(LIMIT);
+    cluster.kill_all();
+    cluster.start("s1");
+    let address = cluster.server("s1").address();
+    for arguments in [&["get", "important", "--stale"][..], &["get", "--prefix", "", "--stale"]] {
+        let refused = cluster.kvctl_at(address, arguments).expect_code(6);
+        assert!(refused.stderr.contains("which of them are committed"), "{}", refused.stderr);
+    }
+    cluster.start("s2");
+    cluster.leader();
+    eventually("s1 to hear what counts", LIMIT, || {
+        let read = cluster.kvctl_at(address, &["get", "important", "--stale"]);
+        (read.code == Some(0) && read.stdout.trim() == "yes").then_some(())
+    });
+}

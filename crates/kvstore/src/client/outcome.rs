@@ -14,7 +14,7 @@ use super::survey::Survey;
 use crate::store::{Outcome, Refusal};
 use crate::wire::request::Request;
 use crate::wire::response::ErrorReply;
-use crate::wire::{ErrorCode, FrameError, RequestOutcome, Response};
+use crate::wire::{Consistency, ErrorCode, FrameError, RequestOutcome, Response};
 use std::time::Duration;
 
 /// How often a write opens a new session because the one before was not accepted.
@@ -188,6 +188,12 @@ impl Call<'_> {
                     Hint::Stale => Next::Pause,
                 }
             }
+            // It needs no leader, so that there is none is not what stands in its way.
+            ErrorCode::NotReady if self.is_stale_read() => {
+                attempts.refusal = Some(refused);
+                directory.note_late(index);
+                Next::Pause
+            }
             ErrorCode::NoLeader | ErrorCode::NotReady => {
                 attempts.met_no_leader = true;
                 directory.forget_leader(index);
@@ -227,6 +233,15 @@ impl Call<'_> {
             | ErrorCode::NoSpace
             | ErrorCode::UnknownKind
             | ErrorCode::Internal => Next::Return(End::Failed(refused)),
+        }
+    }
+
+    fn is_stale_read(&self) -> bool {
+        match &self.ask {
+            Ask::Read(Request::Get(get)) => get.consistency == Consistency::Stale,
+            Ask::Read(Request::Scan(scan)) => scan.consistency == Consistency::Stale,
+            Ask::Read(Request::Save(save)) => save.consistency == Consistency::Stale,
+            Ask::Read(_) | Ask::Write(..) | Ask::Admin(_) => false,
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use raft::driver::{Clock, Driver, Input};
 use raft::founding::{Charter, Founded, Founding, Seat, Standing, Step};
-use raft::node::{self, Boot, Config as NodeConfig, Envelope, Member, NodeId};
+use raft::node::{self, Boot, Config as NodeConfig, Envelope, Index, Member, NodeId};
 use raft::replica::{Carried, Replica, SnapshotEnvelope, Transport};
 use raft::storage::{Home, LogOptions, Stage};
 use slab::Slab;
@@ -82,6 +82,8 @@ pub(super) struct BeforeFounding {
 pub(super) struct Running {
     pub(super) driver: Driver<Store>,
     pub(super) charter: Charter,
+    /// What was known to be committed when this server started: what its snapshot stands for.
+    commit_at_start: Index,
     /// Keeps the directory locked.
     home: Home,
 }
@@ -140,6 +142,17 @@ pub(super) struct Core {
     /// What the last unfinished step of the founding was, so that it is told once.
     told: Option<Step>,
     told_accused: bool,
+}
+
+impl Running {
+    /// The last entry of the log, if this server has not heard since its start that anything
+    /// behind its snapshot is committed. Then its state lacks all of that, acknowledged or not.
+    pub(super) fn unheard_to(&self) -> Option<Index> {
+        let replica = self.driver.replica();
+        let has_heard = replica.node().commit() > self.commit_at_start;
+        let last = if has_heard { self.commit_at_start } else { replica.status().last };
+        (last > self.commit_at_start).then_some(last)
+    }
 }
 
 impl Core {
@@ -346,8 +359,10 @@ impl Core {
         config.in_flight_bytes_max = config.in_flight_bytes_max.min(wal.batch_bytes_max / 2);
         let seed = getrandom::u64().map_err(|error| ServeError::Random(error.to_string()))?;
         let replica = Replica::new(config, recovered, seed)?;
+        let commit_at_start = replica.node().commit();
         let driver = Driver::new(replica, self.settings.tick, self.clock());
-        self.phase = Phase::Running(Box::new(Running { driver, charter, home }));
+        let running = Running { driver, charter, commit_at_start, home };
+        self.phase = Phase::Running(Box::new(running));
         if let Some(text) = self.other_members() {
             self.tell(&Event::Warning { text });
         }

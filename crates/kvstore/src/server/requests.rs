@@ -224,7 +224,14 @@ impl Core {
         let leads = node.role() == RoleName::Leader;
         let route = pending.work.route();
         if pending.work.is_stale_read() {
-            return self.answer_read(key);
+            let Some(last) = running.unheard_to() else { return self.answer_read(key) };
+            let text = format!(
+                "this server has entries up to {last} and has not heard since its start which of \
+                 them are committed; what it could show may lack them all"
+            );
+            let refusal = ErrorReply::nothing_happened(ErrorCode::NotReady, text);
+            let server = Some(self.server_state());
+            return self.finish(key, &ErrorReply { server, ..refusal });
         }
         let input = match &pending.work {
             _ if route == Route::LeaderOnly && !leads => return self.refuse_not_leader(key),
