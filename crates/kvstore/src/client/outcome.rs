@@ -200,12 +200,10 @@ impl Call<'_> {
                 directory.note_late(index);
                 Next::Pause
             }
-            ErrorCode::ShuttingDown => {
-                directory.forget_leader(index);
-                attempts.refusal = Some(refused);
-                Next::Pause
-            }
-            ErrorCode::Overloaded => {
+            ErrorCode::ShuttingDown | ErrorCode::Overloaded => {
+                if error.code == ErrorCode::ShuttingDown {
+                    directory.forget_leader(index);
+                }
                 attempts.refusal = Some(refused);
                 Next::Pause
             }
