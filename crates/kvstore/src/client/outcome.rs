@@ -161,8 +161,7 @@ impl Call<'_> {
 
     /// A server could not serve the request.
     fn judge_error(&self, reached: &Reached, error: ErrorReply) -> Next {
-        let directory = &self.inner.directory;
-        let index = reached.index;
+        let (directory, index) = (&self.inner.directory, reached.index);
         let mut attempts = self.attempts();
         attempts.why = error.text.clone();
         if error.outcome == RequestOutcome::Unknown {
