@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use verify::sim::{Watch, report::Report, run};
+use verify::sim::report::Report;
+use verify::sim::{Allowed, FaultKind, Watch, run_with};
 
 /// Simulates clusters of production servers with everything that goes wrong around them. A run
 /// follows from its seed alone; one that fails tells how to repeat it.
@@ -20,6 +21,9 @@ struct Arguments {
     /// Stop after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Let only these faults happen, by their names in the report, separated by commas.
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',', value_parser = fault)]
+    only: Option<Vec<FaultKind>>,
     /// How to print.
     #[arg(short, long, default_value = "text")]
     output: Output,
@@ -31,8 +35,22 @@ enum Output {
     Json,
 }
 
+fn fault(name: &str) -> Result<FaultKind, String> {
+    let known = FaultKind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| {
+        let names: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("the faults are {}", names.join(", "))
+    })
+}
+
 fn main() -> ExitCode {
-    let Arguments { seed, seeds, minutes, output } = Arguments::parse();
+    let Arguments { seed, seeds, minutes, only, output } = Arguments::parse();
+    let names = only.iter().flatten().map(|kind| kind.name());
+    let only_too = names.fold(String::new(), |text, name| match text.is_empty() {
+        true => format!(" --only {name}"),
+        false => format!("{text},{name}"),
+    });
+    let allowed = only.map_or(Allowed::ALL, Allowed::only);
     let begun = Instant::now();
     let time_is_up =
         || minutes.is_some_and(|minutes| begun.elapsed() >= Duration::from_secs(60 * minutes));
@@ -44,14 +62,14 @@ fn main() -> ExitCode {
         if time_is_up() {
             break;
         }
-        match run(seed, Watch::Nothing) {
+        match run_with(seed, &allowed, Watch::Nothing) {
             Ok(outcome) => report.add(&outcome),
             Err(_) => {
                 report.add_failure();
-                if let Err(failure) = run(seed, Watch::Story) {
+                if let Err(failure) = run_with(seed, &allowed, Watch::Story) {
                     eprintln!("{failure}");
                 }
-                eprintln!("repeat it: cargo run --release -p verify --bin sim -- --seed {seed}");
+                eprintln!("repeat it: cargo run --release -p verify --bin sim -- --seed {seed}{only_too}");
             }
         }
     }

@@ -16,7 +16,7 @@ use raft::driver::{Clock, Driver, Input};
 use raft::founding::{Charter, Founded, Founding, Seat, Standing, Step};
 use raft::node::{self, Boot, Config as NodeConfig, Envelope, Member, NodeId};
 use raft::replica::{Carried, Replica, SnapshotEnvelope, Transport};
-use raft::storage::{Home, LogOptions, Stage};
+use raft::storage::{Entrance, Home, LogOptions, Progress};
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -64,16 +64,11 @@ pub(super) struct Settings {
 
 pub(super) enum Phase {
     /// The cluster does not exist yet.
-    Founding(Box<BeforeFounding>),
+    Founding(Box<Entrance>),
     /// A member of a founded cluster.
     Running(Box<Running>),
     /// The log is closed.
     Stopped,
-}
-
-pub(super) struct BeforeFounding {
-    pub(super) founding: Founding,
-    pub(super) home: Home,
 }
 
 pub(super) struct Running {
@@ -154,7 +149,7 @@ impl Core {
             doors: Vec::new(),
             entered: Rc::default(),
             failures,
-            phase: Phase::Founding(Box::new(BeforeFounding { founding, home })),
+            phase: Phase::Founding(Box::new(Entrance::new(founding, home))),
             me: identity.member,
             boot: identity.boot,
             started: Instant::now(),
@@ -213,35 +208,15 @@ impl Core {
     pub(super) fn found(&mut self) -> Result<(), ServeError> {
         loop {
             let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
-            let BeforeFounding { founding, home } = before.as_mut();
-            match home.identity().stage {
-                Stage::Founded { .. } => return self.start_replica(),
-                Stage::Admitted(_) => {
-                    if let Some(charter) = home.charter().cloned() {
-                        home.join(charter, &self.settings.log)?;
-                    }
-                    continue;
-                }
-                Stage::Drawn | Stage::Agreed(_) => {}
-            }
-            let step = founding.step();
-            match &step {
-                Step::Agree(charter) => {
-                    home.agree(charter.clone())?;
-                    founding.on_agreed(charter.clone());
-                    self.send_standing();
-                }
-                Step::Found(charter) => {
-                    home.found(charter.clone(), &self.settings.log)?;
+            match before.advance(&self.settings.log)? {
+                Progress::Entered => return self.start_replica(),
+                Progress::Agreed => self.send_standing(),
+                Progress::Founded(charter) => {
                     let members = charter.configuration.members().map(|it| it.id).collect();
                     let cluster = charter.cluster_id().to_string();
                     self.tell(&Event::Founded { cluster, members });
                 }
-                Step::Wait(_) | Step::Stuck(_) => {
-                    self.tell_step(step);
-                    return Ok(());
-                }
-                Step::Seek | Step::Join(_) => {
+                Progress::Waits(step) => {
                     self.seek_entrance(&step);
                     self.tell_step(step);
                     return Ok(());
@@ -273,7 +248,7 @@ impl Core {
         let Phase::Founding(before) = std::mem::replace(&mut self.phase, Phase::Stopped) else {
             return Ok(());
         };
-        let home = before.home;
+        let home = before.into_home();
         let Some(charter) = home.charter().cloned() else { return Ok(()) };
         if home.identity_was_mended() {
             self.warn(
@@ -329,9 +304,7 @@ impl Core {
     /// Whether this server's cluster exists already.
     pub(super) fn is_founded(&self) -> bool {
         match &self.phase {
-            Phase::Founding(before) => {
-                matches!(before.home.identity().stage, Stage::Founded { .. })
-            }
+            Phase::Founding(before) => before.home().is_founded(),
             Phase::Running(_) | Phase::Stopped => true,
         }
     }
@@ -339,7 +312,7 @@ impl Core {
     /// The data directory; `None` once it is closed.
     pub(super) fn home_mut(&mut self) -> Option<&mut Home> {
         match &mut self.phase {
-            Phase::Founding(before) => Some(&mut before.home),
+            Phase::Founding(before) => Some(before.home_mut()),
             Phase::Running(running) => Some(&mut running.home),
             Phase::Stopped => None,
         }
@@ -348,7 +321,7 @@ impl Core {
     /// What this server says of itself to servers that are not in a cluster yet.
     pub(super) fn standing(&self) -> Option<Standing> {
         match &self.phase {
-            Phase::Founding(before) => Some(before.founding.standing()),
+            Phase::Founding(before) => Some(before.standing()),
             Phase::Running(running) => {
                 let node = running.driver.replica().node();
                 let (members, index) = (node.configuration().clone(), node.configuration_index());

@@ -124,12 +124,10 @@ impl Core {
         message: Message,
     ) -> Result<(), ServeError> {
         let Phase::Founding(before) = &mut self.phase else { return Ok(()) };
-        let admits = matches!(message, Message::Append { .. } | Message::SnapshotOffer { .. });
-        let cluster = from.cluster.filter(|_| admits).map(ClusterId);
-        let charter = cluster.and_then(|cluster| before.founding.admitted_to(cluster));
-        let Some(charter) = charter else { return Ok(()) };
-        let (cluster, by) = (charter.name.clone(), from.member.id);
-        before.home.join(charter, &self.settings.log)?;
+        let cluster = from.cluster.map(ClusterId);
+        let admitted = before.admit(cluster, &message, &self.settings.log)?;
+        let Some(charter) = admitted else { return Ok(()) };
+        let (cluster, by) = (charter.name, from.member.id);
         self.tell(&Event::Admitted { cluster, by });
         self.found()?;
         self.inbox.push(Input::Message(Envelope { from: from.member, to: self.me, term, message }));
@@ -145,7 +143,7 @@ impl Core {
     pub(super) fn takes_no_part(&self) -> Option<String> {
         let id = self.me.id;
         match &self.phase {
-            Phase::Founding(before) => match before.founding.step() {
+            Phase::Founding(before) => match before.step() {
                 Step::Seek | Step::Join(_) => {
                     Some(format!("{id} waits to be taken into the cluster"))
                 }

@@ -409,7 +409,7 @@ pub(super) async fn connect(
     let patience = core.borrow().settings.timing.election_max_ms;
     rustix::net::sockopt::set_tcp_user_timeout(&socket, patience).map_err(io::Error::from)?;
     let outbox = Rc::new(Outbox::new(socket));
-    let hello = core.borrow().hello_to(id);
+    let hello = core.borrow().host().hello_to(id);
     let role = match purpose {
         Purpose::Raft => Role::Peer(hello),
         Purpose::Snapshots => Role::Snapshots(hello),
@@ -427,7 +427,8 @@ pub(super) async fn connect(
             Err(ConnectError::RolledBack(refused.text))
         }
         Answer::Refused(refused) => Err(ConnectError::Refused(refused.text)),
-        Answer::Welcome(welcome) => match check_welcome(core, id, address, &welcome) {
+        Answer::Welcome(welcome) => match core.borrow().host().check_welcome(id, address, &welcome)
+        {
             None => Ok(Shaken { outbox, welcome, input }),
             Some(objection) => Err(ConnectError::Refused(objection)),
         },
@@ -437,32 +438,6 @@ pub(super) async fn connect(
 async fn read_answer(outbox: &Outbox, input: &mut BytesMut) -> io::Result<Answer> {
     let frame = outbox.first_frame(input).await?.map_err(io::Error::other)?;
     Answer::decode(frame.kind, &frame.body).map_err(io::Error::other)
-}
-
-/// Why the server that answered is not the one that was meant.
-fn check_welcome(
-    core: &SharedCore,
-    id: Option<NodeId>,
-    address: &str,
-    welcome: &Welcome,
-) -> Option<String> {
-    let core = core.borrow();
-    if id.is_some_and(|id| welcome.node != id.as_str()) || NodeId::new(&welcome.node).is_err() {
-        return Some(format!("{} answers at its address {address}", welcome.node));
-    }
-    let (ours, theirs) = (&core.settings.cluster, &welcome.cluster);
-    // A server that joins may not know the name of its cluster yet.
-    if !ours.is_empty() && !theirs.is_empty() && ours != theirs {
-        return Some(format!("it belongs to cluster {:?}", welcome.cluster));
-    }
-    match (core.cluster_id(), welcome.cluster_id) {
-        (Some(ours), Some(theirs)) if ours != theirs => Some(format!(
-            "it belongs to another cluster of the same name; to bring it into this one, start \
-                 {} with an empty directory and --join {}",
-            welcome.node, core.settings.address
-        )),
-        _ => None,
-    }
 }
 
 /// Uses a connection until it ends.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft::node::{self, Boot, Incarnation, Member, NodeId, Term};
+use raft::node::{self, Boot, Member, Term};
 use raft::storage::Sighting;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
@@ -17,10 +17,11 @@ use super::core::SharedCore;
 use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
 use super::outbox::{Outbox, Reading};
+use super::meeting;
 use super::snapshot_link::WayIn;
-use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX, Kind, Message};
+use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::wire::handshake::{
-    ClusterClaim, Hello, PeerHello, Refused, RefusedReason, Role, VersionRange,
+    ClusterClaim, PeerHello, Refused, RefusedReason, Role,
 };
 use crate::wire::peer::{self, PeerMessage};
 
@@ -164,24 +165,12 @@ enum Accepted {
 }
 
 fn check_hello(core: &SharedCore, frame: &Frame) -> Result<(u16, Accepted), Refused> {
-    if frame.kind != Kind::HELLO {
-        let text = "the first frame of a connection must be a handshake";
-        return Err(Refused::new(RefusedReason::WrongMagic, text));
-    }
-    let theirs = Hello::peek_versions(&frame.body)
-        .map_err(|error| Refused::new(RefusedReason::WrongMagic, error.to_string()))?;
-    let version = VersionRange::OURS.common(theirs).ok_or_else(|| {
-        let ours = VersionRange::OURS;
-        let text = format!("this server speaks protocol versions {ours}, you speak {theirs}");
-        Refused::new(RefusedReason::Version, text)
-    })?;
-    let hello = Hello::decode_body(&frame.body)
-        .map_err(|error| Refused::new(RefusedReason::Malformed, error.to_string()))?;
+    let (version, role) = meeting::read_hello(frame)?;
     if core.borrow().stopping {
         let text = "this server is about to stop";
         return Err(Refused::new(RefusedReason::ShuttingDown, text));
     }
-    match hello.role {
+    match role {
         Role::Client(claim) => {
             check_claim(core, &claim)?;
             Ok((version, Accepted::Client))
@@ -220,43 +209,12 @@ fn check_claim(core: &SharedCore, claim: &ClusterClaim) -> Result<(), Refused> {
 
 fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
     let mut core = core.borrow_mut();
-    let me = core.me.id;
-    // A server that joins may know nothing but an address.
-    if !peer.to.is_empty() && peer.to != me.as_str() {
-        let text = format!("this is {me}, not {}; check the addresses in your file", peer.to);
-        return Err(Refused::new(RefusedReason::Identity, text));
-    }
-    let ours = core.settings.cluster.clone();
-    if !peer.cluster.is_empty() && !ours.is_empty() && peer.cluster != ours {
-        let text = format!("this is a server of cluster {ours:?}, not of {:?}", peer.cluster);
-        return Err(Refused::new(RefusedReason::Cluster, text));
-    }
-    if let (Some(mine), Some(theirs)) = (core.cluster_id(), peer.cluster_id)
-        && mine != theirs
-    {
-        let text = format!(
-            "this is another cluster {ours:?}, perhaps recovered from yours; to join, start {} \
-             with an empty directory and --join {}",
-            peer.node, core.settings.address
-        );
-        return Err(Refused::new(RefusedReason::Cluster, text));
-    }
-    let id = NodeId::new(&peer.node)
-        .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
-    if id == me {
-        let text = format!("two servers are called {me}; each needs an id of its own");
-        return Err(Refused::new(RefusedReason::Identity, text));
-    }
-    let member = Member { id, incarnation: Incarnation(peer.incarnation) };
-    if let Sighting::RolledBack { seen } = core.note_boot(member, Boot(peer.boot), peer.cluster_id)
-    {
-        let boot = peer.boot;
-        let text = format!(
-            "{id} was rolled back: this is start {boot} of its directory, {me} has seen start \
-             {seen}; put its newest directory back, or empty it, then: kvctl member replace {id}"
-        );
-        core.warn(text.clone());
-        return Err(Refused::new(RefusedReason::RolledBack, text));
+    let member = core.host().check_peer(peer)?;
+    let (id, boot) = (member.id, Boot(peer.boot));
+    if let Sighting::RolledBack { seen } = core.note_boot(member, boot, peer.cluster_id) {
+        let refused = core.host().refuse_rolled_back(id, boot, seen);
+        core.warn(refused.text.clone());
+        return Err(refused);
     }
     if peer.timing != core.settings.timing {
         let text = format!("{id} has other times for heartbeat or election than this server");

@@ -17,6 +17,7 @@ mod event;
 mod joining;
 mod links;
 mod listener;
+pub mod meeting;
 mod others;
 mod outbox;
 mod recovery;

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::ServeError;
 use super::core::{Core, Phase};
 use super::links::{Suspicion, Up};
-use crate::wire::handshake::{PeerHello, Welcome};
+use super::meeting::{self, Host};
+use crate::wire::handshake::Welcome;
 use crate::wire::peer::{Addressee, PeerMessage};
 
 /// Servers that are believed where they listen though the configuration does not list them.
@@ -32,21 +33,15 @@ impl Core {
         }
     }
 
-    /// The addressee that messages to this server must name.
-    fn addressee(&self) -> Addressee {
-        Addressee { incarnation: self.me.incarnation, boot: self.boot }
-    }
-
-    /// How this server introduces itself to `to`.
-    pub(super) fn hello_to(&self, to: Option<NodeId>) -> PeerHello {
-        PeerHello {
-            cluster: self.settings.cluster.clone(),
+    /// This server, as it shows itself to others.
+    pub(super) fn host(&self) -> Host<'_> {
+        Host {
+            me: self.me,
+            boot: self.boot,
+            cluster: &self.settings.cluster,
             cluster_id: self.cluster_id(),
-            node: self.me.id.to_string(),
-            incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
+            address: &self.settings.address,
             timing: self.settings.timing,
-            to: to.map(|to| to.to_string()).unwrap_or_default(),
         }
     }
 
@@ -56,16 +51,7 @@ impl Core {
             Phase::Running(running) => running.driver.replica().node().commit().0,
             _ => 0,
         };
-        Welcome {
-            version,
-            node: self.me.id.to_string(),
-            cluster: self.settings.cluster.clone(),
-            cluster_id: self.cluster_id(),
-            incarnation: self.me.incarnation.0,
-            boot: self.boot.0,
-            commit,
-            timing: self.settings.timing,
-        }
+        self.host().welcome(version, commit)
     }
 
     /// Who belongs to the cluster, as far as this server's log says; `None` before there is one.
@@ -179,29 +165,19 @@ impl Core {
         }
     }
 
-    /// Compares another server's boot with the latest that was ever seen, and notes it, durably if
-    /// it is later: before anything that comes over its connection is read.
-    ///
-    /// Only servers of this cluster are noted, or those that may become one: what others say is
-    /// never counted. That the configuration lists it is not asked, since this server may have been
-    /// away when it became a member.
+    /// Compares another server's boot with the latest that was ever seen; see [`meeting::sight`].
     pub(super) fn note_boot(
         &mut self,
         member: Member,
         boot: Boot,
         cluster: Option<[u8; 16]>,
     ) -> Sighting {
-        if self.cluster_id().is_some() && cluster != self.cluster_id() {
-            return Sighting::Current;
-        }
+        let clusters = (self.cluster_id(), cluster);
         let members = self.members().cloned();
         let seats: Vec<NodeId> = self.settings.seats.iter().map(|seat| seat.id).collect();
-        let is_known = |member: Member| match &members {
-            Some(members) => members.lists(member),
-            None => seats.contains(&member.id),
-        };
         let Some(home) = self.home_mut() else { return Sighting::Current };
-        match home.boots_mut().see(member, boot, is_known) {
+        let known = (members.as_ref(), seats.as_slice());
+        match meeting::sight(home.boots_mut(), clusters, known, (member, boot)) {
             Ok(sighting) => sighting,
             Err(source) => {
                 let path = self.settings.data.display().to_string();
@@ -228,10 +204,19 @@ impl Core {
     ) -> Result<(), ServeError> {
         let from = peer.member;
         self.heard.insert(from.id, Instant::now());
-        let (me, ours) = (self.addressee(), self.cluster_id());
+        // Whether the configuration lists the sender is not asked: this server may have been away
+        // while it became a member, or the leader.
+        let is_for_me = match &message {
+            PeerMessage::Raft { to, .. } => self.host().is_for_me(*to, peer.cluster),
+            PeerMessage::Standing(_) => true,
+            PeerMessage::Snapshot { .. } => false,
+        };
+        if !is_for_me {
+            return Ok(());
+        }
         match (message, &mut self.phase) {
             (PeerMessage::Standing(standing), Phase::Founding(before)) => {
-                before.founding.hear(from, standing.clone());
+                before.hear(from, standing.clone());
                 self.joiners.hear(peer, &standing);
                 if let Standing::Founded(founded) = standing {
                     self.on_introduction(from.id, &founded.members);
@@ -247,14 +232,10 @@ impl Core {
             (PeerMessage::Standing(standing), Phase::Running(_)) => {
                 self.on_outsider(peer, &standing);
             }
-            (PeerMessage::Raft { to, term, message }, Phase::Founding(_)) if to == me => {
+            (PeerMessage::Raft { term, message, .. }, Phase::Founding(_)) => {
                 self.on_admission(peer, term, message)?;
             }
-            // Whether the configuration lists the sender is not asked: this server may have been
-            // away while it became a member, or the leader.
-            (PeerMessage::Raft { to, term, message }, Phase::Running(_))
-                if to == me && peer.cluster == ours =>
-            {
+            (PeerMessage::Raft { term, message, .. }, Phase::Running(_)) => {
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));
             }
@@ -271,8 +252,7 @@ impl Core {
         snapshot: SnapshotId,
         message: SnapshotMessage,
     ) {
-        let is_ours = to == self.addressee() && peer.cluster == self.cluster_id();
-        if is_ours && matches!(self.phase, Phase::Running(_)) {
+        if self.host().is_for_me(to, peer.cluster) && matches!(self.phase, Phase::Running(_)) {
             let envelope = SnapshotEnvelope { from: peer.member, to: self.me, snapshot, message };
             self.inbox.push(Input::Snapshot(envelope));
         }

@@ -21,6 +21,7 @@
 mod boots;
 mod compaction;
 mod damaged;
+mod entrance;
 mod entry;
 mod flusher;
 mod hard_state;
@@ -39,6 +40,7 @@ mod suspect;
 
 pub use boots::{Boots, Sighting};
 pub use damaged::ReadBack;
+pub use entrance::{Entrance, Progress};
 pub use entry::entry_kind;
 pub use flusher::{Flushes, Waker};
 pub use hard_state::decode_hard_state;
