@@ -69,7 +69,9 @@ fn main() -> ExitCode {
                 if let Err(failure) = run_with(seed, &allowed, Watch::Story) {
                     eprintln!("{failure}");
                 }
-                eprintln!("repeat it: cargo run --release -p verify --bin sim -- --seed {seed}{only_too}");
+                eprintln!(
+                    "repeat it: cargo run --release -p verify --bin sim -- --seed {seed}{only_too}"
+                );
             }
         }
     }

@@ -66,7 +66,8 @@ impl Durability {
     ) -> Result<(), Broken> {
         self.checked += 1;
         for voters in halves.iter().filter(|voters| !voters.is_empty()) {
-            let it_holds = |disk: &&Option<&SimDisk>| disk.is_none_or(|it| holds(it, index, checksum));
+            let it_holds =
+                |disk: &&Option<&SimDisk>| disk.is_none_or(|it| holds(it, index, checksum));
             let holders = voters.iter().filter(it_holds).count();
             if 2 * holders <= voters.len() {
                 let voters = voters.len();

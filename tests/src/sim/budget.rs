@@ -6,8 +6,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft::node::{Configuration, Index, Intent, Member};
+use wal::sim_disk::SimDisk;
 
-use super::server::Process;
+/// Bytes of a file that are not what was written.
+#[derive(Clone, Debug)]
+pub(super) struct Scar {
+    pub(super) file: String,
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Scar {
+    /// Whether they are still there.
+    fn is_on(&self, disk: &SimDisk) -> bool {
+        let Some(contents) = disk.contents(&self.file) else { return false };
+        let begin = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        let end = begin.saturating_add(self.bytes.len());
+        contents.get(begin..end) == Some(self.bytes.as_slice())
+    }
+}
 
 /// Whom harm has come to, and which configurations may be in force.
 #[derive(Debug, Default)]
@@ -18,8 +35,8 @@ pub(super) struct Budget {
     settled: Index,
     /// Members whose promises are forgotten.
     lost: BTreeSet<Member>,
-    /// Members whose directories are damaged, and the last process that ran before that.
-    damaged: BTreeMap<Member, u64>,
+    /// Members whose directories are damaged, and where.
+    damaged: BTreeMap<Member, Vec<Scar>>,
 }
 
 impl Budget {
@@ -91,16 +108,17 @@ impl Budget {
             voters.iter().map(|voter| voter.member).collect()
         };
         self.in_force().all(|configuration| {
-            let (voters, outgoing) = (members(configuration.voters()), members(configuration.outgoing()));
+            let (voters, outgoing) =
+                (members(configuration.voters()), members(configuration.outgoing()));
             !will_vote(configuration)
                 && self.leaves_most_of(voters.into_iter(), Some(victim))
                 && self.leaves_most_of(outgoing.into_iter(), Some(victim))
         })
     }
 
-    /// A member's directory is damaged while, or after, this process of it ran.
-    pub(super) fn damage(&mut self, member: Member, life: u64) {
-        self.damaged.insert(member, life);
+    /// A member's directory is damaged.
+    pub(super) fn damage(&mut self, member: Member, scars: Vec<Scar>) {
+        self.damaged.entry(member).or_default().extend(scars);
     }
 
     /// A member has forgotten what it promised.
@@ -109,15 +127,14 @@ impl Budget {
         self.lost.insert(member);
     }
 
-    /// A server runs. If it has started since it was damaged, it has read its directory, and if it
-    /// lacks nothing now, it is whole again.
-    pub(super) fn look_at(&mut self, member: Member, life: u64, process: &Process) {
-        if self.damaged.is_empty() {
-            return;
-        }
-        let is_whole = process.node().damaged() == 0 && process.driver.replica().machine().is_some();
-        if is_whole && self.damaged.get(&member).is_some_and(|before| life > *before) {
-            self.damaged.remove(&member);
+    /// What was written again, or is gone with its file, is damaged no more. A member is whole
+    /// again when that is so of everything, and it runs and lacks nothing.
+    pub(super) fn look_at(&mut self, member: Member, disk: &SimDisk, lacks_nothing: bool) {
+        if let Some(scars) = self.damaged.get_mut(&member) {
+            scars.retain(|scar| scar.is_on(disk));
+            if scars.is_empty() && lacks_nothing {
+                self.damaged.remove(&member);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use wal::{Inspector, Item};
 use crate::check::Broken;
 
 use super::agenda::SECOND;
+use super::budget::Scar;
 use super::dice::Chance;
 use super::plan::FaultKind;
 use super::world::{Happening, World};
@@ -99,9 +100,8 @@ impl World {
             let (file, Range { start, end }) = stretch;
             let (at, bit) = (dice.between(*start, end - 1), dice.below(8));
             let Some(old) = byte_at(&disk, file, at) else { continue };
-            has_changed |= disk.damage(file, at, &[old ^ (1 << bit)]);
+            has_changed |= self.harm(server, file, at, &[old ^ (1 << bit)]);
         }
-        self.note_harm(server, has_changed);
         has_changed
     }
 
@@ -119,29 +119,43 @@ impl World {
         let contents = disk.contents(file).unwrap_or_default();
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
         let Some(bytes) = contents.get(place(*start)..place(*end)) else { return false };
-        let has_changed = disk.damage(file, *start, &vec![0; bytes.len()]);
-        if has_changed && !is_lost && let Some((other, range)) = other {
+        let has_changed = self.harm(server, file, *start, &vec![0; bytes.len()]);
+        if has_changed
+            && !is_lost
+            && let Some((other, range)) = other
+        {
             // Over another write that is proven to have been synced, or a part of it.
             let at = range.start + (shift % (range.end - range.start));
             let room = place(range.end - at).min(bytes.len());
-            disk.damage(other, at, &bytes[..room]);
+            self.harm(server, other, at, &bytes[..room]);
         }
-        self.note_harm(server, has_changed);
         has_changed
     }
 
-    /// Only members are worth it, and the cluster must bear it.
-    fn may_harm(&self, server: usize) -> bool {
+    /// Only members are worth it, and the cluster must bear it. Before all founders have begun
+    /// their logs it bears nothing.
+    pub(super) fn may_harm(&self, server: usize) -> bool {
         let member = self.servers[server].member();
-        self.budget.lists(member) && !self.budget.is_lost(member) && self.budget.allows(member)
+        self.is_founded
+            && self.budget.lists(member)
+            && !self.budget.is_lost(member)
+            && self.budget.allows(member)
     }
 
-    fn note_harm(&mut self, server: usize, has_changed: bool) {
+    /// Changes durable bytes. False if they are as before.
+    fn harm(&mut self, server: usize, file: &str, offset: u64, bytes: &[u8]) -> bool {
+        let it = &self.servers[server];
+        let has_changed = it.disk.damage(file, offset, bytes);
         if has_changed {
-            let (member, life) = (self.servers[server].member(), self.servers[server].life);
-            self.budget.damage(member, life);
+            let (member, life) = (it.member(), it.life);
+            let scar = Scar { file: file.to_string(), offset, bytes: bytes.to_vec() };
+            self.budget.damage(member, vec![scar]);
             self.plan_in(SCRUB_EVERY, Happening::Scrub { server, life });
+            let now = self.now();
+            let count = bytes.len();
+            self.trace.tell(now, || format!("s{} {file} at {offset}: {count}", server + 1));
         }
+        has_changed
     }
 
     /// A server that may be damaged reads a part of its log again.

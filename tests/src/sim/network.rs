@@ -62,6 +62,8 @@ pub(super) struct Travelling {
     pub(super) up: Up,
     /// From the side that accepted the connection to the one that made it.
     pub(super) is_answer: bool,
+    /// It says what its sender stands for.
+    pub(super) is_standing: bool,
     /// A bit of it has flipped.
     pub(super) is_damaged: bool,
     /// It is read even if the connection is gone by then, by whoever is there.

@@ -32,6 +32,10 @@ impl World {
         for server in 0..self.servers.len() {
             let it = &self.servers[server];
             let member = it.member();
+            let lacks_nothing = it.process.as_ref().is_some_and(|process| {
+                process.node().damaged() == 0 && process.driver.replica().machine().is_some()
+            });
+            self.budget.look_at(member, &it.disk, lacks_nothing);
             let is_refused = self.budget.is_lost(member) && !it.is_up();
             let has_left = it.process.is_some()
                 && !self.budget.lists(member)
@@ -84,8 +88,7 @@ impl World {
             let Some(process) = &mut self.servers[leader].process else { return Ok(false) };
             let token = Token(process.next_name());
             let to = self.servers[server].member().id;
-            let input =
-                if what == 1 { Input::HandOver(token) } else { Input::Transfer(token, to) };
+            let input = if what == 1 { Input::HandOver(token) } else { Input::Transfer(token, to) };
             return self.hand_in(leader, input).map(|()| true);
         }
         match self.choose_change(leader, what) {
@@ -96,9 +99,7 @@ impl World {
 
     /// A machine's disk is gone, if the cluster can bear that.
     fn wipe(&mut self, server: usize) -> bool {
-        let member = self.servers[server].member();
-        let is_member = self.budget.lists(member) && !self.budget.is_lost(member);
-        let may = is_member && self.budget.allows(member);
+        let may = self.may_harm(server);
         if may {
             self.exchange_disk(server);
         }
@@ -110,9 +111,7 @@ impl World {
         let dice = dice.fault(FaultKind::Membership);
         let process = servers[leader].process.as_ref()?;
         let configuration = process.node().configuration();
-        let mut any = |from: Vec<Member>| {
-            (!from.is_empty()).then(|| from[dice.place(from.len())])
-        };
+        let mut any = |from: Vec<Member>| (!from.is_empty()).then(|| from[dice.place(from.len())]);
         let waits = any(process.joiners.values().copied().collect());
         let voter = any(configuration.voters().iter().map(|it| it.member).collect());
         let learner = any(configuration.learners().iter().map(|it| it.member).collect());

@@ -40,6 +40,8 @@ pub(super) struct Server {
     pub(super) number: usize,
     /// The life of its directory.
     incarnation: Incarnation,
+    /// Its directory belongs to a member of the cluster.
+    pub(super) has_entered: bool,
     /// It founds nothing: its directory is empty while its cluster may exist.
     joins: bool,
     address: String,
@@ -175,6 +177,7 @@ impl Server {
         Server {
             number,
             incarnation: Incarnation(number as u64 + 1),
+            has_entered: false,
             joins,
             address: address(number),
             disk: SimDisk::new(),
@@ -204,7 +207,7 @@ impl Server {
         assert!(!self.is_up(), "a disk is not exchanged while its server runs");
         self.disk = SimDisk::new();
         self.incarnation.0 += 16;
-        self.joins = true;
+        (self.joins, self.has_entered) = (true, false);
         self.is_short_of_room = false;
     }
 

@@ -70,6 +70,7 @@ impl World {
                 }
                 let asked = Asked { client, attempt };
                 let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+                self.travelling += 1;
                 self.plan_in(micros, Happening::Request { server: to, asked, what });
                 self.agenda.plan(patience, Happening::Silence { client, attempt });
             }
@@ -94,6 +95,7 @@ impl World {
         asked: Asked,
         what: Sent,
     ) -> Result<(), Broken> {
+        self.travelling -= 1;
         let Some(process) = &mut self.servers[server].process else {
             self.answer(asked, Answer::NothingHappened { leader: None });
             return Ok(());

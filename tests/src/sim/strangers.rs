@@ -47,15 +47,13 @@ impl World {
         let Some(entrance) = &mut self.servers[server].entrance else { return Ok(true) };
         // It belongs to no cluster, and would listen; but it was never told of that one.
         let previous = Position { index: Index(5), term: Term(5) };
-        let message = Message::Append {
-            previous,
-            entries: Entries::default(),
-            commit: Index(5),
-            round: 1,
-        };
+        let message =
+            Message::Append { previous, entries: Entries::default(), commit: Index(5), round: 1 };
         match entrance.admit(Some(ClusterId(OTHER_CLUSTER)), &message, &options) {
             Ok(None) => Ok(true),
-            other => Err(Broken::new("one cluster", format!("it is taken into another: {other:?}"))),
+            other => {
+                Err(Broken::new("one cluster", format!("it is taken into another: {other:?}")))
+            }
         }
     }
 
@@ -90,7 +88,8 @@ impl World {
         match sighting {
             Ok(Sighting::RolledBack { .. }) => Ok(true),
             Ok(Sighting::Current) if is_sound => {
-                let what = format!("{} listens to a start of {} that is over", it.member(), up.from);
+                let what =
+                    format!("{} listens to a start of {} that is over", it.member(), up.from);
                 Err(Broken::new("no start is counted twice", what))
             }
             _ => Ok(false),

@@ -373,7 +373,12 @@ impl World {
         let (from, to) = way.0;
         self.trace.note(&[3, from as u64, to as u64, u64::from(crc32fast::hash(&bytes))]);
         let now = self.now();
-        let fates = network::fates(&self.plan.network, &mut self.dice.network);
+        let mut fates = network::fates(&self.plan.network, &mut self.dice.network);
+        let is_standing = matches!(said, Said::Standing(_));
+        if is_standing {
+            // It is said once, so it must come in order and cannot be lost but with its connection.
+            fates = [Some(self.plan.network.delay_max), None];
+        }
         if fates[0].is_none() || fates[1].is_some() {
             self.note_fired(FaultKind::Message);
         }
@@ -381,11 +386,12 @@ impl World {
             let mut bytes = bytes.clone();
             let is_damaged = self.flip_a_bit(&mut bytes);
             let outlives = self.dice.network.permille(self.plan.network.outlives_permille);
+            let outlives = outlives && !is_standing;
             let name = said.name();
             self.trace.tell(now, || {
                 format!("s{} -> s{} {name}, {delay} us, answer {is_answer}", from + 1, to + 1)
             });
-            let frame = Travelling { way, up, is_answer, is_damaged, outlives, bytes };
+            let frame = Travelling { way, up, is_answer, is_standing, is_damaged, outlives, bytes };
             self.plan_in(after + delay, Happening::Arrive(frame));
         }
     }
@@ -394,6 +400,10 @@ impl World {
         let (path, way) = (frame.path(), frame.way);
         let is_current = self.network.up(way).is_some_and(|up| up.number == frame.up.number);
         if self.network.is_cut(path) || !self.servers[path.1].is_up() {
+            // What cannot be asked for again is lost only with its connection.
+            if is_current && frame.is_standing {
+                self.reset(way);
+            }
             return Ok(());
         }
         if !is_current {

@@ -72,6 +72,10 @@ pub(super) struct World {
     pub(super) fired: BTreeMap<FaultKind, u64>,
     /// No more faults.
     pub(super) is_calm: bool,
+    /// Requests of clients that have not reached their servers.
+    pub(super) travelling: u64,
+    /// All founders have begun their logs.
+    pub(super) is_founded: bool,
     /// What may still be harmed.
     pub(super) budget: Budget,
     /// When each connection that is missing is tried next.
@@ -121,6 +125,8 @@ impl World {
             trace: Trace::new(is_watched),
             fired: BTreeMap::new(),
             is_calm: false,
+            travelling: 0,
+            is_founded: false,
             budget: Budget::default(),
             dials: BTreeMap::new(),
             seats: (0..plan.founders).map(seat).collect(),
@@ -255,6 +261,9 @@ impl World {
             budget.note(node.configuration_index(), node.configuration());
             checks.on_started(member, node)?;
         }
+        self.servers[server].has_entered = true;
+        let mut founders = self.servers.iter().take(self.plan.founders);
+        self.is_founded |= founders.all(|founder| founder.has_entered);
         // Connections made before have not said which cluster this server belongs to.
         self.renew_ways_of(server)?;
         self.wake(server);
@@ -391,7 +400,6 @@ impl World {
         let me = servers[server].member();
         let Some(process) = &servers[server].process else { return Ok(()) };
         checks.on_turn(me, process)?;
-        budget.look_at(me, life, process);
         let mut have_changed = false;
         for event in &events {
             match event {

@@ -16,13 +16,11 @@ use super::connection::{self, Connection, make_room};
 use super::core::SharedCore;
 use super::event::Event;
 use super::links::{PEER_FRAME_BYTES_MAX, Suspicion, Up};
-use super::outbox::{Outbox, Reading};
 use super::meeting;
+use super::outbox::{Outbox, Reading};
 use super::snapshot_link::WayIn;
 use crate::wire::frame::{self, Frame, HANDSHAKE_FRAME_BYTES_MAX};
-use crate::wire::handshake::{
-    ClusterClaim, PeerHello, Refused, RefusedReason, Role,
-};
+use crate::wire::handshake::{ClusterClaim, PeerHello, Refused, RefusedReason, Role};
 use crate::wire::peer::{self, PeerMessage};
 
 /// How long a connection may take to say what it is.
