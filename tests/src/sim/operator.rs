@@ -76,7 +76,8 @@ impl World {
         }
     }
 
-    /// Changes who belongs to the cluster, or who leads it. False if there was nothing to be done.
+    /// Changes who belongs to the cluster, or who leads it. True if a disk is gone; what a leader
+    /// is asked for counts when it begins that.
     pub(super) fn change_something(&mut self, server: usize) -> Result<bool, Broken> {
         let what = self.dice.fault(FaultKind::Membership).below(12);
         let wipes = what == 0;
@@ -89,10 +90,10 @@ impl World {
             let token = Token(process.next_name());
             let to = self.servers[server].member().id;
             let input = if what == 1 { Input::HandOver(token) } else { Input::Transfer(token, to) };
-            return self.hand_in(leader, input).map(|()| true);
+            return self.hand_in(leader, input).map(|()| false);
         }
         match self.choose_change(leader, what) {
-            Some(change) => self.ask(leader, change).map(|()| true),
+            Some(change) => self.ask(leader, change).map(|()| false),
             None => Ok(false),
         }
     }

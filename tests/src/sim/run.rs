@@ -125,4 +125,23 @@ mod tests {
             assert_eq!(first, second, "seed {seed}");
         }
     }
+
+    #[test]
+    fn what_may_not_happen_does_not_and_the_rest_does() {
+        let only = Allowed::only(vec![FaultKind::Kill, FaultKind::Membership]);
+        let mut sum: BTreeMap<&str, u64> = BTreeMap::new();
+        for seed in 1..=4 {
+            let outcome = run_with(seed, &only, Watch::Nothing);
+            let outcome = outcome.unwrap_or_else(|failure| panic!("{failure}"));
+            for (name, count) in outcome.faults {
+                *sum.entry(name).or_default() += count;
+            }
+        }
+        let struck: Vec<&str> =
+            sum.iter().filter(|(_, count)| **count > 0).map(|(name, _)| *name).collect();
+        // The cold start at the end cuts the power.
+        let others = struck.iter().filter(|name| **name != "torn_write");
+        assert_eq!(others.copied().collect::<Vec<_>>(), ["kill", "membership"]);
+        assert_eq!(sum.len(), FaultKind::ALL.len());
+    }
 }

@@ -400,7 +400,7 @@ impl World {
         let me = servers[server].member();
         let Some(process) = &servers[server].process else { return Ok(()) };
         checks.on_turn(me, process)?;
-        let mut have_changed = false;
+        let (mut have_changed, mut begun_changes) = (false, 0);
         for event in &events {
             match event {
                 node::Event::BecameLeader { term, .. } => {
@@ -409,11 +409,15 @@ impl World {
                 node::Event::MembersChanged { index, configuration } => {
                     budget.note(*index, configuration);
                     have_changed = true;
+                    // Each change begins with one joint configuration, at its leader.
+                    begun_changes += u64::from(configuration.is_joint() && process.leads());
                 }
+                node::Event::TransferBegun { .. } => begun_changes += 1,
                 _ => {}
             }
             trace.tell(now, || format!("s{} {event:?}", server + 1));
         }
+        (0..begun_changes).for_each(|_| self.note_fired(FaultKind::Membership));
         if have_changed {
             self.tell_joiners(server)?;
         }
