@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use verify::check::Switches;
-use verify::sim::{Watch, report::Report, run_with};
+use verify::sim::report::Report;
+use verify::sim::{Allowed, FaultKind, Watch, run_with};
 
 /// Simulates clusters of production servers with everything that goes wrong around them. A run
 /// follows from its seed alone; one that fails tells how to repeat it.
@@ -28,6 +29,9 @@ struct Arguments {
     /// Stop at the first run that fails.
     #[arg(long)]
     until_failure: bool,
+    /// Let only these faults happen, by their names in the report, separated by commas.
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',', value_parser = fault)]
+    only: Option<Vec<FaultKind>>,
     /// An invariant that is not to count, by its name: to see what escapes without it.
     #[arg(long, value_name = "INVARIANT", hide = true)]
     without: Vec<String>,
@@ -42,9 +46,23 @@ enum Output {
     Json,
 }
 
+fn fault(name: &str) -> Result<FaultKind, String> {
+    let known = FaultKind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| {
+        let names: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("the faults are {}", names.join(", "))
+    })
+}
+
 fn main() -> ExitCode {
-    let Arguments { seed, seeds, minutes, cpu_seconds, until_failure, without, output } =
+    let Arguments { seed, seeds, minutes, cpu_seconds, until_failure, only, without, output } =
         Arguments::parse();
+    let names = only.iter().flatten().map(|kind| kind.name());
+    let only_too = names.fold(String::new(), |text, name| match text.is_empty() {
+        true => format!(" --only {name}"),
+        false => format!("{text},{name}"),
+    });
+    let allowed = only.map_or(Allowed::ALL, Allowed::only);
     let begun = Instant::now();
     let time_is_up = |report: &Report| {
         minutes.is_some_and(|minutes| begun.elapsed() >= Duration::from_secs(60 * minutes))
@@ -61,14 +79,17 @@ fn main() -> ExitCode {
         if time_is_up(&report) {
             break;
         }
-        match run_with(seed, Watch::Nothing, switches.clone()) {
+        match run_with(seed, &allowed, switches.clone(), Watch::Nothing) {
             Ok(outcome) => report.add(&outcome),
             Err(failure) => {
                 report.add_failure(failure);
-                if let Err(failure) = run_with(seed, Watch::Story, switches.clone()) {
+                let again = run_with(seed, &allowed, switches.clone(), Watch::Story);
+                if let Err(failure) = again {
                     eprintln!("{failure}");
                 }
-                eprintln!("repeat it: cargo run --release -p verify --bin sim -- --seed {seed}");
+                eprintln!(
+                    "repeat it: cargo run --release -p verify --bin sim -- --seed {seed}{only_too}"
+                );
             }
         }
     }

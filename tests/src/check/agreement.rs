@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kvstore::store::Reply;
+use kvstore::store::{Outcome, Reply};
 use raft::node::Index;
 
 use super::Broken;
@@ -75,8 +75,33 @@ impl Agreement {
         }
     }
 
-    /// Every command that was applied, in order.
+    /// Every command that was carried out, in order. One that its session's account turned away was
+    /// applied, and did nothing.
     pub fn commands(&self) -> impl Iterator<Item = (Index, &Bytes)> {
-        self.applied.iter().map(|(index, (command, _))| (*index, command))
+        let carried_out = self
+            .applied
+            .iter()
+            .filter(|(_, (_, reply))| !matches!(reply.outcome, Outcome::Refused(_)));
+        carried_out.map(|(index, (command, _))| (*index, command))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvstore::store::{Refusal, Revision};
+
+    #[test]
+    fn what_was_turned_away_was_applied_and_not_carried_out() {
+        let mut agreement = Agreement::default();
+        let refusal = Refusal::BelowMark { sequence: 1, lowest_unanswered: 2 };
+        let outcomes = [Outcome::Deleted { keys: 1 }, Outcome::Refused(refusal)];
+        for (index, outcome) in (1..).zip(outcomes) {
+            let reply = Reply { revision: Revision(1), outcome };
+            let command = Bytes::from(vec![1]);
+            assert!(agreement.on_applied(Index(index), &command, reply).is_ok());
+        }
+        let carried_out: Vec<Index> = agreement.commands().map(|(index, _)| index).collect();
+        assert_eq!(carried_out, [Index(1)]);
     }
 }

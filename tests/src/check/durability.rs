@@ -53,7 +53,8 @@ fn stands_for(file: &str, index: Index) -> bool {
 
 impl Durability {
     /// A client is being told that `index` was applied. `halves` are the disks of all who vote, of
-    /// each half where there are two.
+    /// each half where there are two; `None` for a disk that was damaged since, which says nothing
+    /// about what it held.
     ///
     /// # Errors
     /// Too few of them hold it.
@@ -61,11 +62,13 @@ impl Durability {
         &mut self,
         index: Index,
         checksum: u32,
-        halves: &[Vec<&SimDisk>],
+        halves: &[Vec<Option<&SimDisk>>],
     ) -> Result<(), Broken> {
         self.checked += 1;
         for voters in halves.iter().filter(|voters| !voters.is_empty()) {
-            let holders = voters.iter().filter(|disk| holds(disk, index, checksum)).count();
+            let it_holds =
+                |disk: &&Option<&SimDisk>| disk.is_none_or(|it| holds(it, index, checksum));
+            let holders = voters.iter().filter(it_holds).count();
             if 2 * holders <= voters.len() {
                 let voters = voters.len();
                 let what = format!("{index} was acknowledged, and {holders} of {voters} hold it");

@@ -3,9 +3,14 @@
 //! observer sees.
 
 pub mod agreement;
+pub mod committed;
+pub mod configurations;
 pub mod durability;
+pub mod durable_prefix;
 pub mod elections;
+pub mod leaders;
 pub mod linearizability;
+pub mod log_matching;
 pub mod progress;
 
 use std::collections::BTreeSet;

@@ -1,9 +1,10 @@
-//! What only grows. Within one process that is term, commit and applied; across restarts, the term
-//! is never below one that the server has spoken in, and a vote once told stands for its term.
+//! What only grows. Within one process that is term, commit and applied, and the vote of a term
+//! stands; across restarts, the term is never below one that the server has spoken in, and a vote
+//! once told stands for its term.
 
 use std::collections::BTreeMap;
 
-use raft::node::{Index, Member, Node, NodeId, Term};
+use raft::node::{Index, Member, Node, Term};
 
 use super::Broken;
 
@@ -12,6 +13,7 @@ const INVARIANT: &str = "monotonic progress";
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     term: Term,
+    vote: Option<Member>,
     commit: Index,
     applied: Index,
 }
@@ -24,7 +26,7 @@ pub struct Progress {
     /// The highest term that left each member, in any of its processes.
     spoken: BTreeMap<Member, Term>,
     /// Whom each member has voted for, as it told the candidate.
-    votes: BTreeMap<(Member, Term), NodeId>,
+    votes: BTreeMap<(Member, Term), Member>,
     /// How often it was checked.
     pub checked: u64,
 }
@@ -41,24 +43,30 @@ impl Progress {
             let what = format!("{member} starts in term {}, and spoke in {spoken}", node.term());
             return Err(Broken::new(INVARIANT, what));
         }
-        self.on_seen(member, node)
+        self.on_seen(member, node).map(drop)
     }
 
-    /// A running member is seen so.
+    /// A running member is seen so. Returns what it took for committed when it was seen before.
     ///
     /// # Errors
     /// Something has gone back.
-    pub fn on_seen(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
+    pub fn on_seen(&mut self, member: Member, node: &Node) -> Result<Index, Broken> {
         self.checked += 1;
-        let (term, commit, applied) = (node.term(), node.commit(), node.applied());
+        let (term, vote) = (node.term(), node.vote());
+        let (commit, applied) = (node.commit(), node.applied());
         let seen = self.running.entry(member).or_default();
         let before = *seen;
-        *seen = Seen { term, commit, applied };
-        if term < before.term || commit < before.commit || applied < before.applied {
+        *seen = Seen { term, vote, commit, applied };
+        let votes_otherwise = term == before.term && before.vote.is_some() && vote != before.vote;
+        if term < before.term
+            || votes_otherwise
+            || commit < before.commit
+            || applied < before.applied
+        {
             let what = format!("{member} went back from {before:?} to {seen:?}");
             return Err(Broken::new(INVARIANT, what));
         }
-        Ok(())
+        Ok(before.commit)
     }
 
     /// A message of this term left the member.
@@ -71,7 +79,7 @@ impl Progress {
     ///
     /// # Errors
     /// It told another candidate of the same term the same.
-    pub fn on_vote(&mut self, voter: Member, term: Term, to: NodeId) -> Result<(), Broken> {
+    pub fn on_vote(&mut self, voter: Member, term: Term, to: Member) -> Result<(), Broken> {
         self.checked += 1;
         let first = *self.votes.entry((voter, term)).or_insert(to);
         if first == to {

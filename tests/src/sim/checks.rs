@@ -1,17 +1,21 @@
 //! All invariants together, and what each of them is shown.
 
 use kvstore::store::Reply;
-use raft::node::{Envelope, Index, Member, Node, Term};
+use raft::node::{Envelope, Index, Member, Message, Node, Term};
 use wal::sim_disk::SimDisk;
 
 use crate::check::agreement::Agreement;
+use crate::check::committed::Committed;
+use crate::check::configurations::Configurations;
 use crate::check::durability::Durability;
+use crate::check::durable_prefix::DurablePrefix;
 use crate::check::elections::Elections;
+use crate::check::leaders::Leaders;
+use crate::check::log_matching::LogMatching;
 use crate::check::progress::Progress;
 use crate::check::{Broken, Switches};
 
 use super::server::Process;
-use super::world::vote_in;
 
 /// A state is hashed at every so many entries: it takes time in proportion to its size.
 const HASH_EVERY: u64 = 64;
@@ -20,23 +24,53 @@ const HASH_EVERY: u64 = 64;
 pub(super) struct Checks {
     pub(super) switches: Switches,
     elections: Elections,
+    leaders: Leaders,
+    log_matching: LogMatching,
+    configurations: Configurations,
+    committed: Committed,
+    durable_prefix: DurablePrefix,
     pub(super) agreement: Agreement,
     progress: Progress,
     durability: Durability,
+    /// How often all machines were started again and had the same state.
+    pub(super) cold_restarts: u64,
+    /// How often a random quorum alone was found to make progress.
+    pub(super) quorums: u64,
 }
 
 impl Checks {
     pub(super) fn on_started(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
-        self.switches.judge(self.progress.on_started(member, node))
+        let switches = &self.switches;
+        switches.judge(self.progress.on_started(member, node))?;
+        switches.judge(self.durable_prefix.on_started(member, node, &self.committed))
     }
 
-    pub(super) fn on_leader(&mut self, term: Term, member: Member) -> Result<(), Broken> {
-        self.switches.judge(self.elections.on_leader(term, member))
+    pub(super) fn on_leader(
+        &mut self,
+        term: Term,
+        member: Member,
+        node: &Node,
+    ) -> Result<(), Broken> {
+        self.switches.judge(self.elections.on_leader(term, member))?;
+        if node.term() != term {
+            // It led for less than a turn.
+            return Ok(());
+        }
+        let committed = self.committed.last_position();
+        self.switches.judge(self.leaders.on_elected(member, node, committed))
     }
 
     /// A server's turn is over.
     pub(super) fn on_turn(&mut self, member: Member, process: &Process) -> Result<(), Broken> {
-        self.switches.judge(self.progress.on_seen(member, process.node()))?;
+        let node = process.node();
+        let switches = &self.switches;
+        match self.progress.on_seen(member, node) {
+            Ok(before) => switches.judge(self.committed.on_seen(member, node, before))?,
+            Err(broken) => switches.judge(Err(broken))?,
+        }
+        switches.judge(self.leaders.on_seen(member, node))?;
+        switches.judge(self.configurations.on_seen(member, node))?;
+        switches.judge(self.durable_prefix.on_seen(member, node))?;
         let Some(machine) = process.driver.replica().machine() else { return Ok(()) };
         let news = machine.take_news();
         for applied in &news {
@@ -58,10 +92,17 @@ impl Checks {
     /// A message leaves a server.
     pub(super) fn on_spoken(&mut self, envelope: &Envelope) -> Result<(), Broken> {
         self.progress.on_spoken(envelope.from, envelope.term);
-        match vote_in(envelope) {
-            Some((term, to)) => self.switches.judge(self.progress.on_vote(envelope.from, term, to)),
-            None => Ok(()),
-        }
+        let result = match &envelope.message {
+            Message::VoteGranted => {
+                self.progress.on_vote(envelope.from, envelope.term, envelope.to)
+            }
+            Message::Append { previous, entries, .. } => {
+                self.configurations.on_sent(entries);
+                self.log_matching.on_sent(*previous, entries)
+            }
+            _ => Ok(()),
+        };
+        self.switches.judge(result)
     }
 
     /// A client is told that its command was applied.
@@ -69,7 +110,7 @@ impl Checks {
         &mut self,
         index: Index,
         reply: Reply,
-        disks: Option<&[Vec<&SimDisk>]>,
+        disks: Option<&[Vec<Option<&SimDisk>>]>,
     ) -> Result<(), Broken> {
         let checksum = match self.agreement.on_acknowledged(index, reply) {
             Ok(checksum) => checksum,
@@ -83,13 +124,27 @@ impl Checks {
         }
     }
 
+    /// The last index that anybody takes for committed.
+    pub(super) fn committed(&self) -> Index {
+        self.committed.last()
+    }
+
     /// How often each was checked.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+    pub(super) fn counts(&self) -> [(&'static str, u64); 13] {
         [
             ("election_safety", self.elections.checked),
+            ("leader_append_only", self.leaders.append_only_checked),
+            ("leader_completeness", self.leaders.completeness_checked),
+            ("log_matching", self.log_matching.checked),
+            ("committed_is_immutable", self.committed.checked),
             ("state_machine_safety", self.agreement.checked),
             ("monotonic_progress", self.progress.checked),
+            ("last_configuration_counts", self.configurations.checked),
+            ("match_within_durable_prefix", self.durable_prefix.checked),
+            ("durable_stays", self.durable_prefix.starts_checked),
             ("acknowledged_is_durable", self.durability.checked),
+            ("quorum_makes_progress", self.quorums),
+            ("cold_restart", self.cold_restarts),
         ]
     }
 }

@@ -15,18 +15,21 @@ const MILLION: i128 = 1_000_000;
 pub(super) struct ServerClock {
     /// Parts per million by which it is too fast.
     drift_ppm: i64,
-    /// What it shows at the world's zero, in microseconds.
+    /// Since when it runs at this pace.
+    since: Moment,
+    /// What it showed then, in microseconds.
     offset: u64,
     shown: Arc<AtomicU64>,
 }
 
 impl ServerClock {
     pub(super) fn new(drift_ppm: i64, offset: u64) -> ServerClock {
-        ServerClock { drift_ppm, offset, shown: Arc::default() }
+        ServerClock { drift_ppm, since: Moment(0), offset, shown: Arc::default() }
     }
 
     fn local(&self, now: Moment) -> u64 {
-        let passed = i128::from(now.0) * (MILLION + i128::from(self.drift_ppm)) / MILLION;
+        let passed = i128::from(now.0.saturating_sub(self.since.0));
+        let passed = passed * (MILLION + i128::from(self.drift_ppm)) / MILLION;
         self.offset + u64::try_from(passed).unwrap_or_default()
     }
 
@@ -35,7 +38,13 @@ impl ServerClock {
         let micros = i128::try_from(local.as_micros()).unwrap_or(i128::MAX);
         let passed = (micros - i128::from(self.offset)).max(0);
         let world = passed * MILLION / (MILLION + i128::from(self.drift_ppm)) + 1;
-        Moment(u64::try_from(world).unwrap_or(u64::MAX))
+        Moment(u64::try_from(world).unwrap_or(u64::MAX).saturating_add(self.since.0))
+    }
+
+    /// From now on it runs at this pace, and shows so much more than it would.
+    pub(super) fn adjust(&mut self, now: Moment, drift_ppm: i64, ahead: u64) {
+        (self.since, self.offset) = (now, self.local(now) + ahead);
+        self.drift_ppm = drift_ppm;
     }
 
     /// The server looks at it at this moment.
@@ -74,5 +83,15 @@ mod tests {
                 assert!(clock.local(moment) <= micros + 3, "{drift_ppm} {micros}");
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_adjusted_jumps_ahead_and_never_goes_back() {
+        let mut clock = ServerClock::new(50_000, 1_000_000);
+        let before = clock.local(Moment(2_000_000));
+        clock.adjust(Moment(2_000_000), -50_000, 300);
+        assert_eq!(clock.local(Moment(2_000_000)), before + 300);
+        let later = clock.moment(Duration::from_micros(before + 950_300));
+        assert!(later.0.abs_diff(3_000_000) <= 2, "{later:?}");
     }
 }

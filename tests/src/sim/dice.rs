@@ -3,15 +3,23 @@
 
 use wal::sim_disk::Random;
 
-/// One stream for each subject. All follow from one seed.
+use super::plan::FaultKind;
+
+/// One stream for each subject, and for each fault. All follow from one seed.
 pub(super) struct Dice {
     pub(super) plan: Random,
     pub(super) network: Random,
     pub(super) disk: Random,
     pub(super) clock: Random,
-    pub(super) faults: Random,
     pub(super) clients: Random,
     pub(super) nodes: Random,
+    /// How long what died stays down.
+    pub(super) restarts: Random,
+    /// Whoever looks after the cluster.
+    pub(super) operator: Random,
+    /// How a run ends.
+    pub(super) end: Random,
+    faults: [Random; FaultKind::ALL.len()],
 }
 
 impl Dice {
@@ -23,10 +31,17 @@ impl Dice {
             network: stream(),
             disk: stream(),
             clock: stream(),
-            faults: stream(),
             clients: stream(),
             nodes: stream(),
+            restarts: stream(),
+            operator: stream(),
+            end: stream(),
+            faults: std::array::from_fn(|_| stream()),
         }
+    }
+
+    pub(super) fn fault(&mut self, kind: FaultKind) -> &mut Random {
+        &mut self.faults[kind as usize]
     }
 }
 

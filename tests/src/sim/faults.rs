@@ -1,142 +1,284 @@
 //! What goes wrong, and that it ends.
 
-use raft::driver::Input;
-use raft::replica::Token;
+use raft::node::Member;
 use wal::sim_disk::{Fault, OperationKind};
 
 use crate::check::Broken;
 
-use super::agenda::MILLISECOND;
+use super::agenda::{MILLISECOND, SECOND};
 use super::client::Answer;
 use super::dice::Chance;
+use super::network::Purpose;
 use super::plan::FaultKind;
 use super::server::{RESTART_MICROS, number_of};
 use super::world::{Happening, World};
 
 impl World {
-    /// One thing goes wrong, and the next one is planned.
-    pub(super) fn strike(&mut self) -> Result<(), Broken> {
-        if self.is_calm {
+    /// One thing goes wrong, and the next one of its kind is planned.
+    pub(super) fn strike(&mut self, kind: FaultKind) -> Result<(), Broken> {
+        let Some(every) = self.plan.faults.every(kind).filter(|_| !self.is_calm) else {
             return Ok(());
-        }
-        let every = self.plan.faults.every;
-        let next = self.dice.faults.between(every / 4, every * 7 / 4);
-        self.plan_in(next, Happening::Strike);
-        let Some(kind) = self.plan.faults.choose(&mut self.dice.faults) else { return Ok(()) };
-        let server = self.dice.faults.place(self.servers.len());
-        let lasts = self.dice.faults.between(MILLISECOND, self.plan.faults.lasts_max);
+        };
+        let (count, lasts_max) = (self.servers.len(), self.plan.faults.lasts_max);
+        let dice = self.dice.fault(kind);
+        let next = dice.between(every / 4, every * 7 / 4);
+        let server = dice.place(count);
+        let lasts = dice.between(MILLISECOND, lasts_max);
+        self.plan_in(next, Happening::Strike(kind));
         let now = self.now();
         self.trace.tell(now, || format!("{kind:?} at s{} for {lasts} us", server + 1));
-        if self.do_fault(kind, server, lasts) {
-            *self.fired.entry(kind).or_default() += 1;
+        if self.do_fault(kind, server, lasts)? {
+            self.note_fired(kind);
         }
         Ok(())
     }
 
-    /// False if there was nothing to be done.
-    fn do_fault(&mut self, kind: FaultKind, server: usize, lasts: u64) -> bool {
-        let is_running = self.servers[server].process.is_some();
+    /// True if it made a difference at once. What does so later, or may not, is counted then.
+    fn do_fault(&mut self, kind: FaultKind, server: usize, lasts: u64) -> Result<bool, Broken> {
+        let is_up = self.servers[server].is_up();
         match kind {
-            FaultKind::Kill if is_running => self.kill(server),
-            FaultKind::PowerCut if is_running && self.dice.faults.permille(500) => {
-                let after = self.dice.faults.below(8);
-                self.servers[server].disk.inject(after, None, Fault::PowerOff);
+            FaultKind::Kill if is_up => self.kill(server)?,
+            FaultKind::TornWrite => {
+                self.power_fails(server, is_up);
+                return Ok(false);
             }
-            FaultKind::PowerCut => self.cut_power(server),
             FaultKind::RestartAll => (0..self.servers.len()).for_each(|it| self.cut_power(it)),
-            FaultKind::Pause if is_running => self.servers[server].busy_until = self.now() + lasts,
+            FaultKind::Pause if is_up => self.servers[server].busy_until = self.now() + lasts,
             FaultKind::SlowDisk => {
                 let until = self.now() + lasts;
                 self.servers[server].slow_down(lasts, until);
+                return Ok(false);
             }
-            FaultKind::Partition => self.partition(lasts),
+            FaultKind::Partition => return Ok(self.partition(lasts)),
             FaultKind::PartitionOneWay => {
-                let other = self.dice.faults.place(self.servers.len());
+                let count = self.servers.len();
+                let other = self.dice.fault(kind).place(count);
+                if other == server {
+                    return Ok(false);
+                }
                 self.cut((server, other), lasts);
             }
-            FaultKind::Reset => {
-                for other in (0..self.servers.len()).filter(|other| *other != server) {
-                    self.reset((server, other));
-                    self.reset((other, server));
-                }
+            FaultKind::Message => return self.disturb(server),
+            FaultKind::Clock => self.adjust_clock(server, lasts),
+            FaultKind::FsyncError if is_up => {
+                let after = self.dice.fault(kind).below(4);
+                let sync = Some(OperationKind::SyncData);
+                self.servers[server].disk.inject(after, sync, Fault::EIO);
+                return Ok(false);
             }
-            FaultKind::FsyncError if is_running => {
-                let after = self.dice.faults.below(4);
-                let kind = Some(OperationKind::SyncData);
-                self.servers[server].disk.inject(after, kind, Fault::EIO);
-            }
-            FaultKind::Transfer if is_running => {
-                if let Some(process) = &mut self.servers[server].process {
-                    let token = Token(process.next_name());
-                    process.inbox.push(Input::HandOver(token));
-                }
-                self.wake(server);
-            }
-            _ => return false,
+            FaultKind::NoSpace => return Ok(self.fill(server, lasts)),
+            FaultKind::Membership => return self.change_something(server),
+            FaultKind::Snapshot => return Ok(self.cut_a_transfer()),
+            FaultKind::BitFlip => return Ok(self.flip_bits(server)),
+            FaultKind::MisdirectedWrite => return Ok(self.misdirect(server)),
+            FaultKind::Kill | FaultKind::Pause | FaultKind::FsyncError => return Ok(false),
         }
-        true
+        Ok(true)
     }
+
+    // ------------------------------------------------------------------ processes and machines
 
     /// The process ends. Its machine closes its connections, and what it had written stays, synced
     /// or not.
-    pub(super) fn kill(&mut self, server: usize) {
+    pub(super) fn kill(&mut self, server: usize) -> Result<(), Broken> {
+        let was_up = self.servers[server].is_up();
+        self.end_process(server);
+        self.close_all_of(server)?;
+        if was_up || !self.servers[server].is_held_down {
+            self.plan_restart(server);
+        }
+        Ok(())
+    }
+
+    /// Whoever waited for an answer does so in vain.
+    fn end_process(&mut self, server: usize) {
+        self.servers[server].entrance = None;
+        self.note_disk_errors(server);
+        self.servers[server].disk.clear_faults();
         let Some(process) = self.servers[server].process.take() else { return };
         let writes = process.writes.into_values();
         let asked: Vec<_> = writes.chain(process.reads.into_values().map(|(it, _)| it)).collect();
         for asked in asked {
             self.answer(asked, Answer::Unknown);
         }
-        self.servers[server].disk.clear_faults();
-        self.close_all_of(server);
-        self.plan_restart(server);
     }
 
     /// The machine is gone, with all that was not synced. Nobody is told.
     pub(super) fn cut_power(&mut self, server: usize) {
         self.servers[server].process = None;
+        self.servers[server].entrance = None;
+        self.note_disk_errors(server);
         let seed = self.dice.disk.draw();
         self.servers[server].disk.clear_faults();
-        self.servers[server].disk.crash(seed);
-        for other in (0..self.servers.len()).filter(|other| *other != server) {
-            self.network.disconnect((server, other));
-            self.reset((other, server));
+        let crash = self.servers[server].disk.crash(seed);
+        if crash.lost > 0 || crash.mangled > 0 {
+            self.note_fired(FaultKind::TornWrite);
         }
+        self.lose_all_of(server);
         self.plan_restart(server);
+    }
+
+    /// Whatever runs there ends, and comes back only when somebody says so.
+    pub(super) fn stop_for_good(&mut self, server: usize) {
+        self.end_process(server);
+        self.lose_all_of(server);
     }
 
     /// Often at once: whoever forgets a vote or a term is asked again while it is still of use.
     fn plan_restart(&mut self, server: usize) {
-        let is_quick = self.is_calm || self.dice.faults.permille(400);
+        let is_quick = self.is_calm || self.dice.restarts.permille(400);
         let most = if is_quick { 0 } else { self.plan.faults.lasts_max };
-        let micros = RESTART_MICROS + self.dice.faults.below(most + 1);
+        let micros = RESTART_MICROS + self.dice.restarts.below(most + 1);
         self.plan_in(micros, Happening::Start(server));
     }
 
-    /// Some servers are cut off from all others.
-    fn partition(&mut self, lasts: u64) {
-        let some: Vec<bool> =
-            (0..self.servers.len()).map(|_| self.dice.faults.permille(400)).collect();
-        for from in 0..self.servers.len() {
-            for to in 0..self.servers.len() {
-                if some[from] != some[to] {
-                    self.cut((from, to), lasts);
-                }
-            }
+    fn power_fails(&mut self, server: usize, is_up: bool) {
+        let dice = self.dice.fault(FaultKind::TornWrite);
+        let (at_an_operation, after) = (dice.permille(500), dice.below(8));
+        if is_up && at_an_operation {
+            self.servers[server].disk.inject(after, None, Fault::PowerOff);
+        } else {
+            self.cut_power(server);
         }
     }
 
+    fn adjust_clock(&mut self, server: usize, lasts: u64) {
+        let now = self.now();
+        let dice = self.dice.fault(FaultKind::Clock);
+        let drift = i64::try_from(dice.below(100_001)).unwrap_or_default() - 50_000;
+        let ahead = if dice.permille(500) { lasts } else { 0 };
+        self.servers[server].clock.adjust(now, drift, ahead);
+        self.wake(server);
+    }
+
+    // ------------------------------------------------------------------ disks
+
+    /// Whether a sync of the present or the last process there has failed.
+    pub(super) fn has_disk_failed(&self, server: usize) -> bool {
+        self.servers[server].disk.struck(Fault::EIO) > 0
+    }
+
+    fn note_disk_errors(&mut self, server: usize) {
+        let struck = self.servers[server].disk.take_struck(Fault::EIO);
+        for _ in 0..struck {
+            self.note_fired(FaultKind::FsyncError);
+        }
+        let refused = self.servers[server].disk.take_refused();
+        if refused > 0 {
+            self.note_fired(FaultKind::NoSpace);
+        }
+    }
+
+    /// A disk is full, or nearly so, for a while.
+    fn fill(&mut self, server: usize, lasts: u64) -> bool {
+        let dice = self.dice.fault(FaultKind::NoSpace);
+        let left = dice.pick(&[0, 100, 700, 5000, 20_000]);
+        let it = &mut self.servers[server];
+        if it.is_short_of_room {
+            return false;
+        }
+        it.disk.set_room(Some(it.disk.used() + left));
+        it.is_short_of_room = true;
+        self.plan_in(lasts.max(SECOND), Happening::MakeRoom(server));
+        false
+    }
+
+    pub(super) fn make_room(&mut self, server: usize) {
+        let refused = self.servers[server].disk.take_refused();
+        if refused > 0 {
+            self.note_fired(FaultKind::NoSpace);
+        }
+        self.servers[server].disk.set_room(None);
+        self.servers[server].is_short_of_room = false;
+    }
+
+    // ------------------------------------------------------------------ between servers
+
     fn cut(&mut self, path: (usize, usize), lasts: u64) {
-        self.network.cut.insert(path);
+        self.network.cut(path);
         self.plan_in(lasts, Happening::Mend(path));
     }
+
+    /// Servers are cut off from each other: two groups; all but one that both groups reach; a
+    /// chain, in which each reaches only its neighbours; or two groups, on and off.
+    fn partition(&mut self, lasts: u64) -> bool {
+        let count = self.servers.len();
+        let dice = self.dice.fault(FaultKind::Partition);
+        let shape = dice.below(4);
+        let some: Vec<bool> = (0..count).map(|_| dice.permille(400)).collect();
+        let bridge = dice.place(count);
+        let is_cut = |from: usize, to: usize| match shape {
+            1 => some[from] != some[to] && from != bridge && to != bridge,
+            2 => from.abs_diff(to) > 1,
+            _ => some[from] != some[to],
+        };
+        let mut is_felt = false;
+        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        for path in pairs.filter(|(from, to)| is_cut(*from, *to)) {
+            is_felt = true;
+            match shape {
+                3 => self.flap(path, lasts),
+                _ => self.cut(path, lasts),
+            }
+        }
+        is_felt
+    }
+
+    /// A path is cut and mended in turn.
+    fn flap(&mut self, path: (usize, usize), lasts: u64) {
+        const TURNS: u64 = 4;
+        for turn in 0..TURNS {
+            let begin = lasts * 2 * turn / (2 * TURNS);
+            self.plan_in(begin, Happening::Cut(path));
+            self.plan_in(begin + lasts / (2 * TURNS), Happening::Mend(path));
+        }
+    }
+
+    /// Connections are reset, or somebody speaks who should not be heard.
+    fn disturb(&mut self, server: usize) -> Result<bool, Broken> {
+        let count = self.servers.len();
+        let dice = self.dice.fault(FaultKind::Message);
+        let (what, other) = (dice.below(3), dice.place(count));
+        match what {
+            0 => {
+                let mut any = false;
+                for other in (0..count).filter(|other| *other != server) {
+                    for way in [(server, other), (other, server)] {
+                        any |= self.network.up((way, Purpose::Raft)).is_some();
+                        self.reset((way, Purpose::Raft));
+                    }
+                }
+                Ok(any)
+            }
+            1 => self.speak_as_a_stranger(server, other),
+            _ => self.speak_as_an_earlier_start(server, other),
+        }
+    }
+
+    /// The transfer of a snapshot ends, if there is one.
+    fn cut_a_transfer(&mut self) -> bool {
+        let receiver = self.servers.iter().enumerate().find_map(|(number, server)| {
+            let (from, _, _) = server.process.as_ref()?.driver.replica().receiving()?;
+            Some((number, from))
+        });
+        let Some((to, Member { id, .. })) = receiver else { return false };
+        let way = ((number_of(id), to), Purpose::Snapshots);
+        let any = self.network.up(way).is_some();
+        self.reset(way);
+        any
+    }
+
+    // ------------------------------------------------------------------ the end
 
     /// Whatever is wrong ends, and nothing else goes wrong.
     pub(super) fn calm_down(&mut self) {
         self.is_calm = true;
         self.plan.network = self.plan.network.calm();
-        self.network.cut.clear();
+        self.network.mend_all();
         let now = self.now();
         for server in 0..self.servers.len() {
+            self.note_disk_errors(server);
+            self.make_room(server);
             let it = &mut self.servers[server];
             it.disk.clear_faults();
             it.busy_until = it.busy_until.min(now);

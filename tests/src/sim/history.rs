@@ -146,7 +146,7 @@ impl History {
         tally
     }
 
-    /// `commands` is what was applied, in order. It only helps to find an order quickly.
+    /// `commands` is what was carried out, in order. It only helps to find an order quickly.
     ///
     /// # Errors
     /// What is wrong, told for people.

@@ -3,26 +3,37 @@
 //! network that carries encoded frames. Everything that happens follows from one seed.
 //!
 //! Read `world` first: what can happen, one event at a time. `server` is one server, `network`
-//! what lies between them, `client` and `history` those who use them, `service` what servers do
-//! for them; `faults` is what goes wrong
-//! and `plan` how often; `checks` holds the invariants that are looked at after every event.
-//! `run` ends with a phase without faults, in which everything must come to rest.
+//! what lies between them and `wire` what they say to each other, `entrance` how one comes into
+//! its cluster and `meeting` what two check when they meet; `client` and `history` are those
+//! who use them, `service` what servers do for them, `operator` who looks after them. `faults`
+//! (with `damage` and `strangers`) is what goes wrong, `plan` how often, and `budget` how much of
+//! it a cluster must bear; `checks` holds the invariants that are looked at after every event.
+//! A `run` ends with phases without faults (`ending`), in which everything must come to rest.
 
 mod agenda;
+mod budget;
 mod checks;
 mod client;
 mod clock;
+mod damage;
 mod dice;
+mod ending;
+mod entrance;
 mod faults;
 mod history;
+mod meeting;
 mod network;
+mod operator;
 mod plan;
 pub mod report;
 mod run;
 mod server;
 mod service;
+mod strangers;
 mod trace;
+mod wire;
 mod witness;
 mod world;
 
+pub use plan::{Allowed, FaultKind};
 pub use run::{Failure, Outcome, Watch, run, run_with};

@@ -12,7 +12,10 @@ use super::dice::Chance;
 /// One run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Machines, of which some may be in no cluster at first.
     pub(super) servers: usize,
+    /// Those that found the cluster.
+    pub(super) founders: usize,
     pub(super) clients: usize,
     pub(super) keys: u64,
     /// How long things go wrong, in microseconds.
@@ -34,6 +37,8 @@ pub(super) struct NetworkPlan {
     pub(super) repeated_permille: u64,
     /// A bit of the frame flips; whoever reads it ends the connection.
     pub(super) flipped_permille: u64,
+    /// The frame arrives even if its connection is gone by then.
+    pub(super) outlives_permille: u64,
 }
 
 /// How the disks are. Times are in microseconds.
@@ -46,71 +51,113 @@ pub(super) struct DiskPlan {
     pub(super) job_max: u64,
 }
 
-/// What is done to servers and paths. A weight of zero turns a fault off.
+/// What is done to servers and paths.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FaultPlan {
-    /// Between two faults, on average, in microseconds.
-    pub(super) every: u64,
-    pub(super) weights: [u64; FaultKind::ALL.len()],
+    /// Between two faults of a kind, on average, in microseconds; `None` if it is turned off.
+    every: [Option<u64>; FaultKind::ALL.len()],
     /// How long most of them last, at most, in microseconds.
     pub(super) lasts_max: u64,
     /// How much the clocks may be off, in parts per million.
     pub(super) drift_ppm_max: u64,
+    /// So many of a thousand parts of snapshots end the connection that they come over.
+    pub(super) snapshot_cut_permille: u64,
 }
 
-/// A fault that is done at a moment.
+/// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum FaultKind {
+pub enum FaultKind {
     /// A process dies, its machine lives.
     Kill,
-    /// A machine loses power, now or at one of its next disk operations.
-    PowerCut,
-    /// All lose power.
-    RestartAll,
     /// A process stands still.
     Pause,
-    /// A disk takes long for its next writes.
-    SlowDisk,
     /// Servers are cut off from each other, both ways.
     Partition,
     /// A path carries nothing, in one direction.
     PartitionOneWay,
-    /// All connections of a server are reset.
-    Reset,
+    /// Frames are lost, repeated, changed or come late; connections are reset; strangers and the
+    /// dead speak.
+    Message,
+    /// A server's clock jumps ahead, or begins to run at another pace.
+    Clock,
+    /// A machine loses power, now or at one of its next disk operations, and with it some of what
+    /// was not synced.
+    TornWrite,
+    /// Bits of durable bytes flip.
+    BitFlip,
+    /// A write is lost although it was synced, or is found somewhere else.
+    MisdirectedWrite,
     /// A sync fails.
     FsyncError,
-    /// A leader is told to hand over.
-    Transfer,
+    /// A disk is full for a while.
+    NoSpace,
+    /// A disk takes long for its next writes.
+    SlowDisk,
+    /// Somebody changes who belongs to the cluster, or who leads it.
+    Membership,
+    /// The transfer of a snapshot is cut short.
+    Snapshot,
+    /// All machines lose power.
+    RestartAll,
 }
 
 impl FaultKind {
-    pub(super) const ALL: [FaultKind; 10] = [
+    /// All of them.
+    pub const ALL: [FaultKind; 15] = [
         FaultKind::Kill,
-        FaultKind::PowerCut,
-        FaultKind::RestartAll,
         FaultKind::Pause,
-        FaultKind::SlowDisk,
         FaultKind::Partition,
         FaultKind::PartitionOneWay,
-        FaultKind::Reset,
+        FaultKind::Message,
+        FaultKind::Clock,
+        FaultKind::TornWrite,
+        FaultKind::BitFlip,
+        FaultKind::MisdirectedWrite,
         FaultKind::FsyncError,
-        FaultKind::Transfer,
+        FaultKind::NoSpace,
+        FaultKind::SlowDisk,
+        FaultKind::Membership,
+        FaultKind::Snapshot,
+        FaultKind::RestartAll,
     ];
 
-    /// Its name in reports.
-    pub(super) fn name(self) -> &'static str {
+    /// Its name in reports and on the command line.
+    pub fn name(self) -> &'static str {
         match self {
             FaultKind::Kill => "kill",
-            FaultKind::PowerCut => "torn_write",
-            FaultKind::RestartAll => "restart_all",
             FaultKind::Pause => "pause",
-            FaultKind::SlowDisk => "slow_disk",
             FaultKind::Partition => "partition",
             FaultKind::PartitionOneWay => "partition_one_way",
-            FaultKind::Reset => "reset",
+            FaultKind::Message => "message",
+            FaultKind::Clock => "clock",
+            FaultKind::TornWrite => "torn_write",
+            FaultKind::BitFlip => "bit_flip",
+            FaultKind::MisdirectedWrite => "misdirected_write",
             FaultKind::FsyncError => "fsync_error",
-            FaultKind::Transfer => "transfer",
+            FaultKind::NoSpace => "no_space",
+            FaultKind::SlowDisk => "slow_disk",
+            FaultKind::Membership => "membership",
+            FaultKind::Snapshot => "snapshot",
+            FaultKind::RestartAll => "restart_all",
         }
+    }
+}
+
+/// Which faults may happen. Those that may not leave the others as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed(Option<Vec<FaultKind>>);
+
+impl Allowed {
+    /// Everything may go wrong.
+    pub const ALL: Allowed = Allowed(None);
+
+    /// Nothing but this.
+    pub fn only(kinds: Vec<FaultKind>) -> Allowed {
+        Allowed(Some(kinds))
+    }
+
+    fn allows(&self, kind: FaultKind) -> bool {
+        self.0.as_ref().is_none_or(|kinds| kinds.contains(&kind))
     }
 }
 
@@ -144,9 +191,12 @@ impl LimitPlan {
 }
 
 impl Plan {
-    pub(super) fn draw(dice: &mut Random) -> Plan {
-        Plan {
-            servers: dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7]),
+    pub(super) fn draw(dice: &mut Random, allowed: &Allowed) -> Plan {
+        let founders = dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7]);
+        let outside = dice.pick(&[0, 0, 1, 2, 3]);
+        let mut plan = Plan {
+            servers: SERVERS_MAX.min(founders + outside),
+            founders,
             clients: dice.pick(&[1, 3, 6, 12]),
             keys: dice.pick(&[1, 3, 8]),
             length: dice.pick(&[5, 15, 40]) * SECOND,
@@ -159,9 +209,30 @@ impl Plan {
             },
             faults: FaultPlan::draw(dice),
             limits: LimitPlan::draw(dice),
+        };
+        plan.turn_off(allowed);
+        plan
+    }
+
+    /// Turns off what may not happen.
+    fn turn_off(&mut self, allowed: &Allowed) {
+        for (kind, every) in FaultKind::ALL.into_iter().zip(&mut self.faults.every) {
+            *every = every.filter(|_| allowed.allows(kind));
+        }
+        if !allowed.allows(FaultKind::Message) {
+            self.network = self.network.calm();
+        }
+        if !allowed.allows(FaultKind::Clock) {
+            self.faults.drift_ppm_max = 0;
+        }
+        if !allowed.allows(FaultKind::Snapshot) {
+            self.faults.snapshot_cut_permille = 0;
         }
     }
 }
+
+/// A name's number has one digit, and a round of votes stays short.
+const SERVERS_MAX: usize = 7;
 
 impl NetworkPlan {
     fn draw(dice: &mut Random) -> NetworkPlan {
@@ -172,6 +243,7 @@ impl NetworkPlan {
             lost_permille: dice.pick(&[0, 0, 5, 50, 200]),
             repeated_permille: dice.pick(&[0, 0, 10, 100]),
             flipped_permille: dice.pick(&[0, 0, 1, 5]),
+            outlives_permille: dice.pick(&[0, 100, 500]),
         }
     }
 
@@ -182,6 +254,7 @@ impl NetworkPlan {
             lost_permille: 0,
             repeated_permille: 0,
             flipped_permille: 0,
+            outlives_permille: 0,
             ..*self
         }
     }
@@ -189,22 +262,22 @@ impl NetworkPlan {
 
 impl FaultPlan {
     fn draw(dice: &mut Random) -> FaultPlan {
+        let base = dice.pick(&[100, 500, 2000]) * MILLISECOND;
+        let every = std::array::from_fn(|_| {
+            let weight = dice.pick(&[0, 1, 1, 4]);
+            (10 * base).checked_div(weight)
+        });
         FaultPlan {
-            every: dice.pick(&[100, 500, 2000]) * MILLISECOND,
-            weights: std::array::from_fn(|_| dice.pick(&[0, 1, 1, 4])),
+            every,
             lasts_max: dice.pick(&[300, 1500, 6000]) * MILLISECOND,
             drift_ppm_max: dice.pick(&[0, 1000, 50_000]),
+            snapshot_cut_permille: dice.pick(&[0, 5, 50]),
         }
     }
 
-    /// A fault, by its weight; `None` if all are turned off.
-    pub(super) fn choose(&self, dice: &mut Random) -> Option<FaultKind> {
-        let mut left = dice.below(self.weights.iter().sum());
-        FaultKind::ALL.into_iter().zip(self.weights).find_map(|(kind, weight)| {
-            let is_it = left < weight;
-            left = left.saturating_sub(weight);
-            is_it.then_some(kind)
-        })
+    /// Between two faults of this kind, on average; `None` if it does not happen.
+    pub(super) fn every(&self, kind: FaultKind) -> Option<u64> {
+        self.every[kind as usize]
     }
 }
 

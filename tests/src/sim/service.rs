@@ -5,6 +5,7 @@ use kvstore::store::Reply;
 use raft::driver::Input;
 use raft::node::{Index, Payload, ReadId, Voter};
 use raft::replica::{Completion, Token};
+use wal::sim_disk::SimDisk;
 
 use crate::check::Broken;
 
@@ -69,6 +70,7 @@ impl World {
                 }
                 let asked = Asked { client, attempt };
                 let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+                self.travelling += 1;
                 self.plan_in(micros, Happening::Request { server: to, asked, what });
                 self.agenda.plan(patience, Happening::Silence { client, attempt });
             }
@@ -93,6 +95,7 @@ impl World {
         asked: Asked,
         what: Sent,
     ) -> Result<(), Broken> {
+        self.travelling -= 1;
         let Some(process) = &mut self.servers[server].process else {
             self.answer(asked, Answer::NothingHappened { leader: None });
             return Ok(());
@@ -178,9 +181,14 @@ impl World {
         let looks_at_disks = self.dice.nodes.permille(20);
         let Some(process) = &self.servers[server].process else { return Ok(()) };
         let configuration = process.node().configuration();
-        let disks = |voters: &[Voter]| {
-            voters.iter().map(|it| &self.servers[number_of(it.member.id)].disk).collect()
+        let gone = SimDisk::new();
+        let disk = |it: &Voter| {
+            let machine = &self.servers[number_of(it.member.id)];
+            // Another disk has taken the place of one that was lost.
+            let disk = if machine.member() == it.member { &machine.disk } else { &gone };
+            (!self.budget.is_harmed(it.member)).then_some(disk)
         };
+        let disks = |voters: &[Voter]| voters.iter().map(disk).collect();
         let halves = [disks(configuration.voters()), disks(configuration.outgoing())];
         self.checks.on_acknowledged(index, reply, looks_at_disks.then_some(&halves[..]))
     }

@@ -2,30 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use kvstore::wire::peer::PeerMessage;
-use raft::driver::Input;
-use raft::founding::Charter;
-use raft::node::{self, Configuration, Envelope, Message, NodeId, Term, Voter};
-use raft::replica::SnapshotEnvelope;
+use raft::founding::Seat;
+use raft::node::{self, Term};
 
 use crate::check::Broken;
 
 use super::agenda::{Agenda, MILLISECOND, Moment};
+use super::budget::Budget;
 use super::checks::Checks;
 use super::client::{Answer, Client, Sent};
 use super::clock::ServerClock;
 use super::dice::{Chance, Dice};
 use super::history::History;
-use super::network::{self, Network, Outbox, Path, Said, Travelling};
-use super::plan::{FaultKind, Plan};
-use super::server::{Asked, Server, StartError, member};
+use super::network::{Network, Outbox, Path, Travelling, Way};
+use super::operator::LOOK_EVERY;
+use super::plan::{Allowed, FaultKind, Plan};
+use super::server::{Asked, Came, Server, StartError, address, name_of};
 use super::trace::Trace;
-
-/// Between two attempts to connect.
-const DIAL_AGAIN: u64 = 100 * MILLISECOND;
-
-/// Between a close and the dial that tells what it meant.
-const SUSPECT_AFTER: u64 = 2 * MILLISECOND;
 
 /// Something that happens at a moment.
 pub(super) enum Happening {
@@ -34,7 +27,7 @@ pub(super) enum Happening {
     /// A frame comes to the end of its way.
     Arrive(Travelling),
     /// A server wants a connection to another.
-    Dial(Path),
+    Dial(Way),
     /// A server finds out whether the process that led it still lives.
     Suspect { server: usize, leader: usize, life: u64, term: Term },
     /// Long work is done.
@@ -44,7 +37,15 @@ pub(super) enum Happening {
     /// A server that is down is started.
     Start(usize),
     /// Something goes wrong.
-    Strike,
+    Strike(FaultKind),
+    /// Whoever looks after the cluster looks.
+    Look,
+    /// A server reads a part of its log again.
+    Scrub { server: usize, life: u64 },
+    /// There is room on a disk again.
+    MakeRoom(usize),
+    /// A path carries nothing any more.
+    Cut(Path),
     /// A path carries again.
     Mend(Path),
     /// A client goes on.
@@ -69,33 +70,35 @@ pub(super) struct World {
     pub(super) checks: Checks,
     pub(super) trace: Trace,
     pub(super) fired: BTreeMap<FaultKind, u64>,
-    /// Frames that were lost, repeated, changed or came late.
-    pub(super) frames_hit: u64,
     /// No more faults.
     pub(super) is_calm: bool,
-    charter: Charter,
+    /// Requests of clients that have not reached their servers.
+    pub(super) travelling: u64,
+    /// All founders have begun their logs.
+    pub(super) is_founded: bool,
+    /// What may still be harmed.
+    pub(super) budget: Budget,
+    /// When each connection that is missing is tried next.
+    pub(super) dials: BTreeMap<Way, Moment>,
+    /// The servers that found the cluster.
+    pub(super) seats: Vec<Seat>,
     pub(super) values: u64,
     /// The value that each key was last told to have.
     pub(super) recent: BTreeMap<u64, u64>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, is_watched: bool) -> World {
+    pub(super) fn new(seed: u64, allowed: &Allowed, is_watched: bool) -> World {
         let mut dice = Dice::new(seed);
-        let plan = Plan::draw(&mut dice.plan);
-        let voter = |number: usize| Voter {
-            member: member(number),
-            address: format!("127.0.0.1:{}", number + 1),
-        };
-        let configuration = Configuration::new((0..plan.servers).map(voter).collect());
-        let configuration = configuration.expect("names differ");
-        let charter = Charter { name: "simulated".into(), configuration };
+        let plan = Plan::draw(&mut dice.plan, allowed);
+        let seat = |number: usize| Seat { id: name_of(number), address: address(number) };
         let drift_max = plan.faults.drift_ppm_max;
         let servers = (0..plan.servers).map(|number| {
             let drift = dice.clock.below(2 * drift_max + 1);
             let drift = i64::try_from(drift).unwrap_or_default()
                 - i64::try_from(drift_max).unwrap_or_default();
-            Server::new(number, ServerClock::new(drift, dice.clock.below(1 << 40)))
+            let clock = ServerClock::new(drift, dice.clock.below(1 << 40));
+            Server::new(number, clock, number >= plan.founders)
         });
         let servers = servers.collect();
         let mut agenda = Agenda::new();
@@ -105,7 +108,13 @@ impl World {
         for client in 0..plan.clients {
             agenda.plan(Moment(dice.clients.below(MILLISECOND)), Happening::Client(client));
         }
-        agenda.plan(Moment(0) + plan.faults.every, Happening::Strike);
+        for kind in FaultKind::ALL {
+            if let Some(every) = plan.faults.every(kind) {
+                let first = dice.fault(kind).below(2 * every);
+                agenda.plan(Moment(first), Happening::Strike(kind));
+            }
+        }
+        agenda.plan(Moment(LOOK_EVERY), Happening::Look);
         World {
             agenda,
             servers,
@@ -115,9 +124,12 @@ impl World {
             checks: Checks::default(),
             trace: Trace::new(is_watched),
             fired: BTreeMap::new(),
-            frames_hit: 0,
             is_calm: false,
-            charter,
+            travelling: 0,
+            is_founded: false,
+            budget: Budget::default(),
+            dials: BTreeMap::new(),
+            seats: (0..plan.founders).map(seat).collect(),
             values: 0,
             recent: BTreeMap::new(),
             plan,
@@ -137,6 +149,11 @@ impl World {
 
     /// Lets the next thing happen.
     pub(super) fn step(&mut self) -> Result<(), Broken> {
+        let result = self.take_step();
+        self.checks.switches.judge(result)
+    }
+
+    fn take_step(&mut self) -> Result<(), Broken> {
         let happening = self.agenda.take().expect("servers always want another turn");
         if let Some((server, until)) = self.waits(&happening) {
             self.trace.note(&[1, server as u64, until.0]);
@@ -146,19 +163,28 @@ impl World {
         match happening {
             Happening::Turn { server, life } => self.on_turn(server, life),
             Happening::Arrive(frame) => self.on_arrival(frame),
-            Happening::Dial(path) => {
-                self.on_dial(path);
-                Ok(())
-            }
+            Happening::Dial(way) => self.on_dial(way),
             Happening::Suspect { server, leader, life, term } => {
                 self.on_suspicion(server, leader, life, term)
             }
             Happening::Job { server, life, job } => self.on_job(server, life, job),
             Happening::Flush { server, life } => self.on_flush(server, life),
             Happening::Start(server) => self.start(server),
-            Happening::Strike => self.strike(),
+            Happening::Strike(kind) => self.strike(kind),
+            Happening::Look => self.look_after(),
+            Happening::Scrub { server, life } => self.scrub(server, life),
+            Happening::MakeRoom(server) => {
+                self.make_room(server);
+                Ok(())
+            }
+            Happening::Cut(path) => {
+                if !self.is_calm {
+                    self.network.cut(path);
+                }
+                Ok(())
+            }
             Happening::Mend(path) => {
-                self.network.cut.remove(&path);
+                self.network.mend(path);
                 Ok(())
             }
             Happening::Client(client) => {
@@ -187,46 +213,89 @@ impl World {
             Happening::Turn { server, .. }
             | Happening::Job { server, .. }
             | Happening::Flush { server, .. }
+            | Happening::Scrub { server, .. }
             | Happening::Suspect { server, .. }
             | Happening::Request { server, .. } => *server,
-            Happening::Arrive(frame) => frame.path.1,
+            Happening::Arrive(frame) => frame.path().1,
             _ => return None,
         };
         let until = self.servers[server].busy_until;
-        (until > self.now() && self.servers[server].process.is_some()).then_some((server, until))
+        (until > self.now() && self.servers[server].is_up()).then_some((server, until))
     }
 
     // ------------------------------------------------------------------ servers
 
     pub(super) fn start(&mut self, server: usize) -> Result<(), Broken> {
-        if self.servers[server].process.is_some() {
+        if self.servers[server].is_up() || self.servers[server].is_held_down {
             return Ok(());
         }
-        let (now, seed) = (self.now(), self.dice.nodes.draw());
-        let started = self.servers[server].start(&self.plan, &self.charter, now, seed);
-        match started {
-            Ok(()) => {}
-            Err(StartError::PowerOff) => {
-                self.cut_power(server);
-                return Ok(());
-            }
-            Err(StartError::Home(error)) => {
-                return Err(Broken::new("a sound disk starts", error.to_string()));
-            }
-            Err(StartError::Restore(reason)) => {
-                return Err(Broken::new("a sound disk starts", reason));
-            }
-        }
+        let now = self.now();
         self.trace.tell(now, || format!("s{} starts", server + 1));
-        if let Some(process) = &self.servers[server].process {
-            self.checks.on_started(member(server), process.node())?;
+        let World { servers, seats, .. } = self;
+        if let Err(error) = servers[server].open(seats, now) {
+            return self.on_start_failed(server, &error);
         }
-        for other in (0..self.servers.len()).filter(|other| *other != server) {
-            self.plan_in(1, Happening::Dial((server, other)));
-            self.plan_in(1, Happening::Dial((other, server)));
+        self.advance(server)?;
+        self.dial_all_of(server);
+        Ok(())
+    }
+
+    /// A server that belongs to no cluster goes on as far as it can.
+    pub(super) fn advance(&mut self, server: usize) -> Result<(), Broken> {
+        let seed = self.dice.nodes.draw();
+        let World { servers, plan, .. } = self;
+        match servers[server].advance(plan, seed) {
+            Ok(Came::Waits { has_agreed }) => {
+                if has_agreed {
+                    self.tell_standing(server)?;
+                }
+                Ok(())
+            }
+            Ok(Came::Entered) => self.on_entered(server),
+            Err(error) => self.on_start_failed(server, &error),
         }
+    }
+
+    fn on_entered(&mut self, server: usize) -> Result<(), Broken> {
+        let now = self.now();
+        self.trace.tell(now, || format!("s{} runs as a member", server + 1));
+        let World { servers, budget, checks, .. } = self;
+        let it = &servers[server];
+        if let Some(process) = &it.process {
+            let (member, node) = (it.member(), process.node());
+            budget.note(node.configuration_index(), node.configuration());
+            checks.on_started(member, node)?;
+        }
+        self.servers[server].has_entered = true;
+        let mut founders = self.servers.iter().take(self.plan.founders);
+        self.is_founded |= founders.all(|founder| founder.has_entered);
+        // Connections made before have not said which cluster this server belongs to.
+        self.renew_ways_of(server)?;
         self.wake(server);
         Ok(())
+    }
+
+    /// A start came to nothing: the power went, the disk failed, or what is on it is damaged and
+    /// the server refuses. It may refuse only where something was damaged.
+    fn on_start_failed(&mut self, server: usize, error: &StartError) -> Result<(), Broken> {
+        let now = self.now();
+        self.servers[server].entrance = None;
+        if self.servers[server].disk.disk().list().is_err() {
+            self.cut_power(server);
+            return Ok(());
+        }
+        self.trace.tell(now, || format!("s{} does not start: {error}", server + 1));
+        let member = self.servers[server].member();
+        if error.is_damage() && self.budget.is_harmed(member) {
+            self.budget.lose(member);
+            self.close_all_of(server)?;
+            return Ok(());
+        }
+        let is_excused = self.servers[server].is_short_of_room || self.has_disk_failed(server);
+        if error.is_failure() && !error.is_damage() && is_excused {
+            return self.kill(server);
+        }
+        Err(Broken::new("a sound disk starts", format!("{member}: {error}")))
     }
 
     /// Has the server's loop look around at once.
@@ -243,7 +312,12 @@ impl World {
         }
     }
 
-    fn is_alive(&self, server: usize, life: u64) -> bool {
+    /// Something went wrong, and that made a difference.
+    pub(super) fn note_fired(&mut self, kind: FaultKind) {
+        *self.fired.entry(kind).or_default() += 1;
+    }
+
+    pub(super) fn is_alive(&self, server: usize, life: u64) -> bool {
         self.servers[server].life == life && self.servers[server].process.is_some()
     }
 
@@ -261,32 +335,55 @@ impl World {
         self.take_turn(server)
     }
 
-    fn take_turn(&mut self, server: usize) -> Result<(), Broken> {
+    pub(super) fn take_turn(&mut self, server: usize) -> Result<(), Broken> {
         let now = self.now();
         self.trace.count_event();
         let micros = self.dice.disk.between(self.plan.disk.sync_min, self.plan.disk.sync_max);
         let it = &mut self.servers[server];
         it.set_base_write_micros(micros, now);
         it.clock.show(now);
-        let mut outbox = Outbox::new(&it.clock, self.dice.network.permille(20));
+        let is_congested = self.dice.network.permille(20) && !self.is_calm;
+        let ways = self.snapshot_ways_of(server);
+        let it = &mut self.servers[server];
+        let mut outbox = Outbox::new(&it.clock, ways, is_congested);
         let result = it.turn(&mut outbox);
         let stood_still = outbox.stood_still();
         it.busy_until = now + stood_still;
-        self.trace.note(&[2, server as u64, now.0, outbox.said.len() as u64]);
-        for (said, after) in outbox.said {
-            self.send(server, &said, after)?;
+        if stood_still > 0 && it.is_slow(now) {
+            self.note_fired(FaultKind::SlowDisk);
         }
+        self.trace.note(&[2, server as u64, now.0, outbox.said.len() as u64]);
+        for (said, after) in &outbox.said {
+            self.send(server, said, *after)?;
+        }
+        self.dial_for_snapshots(server, outbox.wanted);
         self.look_at(server)?;
         match result {
-            Ok(deadline) => self.wake_at(server, deadline.max(now + stood_still.max(1))),
-            Err(_) if self.servers[server].disk.disk().list().is_err() => self.cut_power(server),
-            // The process ends, and says why; the disk is as it is.
-            Err(fatal) => {
-                self.trace.tell(now, || format!("s{} stops: {fatal}", server + 1));
-                self.kill(server);
+            Ok(deadline) => {
+                self.wake_at(server, deadline.max(now + stood_still.max(1)));
+                Ok(())
             }
+            Err(fatal) => self.on_fatal(server, &fatal.to_string()),
         }
-        Ok(())
+    }
+
+    /// A process cannot go on: it ends, and says why; the disk is as it is. That may only be so
+    /// where the disk failed, was full, or was damaged.
+    pub(super) fn on_fatal(&mut self, server: usize, why: &str) -> Result<(), Broken> {
+        if self.servers[server].disk.disk().list().is_err() {
+            self.cut_power(server);
+            return Ok(());
+        }
+        let now = self.now();
+        self.trace.tell(now, || format!("s{} stops: {why}", server + 1));
+        let it = &self.servers[server];
+        let is_excused = it.is_short_of_room
+            || self.has_disk_failed(server)
+            || self.budget.is_harmed(it.member());
+        if !is_excused {
+            return Err(Broken::new("a sound disk serves", format!("{}: {why}", it.member())));
+        }
+        self.kill(server)
     }
 
     /// Takes what came of a turn, and checks what must hold.
@@ -304,12 +401,30 @@ impl World {
         }
         let writes = self.plan.disk.is_beside && process.node().is_writing();
         let flush = writes && !std::mem::replace(&mut process.flush_planned, writes);
-        self.checks.on_turn(member(server), process)?;
+        let World { servers, checks, budget, trace, .. } = self;
+        let me = servers[server].member();
+        let Some(process) = &servers[server].process else { return Ok(()) };
+        checks.on_turn(me, process)?;
+        let (mut have_changed, mut begun_changes) = (false, 0);
         for event in &events {
-            if let node::Event::BecameLeader { term, .. } = event {
-                self.checks.on_leader(*term, member(server))?;
+            match event {
+                node::Event::BecameLeader { term, .. } => {
+                    checks.on_leader(*term, me, process.node())?;
+                }
+                node::Event::MembersChanged { index, configuration } => {
+                    budget.note(*index, configuration);
+                    have_changed = true;
+                    // Each change begins with one joint configuration, at its leader.
+                    begun_changes += u64::from(configuration.is_joint() && process.leads());
+                }
+                node::Event::TransferBegun { .. } => begun_changes += 1,
+                _ => {}
             }
-            self.trace.tell(now, || format!("s{} {event:?}", server + 1));
+            trace.tell(now, || format!("s{} {event:?}", server + 1));
+        }
+        (0..begun_changes).for_each(|_| self.note_fired(FaultKind::Membership));
+        if have_changed {
+            self.tell_joiners(server)?;
         }
         for job in begun {
             let micros = self.dice.disk.between(1, self.plan.disk.job_max);
@@ -345,6 +460,10 @@ impl World {
         if !self.is_alive(server, life) {
             return Ok(());
         }
+        let now = self.now();
+        if self.servers[server].is_slow(now) {
+            self.note_fired(FaultKind::SlowDisk);
+        }
         if let Some(process) = &mut self.servers[server].process {
             process.flush_planned = false;
             process.driver.replica_mut().run_flush();
@@ -352,137 +471,4 @@ impl World {
         self.wake(server);
         Ok(())
     }
-
-    // ------------------------------------------------------------------ between servers
-
-    fn send(&mut self, from: usize, said: &Said, after: u64) -> Result<(), Broken> {
-        let path = network::path(from, said.to().id);
-        if let Said::Raft(envelope) = said {
-            self.checks.on_spoken(envelope)?;
-        }
-        let Some(up) = self.network.up(path) else { return Ok(()) };
-        let (connection, to) = (up.number, up.to);
-        if to.incarnation != said.to().incarnation {
-            return Ok(());
-        }
-        let bytes = said.encode(to);
-        self.trace.note(&[3, path.0 as u64, path.1 as u64, u64::from(crc32(&bytes))]);
-        let now = self.now();
-        let fates = network::fates(&self.plan.network, &mut self.dice.network);
-        self.frames_hit += u64::from(fates.len() != 1);
-        for delay in fates {
-            let mut bytes = bytes.clone();
-            if self.dice.network.permille(self.plan.network.flipped_permille) {
-                let bit = self.dice.network.place(bytes.len() * 8);
-                bytes[bit / 8] ^= 1 << (bit % 8);
-                self.frames_hit += 1;
-            }
-            let name = said.name();
-            self.trace
-                .tell(now, || format!("s{} -> s{} {name}, {delay} us", path.0 + 1, path.1 + 1));
-            self.plan_in(after + delay, Happening::Arrive(Travelling { path, connection, bytes }));
-        }
-        Ok(())
-    }
-
-    fn on_arrival(&mut self, frame: Travelling) -> Result<(), Broken> {
-        let Travelling { path, connection, bytes } = frame;
-        let is_up = self.network.up(path).is_some_and(|up| up.number == connection);
-        let (from, to) = path;
-        if !is_up || self.network.is_cut(path) || self.servers[to].process.is_none() {
-            return Ok(());
-        }
-        let Some(message) = network::read(bytes) else {
-            self.reset(path);
-            return Ok(());
-        };
-        if let Some(term) = network::term_of_append(&message) {
-            self.network.note_append(path, term);
-        }
-        let (sender, receiver) = (member(from), member(to));
-        let Some(process) = &mut self.servers[to].process else { return Ok(()) };
-        let me = process.addressee();
-        let input = match message {
-            PeerMessage::Raft { to, term, message } if to == me => {
-                Input::Message(Envelope { from: sender, to: receiver, term, message })
-            }
-            PeerMessage::Snapshot { to, snapshot, message } if to == me => {
-                Input::Snapshot(SnapshotEnvelope { from: sender, to: receiver, snapshot, message })
-            }
-            _ => return Ok(()),
-        };
-        process.inbox.push(input);
-        self.trace.count_event();
-        self.wake(to);
-        Ok(())
-    }
-
-    fn on_dial(&mut self, path: Path) {
-        let (from, to) = path;
-        if self.servers[from].process.is_none() || self.network.up(path).is_some() {
-            return;
-        }
-        let is_open = !self.network.is_cut(path) && !self.network.is_cut((to, from));
-        let now = self.now();
-        let answers = self.servers[to].busy_until <= now;
-        match &self.servers[to].process {
-            Some(process) if is_open && answers => {
-                let addressee = process.addressee();
-                self.network.connect(path, addressee);
-            }
-            _ => self.plan_in(DIAL_AGAIN, Happening::Dial(path)),
-        }
-    }
-
-    /// A connection ends while both sides live.
-    pub(super) fn reset(&mut self, path: Path) {
-        if self.network.disconnect(path).is_some() {
-            let micros = self.dice.network.between(MILLISECOND, DIAL_AGAIN);
-            self.plan_in(micros, Happening::Dial(path));
-        }
-    }
-
-    /// The machine of a process that died closes its connections; whoever followed it notices.
-    pub(super) fn close_all_of(&mut self, server: usize) {
-        for other in (0..self.servers.len()).filter(|other| *other != server) {
-            if let Some(up) = self.network.disconnect((server, other))
-                && let Some(term) = up.led
-            {
-                let (leader, life) = (server, self.servers[server].life);
-                let suspect = Happening::Suspect { server: other, leader, life, term };
-                self.plan_in(SUSPECT_AFTER, suspect);
-            }
-            self.reset((other, server));
-        }
-    }
-
-    fn on_suspicion(
-        &mut self,
-        server: usize,
-        leader: usize,
-        life: u64,
-        term: Term,
-    ) -> Result<(), Broken> {
-        let is_open =
-            !self.network.is_cut((server, leader)) && !self.network.is_cut((leader, server));
-        if !is_open || self.is_alive(leader, life) {
-            return Ok(());
-        }
-        let gone = member(leader);
-        if let Some(process) = &mut self.servers[server].process {
-            process.inbox.push(Input::LeaderGone(gone, term));
-            self.trace.count_event();
-            self.wake(server);
-        }
-        Ok(())
-    }
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes)
-}
-
-/// A vote that leaves a server.
-pub(super) fn vote_in(envelope: &Envelope) -> Option<(Term, NodeId)> {
-    matches!(envelope.message, Message::VoteGranted).then_some((envelope.term, envelope.to.id))
 }

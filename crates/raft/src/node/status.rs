@@ -9,7 +9,7 @@ use super::actions::Bar;
 use super::progress::Progress;
 use super::role::Role;
 use super::snapshot::MachineState;
-use super::types::{Index, Member, NodeId, Term};
+use super::types::{Index, Member, NodeId, Position, Term};
 
 /// The role of a node, without what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -102,19 +102,60 @@ pub enum Feed {
 }
 
 impl Node {
-    /// The node at this moment.
+    /// The end of the log.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn last(&self) -> Position {
+        self.log.last()
+    }
+
+    /// The position before the log: what is gone from it.
+    #[must_use]
+    pub fn log_start(&self) -> Position {
+        self.log.start()
+    }
+
+    /// The term of the entry at `index`; also of the position before the log. `None` outside it.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.term(index)
+    }
+
+    /// Everything up to here is on its disk.
+    #[must_use]
+    pub fn durable(&self) -> Index {
+        self.durability.durable()
+    }
+
+    /// Whom it voted for in its term.
+    #[must_use]
+    pub fn vote(&self) -> Option<Member> {
+        self.hard_state.vote
+    }
+
+    /// How many entries of its log are damaged on its disk.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.repair.count()
+    }
+
+    /// What it knows of the others, if it leads.
+    pub fn followers(&self) -> impl Iterator<Item = FollowerStatus> + '_ {
         let follower = |(member, progress): (&Member, &Progress)| FollowerStatus {
             member: *member,
             matched: progress.matched(),
             next: progress.next(),
             feed: progress.feed(),
         };
-        let followers = match &self.role {
-            Role::Leader(leader) => leader.progress.iter().map(follower).collect(),
-            _ => Vec::new(),
+        let progress = match &self.role {
+            Role::Leader(leader) => Some(leader.progress.iter().map(follower)),
+            _ => None,
         };
+        progress.into_iter().flatten()
+    }
+
+    /// The node at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
         Status {
             id: self.config.me.id,
             role: self.role(),
@@ -124,9 +165,9 @@ impl Node {
             vote: self.hard_state.vote.map(|vote| vote.id),
             commit: self.commit,
             applied: self.applied,
-            durable: self.durability.durable(),
-            last: self.log.last().index,
-            damaged: self.repair.count(),
+            durable: self.durable(),
+            last: self.last().index,
+            damaged: self.damaged(),
             compacted: self.log.start().index,
             snapshot: self.newest_snapshot(),
             snapshot_bytes: self.snapshots.newest().map_or(0, |newest| newest.bytes),
@@ -135,7 +176,7 @@ impl Node {
                 false => MachineState::Whole,
             },
             bar: self.bar(),
-            followers,
+            followers: self.followers().collect(),
         }
     }
 }

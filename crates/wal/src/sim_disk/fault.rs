@@ -92,6 +92,8 @@ struct Armed {
 pub(super) struct Faults {
     armed: Vec<Armed>,
     counts: BTreeMap<OperationKind, u64>,
+    struck: Vec<Fault>,
+    refused: u64,
     record: Option<Vec<Operation>>,
     is_off: bool,
 }
@@ -115,6 +117,25 @@ impl Faults {
             Some(kind) => self.counts.get(&kind).copied().unwrap_or(0),
             None => self.counts.values().sum(),
         }
+    }
+
+    pub(super) fn struck(&self, fault: Fault) -> u64 {
+        self.struck.iter().filter(|struck| **struck == fault).count() as u64
+    }
+
+    pub(super) fn take_struck(&mut self, fault: Fault) -> u64 {
+        let count = self.struck(fault);
+        self.struck.retain(|struck| *struck != fault);
+        count
+    }
+
+    /// Something did not fit.
+    pub(super) fn note_refused(&mut self) {
+        self.refused = self.refused.saturating_add(1);
+    }
+
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     pub(super) fn record(&mut self) {
@@ -158,6 +179,7 @@ impl Faults {
         if struck == Some(Fault::PowerOff) {
             self.is_off = true;
         }
+        self.struck.extend(struck);
         Ok(struck)
     }
 }

@@ -182,6 +182,22 @@ impl Inode {
         self.durable_len = self.len();
     }
 
+    /// Changes bytes on the medium, unless they are pending or the same.
+    pub(super) fn damage(&mut self, offset: u64, bytes: &[u8]) -> bool {
+        let end = offset.saturating_add(bytes.len() as u64);
+        let sectors = offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+        if end > self.durable_len || self.pending.range(sectors).next().is_some() {
+            return false;
+        }
+        match self.data.get_mut(position(offset)..position(end)) {
+            Some(target) if target != bytes => {
+                target.copy_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn spoil_sector(&mut self, number: u64) {
         self.spoiled.insert(number);
     }

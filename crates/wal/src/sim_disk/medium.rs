@@ -294,15 +294,29 @@ impl Medium {
             Some(fault) => return Err(error_of(fault)),
         };
         let bytes = buffer.get(..count).unwrap_or(buffer);
-        let growth =
-            offset.saturating_add(bytes.len() as u64).saturating_sub(self.inode(id)?.len());
-        if growth > 0 && self.room.is_some_and(|room| self.used().saturating_add(growth) > room) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        let count = self.fitting(id, offset, bytes.len())?;
+        let bytes = bytes.get(..count).unwrap_or(bytes);
         self.inode(id)?.write(bytes, offset)?;
         match fault {
             Some(Fault::PowerOff) => Err(error_of(Fault::PowerOff)),
             _ => Ok(bytes.len()),
+        }
+    }
+
+    /// How much of a write fits: all of it, or as much as there is room for, if any.
+    fn fitting(&mut self, id: InodeId, offset: u64, count: usize) -> io::Result<usize> {
+        let Some(room) = self.room else { return Ok(count) };
+        let end = offset.saturating_add(count as u64);
+        let growth = end.saturating_sub(self.inode(id)?.len());
+        let missing = self.used().saturating_add(growth).saturating_sub(room);
+        if growth == 0 || missing == 0 {
+            return Ok(count);
+        }
+        self.faults.note_refused();
+        let excess = usize::try_from(missing.min(growth)).unwrap_or(usize::MAX);
+        match count.saturating_sub(excess) {
+            0 => Err(io::ErrorKind::StorageFull.into()),
+            fits => Ok(fits),
         }
     }
 
@@ -334,6 +348,7 @@ impl Medium {
         }
         let growth = len.saturating_sub(self.inode(id)?.len());
         if growth > 0 && self.room.is_some_and(|room| self.used().saturating_add(growth) > room) {
+            self.faults.note_refused();
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.inode(id)?.set_len(len);
@@ -415,6 +430,11 @@ impl Medium {
     pub(super) fn corrupt(&mut self, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let found = self.find(path).and_then(|(_, _, id)| self.inodes.get_mut(&id));
         found.map(|inode| inode.corrupt(change)).is_some()
+    }
+
+    pub(super) fn damage(&mut self, path: &str, offset: u64, bytes: &[u8]) -> bool {
+        let found = self.find(path).and_then(|(_, _, id)| self.inodes.get_mut(&id));
+        found.is_some_and(|inode| inode.damage(offset, bytes))
     }
 
     pub(super) fn destroy(&mut self, path: &str) -> bool {

@@ -100,6 +100,21 @@ impl SimDisk {
         self.medium().faults.clear();
     }
 
+    /// How often a fault has struck and was not [taken](Self::take_struck).
+    pub fn struck(&self, fault: Fault) -> u64 {
+        self.medium().faults.struck(fault)
+    }
+
+    /// How often a fault has struck since this was asked last.
+    pub fn take_struck(&self, fault: Fault) -> u64 {
+        self.medium().faults.take_struck(fault)
+    }
+
+    /// How many writes did not fit, or not as a whole, since this was asked last.
+    pub fn take_refused(&self) -> u64 {
+        self.medium().faults.take_refused()
+    }
+
     /// How many operations have been asked for, of one kind or in all.
     pub fn count(&self, kind: Option<OperationKind>) -> u64 {
         self.medium().faults.count(kind)
@@ -139,6 +154,13 @@ impl SimDisk {
     /// in it counts as durable now. False if there is no such file.
     pub fn corrupt(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         self.medium().corrupt(path, change)
+    }
+
+    /// Changes durable bytes behind everybody's back, and leaves alone what is pending elsewhere.
+    /// False, and nothing happens, if there is no such file, it holds no such bytes, some of these
+    /// sectors are pending, or nothing would change.
+    pub fn damage(&self, path: &str, offset: u64, bytes: &[u8]) -> bool {
+        self.medium().damage(path, offset, bytes)
     }
 
     /// Removes a file behind everybody's back. False if there is no such file.
