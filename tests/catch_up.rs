@@ -21,9 +21,13 @@ fn a_server_100000_entries_behind_catches_up_while_writes_go_on() {
     cluster.server_mut(&behind).kill();
     // The bench is the fastest writer there is; small values keep the disk out of it.
     let bench = ["bench", "put", "--clients", "512", "--connections", "2", "--value-size", "8"];
-    let spread = ["--keys", "1000000000", "--duration", "3s"];
     let count = ["get", "--prefix", "", "--count"];
-    eventually("100,000 keys", Duration::from_secs(120), || {
+    // A run writes the keys of the one before first, so on a slow machine it must last longer.
+    let mut seconds: u64 = 3;
+    eventually("100,000 keys", Duration::from_secs(180), || {
+        let duration = format!("{seconds}s");
+        seconds *= 2;
+        let spread = ["--keys", "1000000000", "--duration", &duration];
         cluster.kvctl(&[&bench[..], &spread].concat()).expect_code(0);
         (keys(cluster.kvctl(&count)) >= ENTRIES).then_some(())
     });

@@ -164,7 +164,7 @@ impl Acquaintances {
                 let has_restarted = is_ours && self.meet(member, age);
                 Ok(Noted::Current { has_restarted })
             }
-            Sighting::RolledBack { .. } => Ok(Noted::RolledBack),
+            Sighting::RolledBack { .. } | Sighting::Absurd { .. } => Ok(Noted::RolledBack),
         }
     }
 
