@@ -1,5 +1,8 @@
 //! The signals by which a user or a system ends a command.
 
+use std::io;
+
+use nix::sys::signal::{SIGHUP, SIGINT, SIGTERM, SigSet, SigmaskHow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Exit;
@@ -24,16 +27,20 @@ pub(crate) struct Signals {
 impl Signals {
     /// Begins to listen.
     pub(crate) fn listen() -> Result<Signals, Failure> {
-        let open = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(Exit::Unexpected, format!("cannot listen for signals: {error}"))
-            })
+        let failed = |error: io::Error| {
+            Failure::new(Exit::Unexpected, format!("cannot listen for signals: {error}"))
         };
-        Ok(Signals {
-            interrupt: open(SignalKind::interrupt())?,
-            terminate: open(SignalKind::terminate())?,
-            hang_up: open(SignalKind::hangup())?,
-        })
+        // The library sets its handler before it notes whom to tell. A signal between the two would
+        // neither end the process nor be heard, so signals wait until everything is in place.
+        let wanted = [SIGINT, SIGTERM, SIGHUP];
+        let held = Held::hold(wanted.into_iter().collect()).map_err(failed)?;
+        let signals = Signals {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            hang_up: signal(SignalKind::hangup()).map_err(failed)?,
+        };
+        drop(held);
+        Ok(signals)
     }
 
     /// Waits for one of them.
@@ -43,5 +50,24 @@ impl Signals {
             _ = self.terminate.recv() => Wish::End,
             _ = self.hang_up.recv() => Wish::End,
         }
+    }
+}
+
+/// Signals that this thread does not take for as long as this value exists.
+struct Held {
+    before: SigSet,
+}
+
+impl Held {
+    fn hold(signals: SigSet) -> io::Result<Held> {
+        let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(Held { before })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // It fails on a mask that the system did not make; this one it made.
+        let _ = self.before.thread_set_mask();
     }
 }
