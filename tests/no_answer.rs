@@ -84,7 +84,12 @@ fn a_write_that_was_sent_and_not_answered_ends_with_8_and_names_its_request() {
     shell.say("set a 2");
     let (code, told) = shell.end();
     assert_eq!(code, Some(8), "{told}");
-    let (_, repeat) = told.split_once("cannot be applied twice:  ").unwrap();
+    assert_repeated_once(&cluster, &told);
+}
+
+/// A write that set `a` to 2 for the first time is repeated as an error says, and was applied once.
+fn assert_repeated_once(cluster: &Cluster, told: &str) {
+    let (_, repeat) = told.split_once("cannot be applied twice:  ").expect(told);
     let repeat: Vec<&str> = repeat.lines().next().unwrap().split(' ').collect();
     assert_eq!(repeat[..3], ["set", "a", "2"], "{told}");
 
@@ -92,6 +97,20 @@ fn a_write_that_was_sent_and_not_answered_ends_with_8_and_names_its_request() {
     cluster.kvctl(&repeat).expect_code(0);
     let found = cluster.kvctl(&["get", "a", "-o", "json"]).expect_code(0).json();
     assert_eq!((&found["value"], &found["version"]), (&"2".into(), &2.into()));
+}
+
+#[test]
+fn ctrl_c_on_a_write_that_was_sent_says_that_its_outcome_is_unknown() {
+    let cluster = Cluster::started(KVCTL, 1);
+    let mut shell = Shell::connected(&cluster, "60s");
+    cluster.server("s1").pause();
+    shell.say("set a 2");
+    wait_until_sent(&cluster);
+    kill_process(Pid::from_child(&shell.child), Signal::INT).unwrap();
+    let (code, told) = shell.end();
+    assert_eq!(code, Some(130), "{told}");
+    assert!(told.contains("a write was under way, its outcome is unknown"), "{told}");
+    assert_repeated_once(&cluster, &told);
 }
 
 #[test]

@@ -94,13 +94,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
 async fn until_interrupted(global: &Global, command: Command) -> Result<(), Failure> {
     let session = Session::new(global)?;
     let mut signals = Signals::listen()?;
-    tokio::select! {
-        result = commands::run(&session, command) => {
-            let words = ["kvctl".to_owned()].into_iter().chain(std::env::args().skip(1));
-            result.map_err(|failure| failure.repeated_by(&words.collect::<Vec<_>>()))
-        }
-        _ = signals.next() => Err(Failure::interrupted()),
-    }
+    let words = ["kvctl".to_owned()].into_iter().chain(std::env::args().skip(1));
+    let words: Vec<String> = words.collect();
+    let signal = async {
+        signals.next().await;
+    };
+    commands::run_until(signal, &session, command, &words).await
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! The commands that talk to a cluster, one file for each kind.
 
 mod get;
+mod interrupted;
 mod keys;
 mod leader;
 pub(crate) mod log;
@@ -11,14 +12,33 @@ pub(crate) mod status;
 mod story;
 mod write;
 
+use std::future::Future;
+
 use crate::args::Command;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::{bench, help, snapshot};
+use interrupted::Undertaking;
+
+/// Carries out a command unless it is to be given up before its end: then the failure says what is
+/// known of it. `words` are those of the line that asked for it.
+pub(crate) async fn run_until(
+    given_up: impl Future<Output = ()>,
+    session: &Session,
+    command: Command,
+    words: &[String],
+) -> Result<(), Failure> {
+    let undertaking = Undertaking::new(session, &command);
+    let result = tokio::select! {
+        result = run(session, command) => result,
+        () = given_up => Err(undertaking.given_up(session)),
+    };
+    result.map_err(|failure| failure.repeated_by(words))
+}
 
 /// Carries out a command of one session. Those that make a session of their own, or need none to
 /// begin with, are carried out before there is one.
-pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failure> {
+async fn run(session: &Session, command: Command) -> Result<(), Failure> {
     match command {
         Command::Get(args) => get::get(session, args).await,
         Command::Set(args) => write::set(session, args).await,

@@ -131,6 +131,15 @@ mod tests {
     }
 
     #[test]
+    fn the_topic_on_the_configuration_lists_every_key() {
+        let text = explain(&["config"]).unwrap();
+        for key in kvstore::config::keys() {
+            let stands = text.contains(&format!("{key} = ")) || text.contains(&format!("[{key}]"));
+            assert!(stands, "{key} is missing");
+        }
+    }
+
+    #[test]
     fn the_words_of_a_command_lead_to_its_help() {
         let text = explain(&["wal", "verify"]).unwrap();
         assert!(text.contains("kvctl wal verify --data"), "{text}");

@@ -5,6 +5,8 @@ mod input;
 mod terminal;
 mod words;
 
+use std::future::Future;
+
 use clap::Parser;
 use tokio::runtime::Handle;
 
@@ -95,17 +97,15 @@ pub(crate) async fn run(
                 return Err(Failure::new(Exit::Unexpected, what));
             }
         };
-        let outcome = tokio::select! {
-            outcome = carry_out(session, interaction, &line, dot_commands) => outcome,
-            wish = signals.next() => match (wish, interaction) {
-                // At a prompt Ctrl-C leaves the command and not the shell.
-                (Wish::Interrupt, Interaction::Terminal) => Err(Failure::interrupted()),
-                _ => return Err(Failure::interrupted()),
-            },
-        };
+        let mut wish = None;
+        let given_up = async { wish = Some(signals.next().await) };
+        let outcome = carry_out(session, interaction, &line, dot_commands, given_up).await;
+        // At a prompt Ctrl-C leaves the command and not the shell.
+        let leaves = wish == Some(Wish::End);
         match (outcome, interaction) {
             (Ok(Flow::GoOn), _) => {}
             (Ok(Flow::End), _) => return Ok(()),
+            (Err(failure), _) if leaves => return Err(failure),
             (Err(failure), Interaction::Terminal) => crate::report(&failure, session.format()),
             (Err(failure), Interaction::Script) => return Err(failure.in_line(number, &line)),
         }
@@ -117,6 +117,7 @@ async fn carry_out(
     interaction: Interaction,
     line: &str,
     dot_commands: &mut impl DotCommands,
+    given_up: impl Future<Output = ()>,
 ) -> Result<Flow, Failure> {
     let words = words::words(line).map_err(|error| Failure::usage(error.to_string()))?;
     let Some(first) = words.first() else {
@@ -133,7 +134,10 @@ async fn carry_out(
         return Ok(Flow::GoOn);
     }
     if first.starts_with('.') {
-        return dot_commands.run(session, &words).await;
+        return tokio::select! {
+            flow = dot_commands.run(session, &words) => flow,
+            () = given_up => Err(Failure::interrupted()),
+        };
     }
     let line = match Line::try_parse_from(&words) {
         Ok(line) => line,
@@ -147,8 +151,6 @@ async fn carry_out(
         Some(format) => session.clone().printing(format),
         None => session.clone(),
     };
-    match commands::run(&session, line.command).await {
-        Ok(()) => Ok(Flow::GoOn),
-        Err(failure) => Err(failure.repeated_by(&words)),
-    }
+    commands::run_until(given_up, &session, line.command, &words).await?;
+    Ok(Flow::GoOn)
 }

@@ -72,6 +72,12 @@ impl<'a> Call<'a> {
     /// Carries the call out. While the last part of its time runs, the servers are asked how they
     /// are, so that an error can tell; otherwise nobody asks them.
     pub(super) async fn run(&self) -> Result<Response, ClientError> {
+        let result = self.carry_out().await;
+        self.settle();
+        result
+    }
+
+    async fn carry_out(&self) -> Result<Response, ClientError> {
         let survey_time = survey::PATIENCE.min(self.timeout / 2);
         let mut pursuit = pin!(self.pursue());
         let mut survey = pin!(survey::survey(self.inner, survey_time));

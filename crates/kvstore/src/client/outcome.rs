@@ -321,6 +321,14 @@ impl Call<'_> {
         ClientError::Unreachable { servers }
     }
 
+    /// Gives up the request's place in the session, once its outcome is known.
+    pub(super) fn settle(&self) {
+        let open = self.attempts().open.take();
+        if let Some(open) = open {
+            open.settle();
+        }
+    }
+
     /// *Unknown*, if some attempt at this write may have had an effect. An attempt that was made
     /// before this call, under the same name, counts.
     fn unknown(&self, why: String) -> Option<ClientError> {
@@ -337,9 +345,8 @@ impl Call<'_> {
         if attempts.unanswered.is_empty() && given.is_none() {
             return None;
         }
-        if let Some(open) = attempts.open.take() {
-            open.end_as_unknown();
-        }
+        // Dropped without a word, it can be asked for again by its name.
+        drop(attempts.open.take());
         let why = if why.is_empty() { "no server could be reached".to_owned() } else { why };
         Some(ClientError::Unknown { request, sent_to: attempts.unanswered.clone(), why })
     }

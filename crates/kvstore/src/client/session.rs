@@ -85,7 +85,7 @@ struct Session {
 enum Open {
     /// Somebody waits for it.
     InFlight,
-    /// It ended without an answer, and may be repeated by its name.
+    /// It ended without an answer, or whoever waited for it gave up. It may be repeated by its name.
     Unknown,
 }
 
@@ -130,7 +130,7 @@ impl Sessions {
         session.open.insert(sequence, Open::InFlight);
         let lowest_unanswered = session.open.keys().next().copied().unwrap_or(sequence);
         let tag = SessionTag { session: session.id, sequence, lowest_unanswered };
-        Ok(Some(OpenRequest { sessions: Arc::clone(self), tag, end: End::Answered }))
+        Ok(Some(OpenRequest { sessions: Arc::clone(self), tag, end: End::Unknown }))
     }
 
     /// Gives up the session `id`, because of what a server said about it. Later requests open
@@ -149,6 +149,15 @@ impl Sessions {
         if state.current.as_ref().is_some_and(|session| session.id == id) {
             state.current = None;
         }
+    }
+
+    /// The requests of the session that ended as unknown, oldest first.
+    pub(super) fn unknown(&self) -> Vec<RequestId> {
+        let state = self.state();
+        let Some(session) = &state.current else { return Vec::new() };
+        let is_unknown = |(_, open): &(&u64, &Open)| **open == Open::Unknown;
+        let unknown = session.open.iter().filter(is_unknown);
+        unknown.map(|(&sequence, _)| RequestId { session: session.id, sequence }).collect()
     }
 
     fn end(&self, tag: &SessionTag, end: End) {
@@ -179,7 +188,7 @@ enum End {
 }
 
 /// A request that holds its place in the session until it is dropped. One that is dropped without
-/// a word was answered, or nobody is there any more who wants the answer.
+/// a word is one whose caller gave up: its outcome is unknown.
 #[derive(Debug)]
 pub(super) struct OpenRequest {
     sessions: Arc<Sessions>,
@@ -192,9 +201,9 @@ impl OpenRequest {
         self.tag
     }
 
-    /// Ends the request without an answer, so that it can be repeated by its name.
-    pub(super) fn end_as_unknown(mut self) {
-        self.end = End::Unknown;
+    /// Ends the request: its outcome is known, so nobody will ask for it again.
+    pub(super) fn settle(mut self) {
+        self.end = End::Answered;
     }
 }
 

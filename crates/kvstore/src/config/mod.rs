@@ -36,6 +36,8 @@ mod read;
 mod tests;
 mod units;
 
+pub use read::keys;
+
 use crate::store::command::CommandLimits;
 use std::ffi::OsString;
 use std::fmt;

@@ -18,8 +18,20 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 /// The shortest and the longest pause between heartbeats that make sense.
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
-/// What stands in the table of the replication.
+// What stands in the file outside of tables, and in each of its tables.
+const ROOT_KEYS: [&str; 6] = ["cluster", "server", "node", "raft", "wal", "limits"];
+const SERVER_KEYS: [&str; 2] = ["id", "addr"];
+const NODE_KEYS: [&str; 1] = ["data"];
 const RAFT_KEYS: [&str; 5] = ["heartbeat", "election", "snapshot_every", "snapshot_rate", "fsync"];
+const WAL_KEYS: [&str; 2] = ["segment", "disk"];
+const LIMITS_KEYS: [&str; 4] = ["key", "value", "request", "connections"];
+
+/// Every key that a configuration may hold, tables among them.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    let tables = [SERVER_KEYS.as_slice(), &NODE_KEYS, &RAFT_KEYS, &WAL_KEYS, &LIMITS_KEYS];
+    ROOT_KEYS.into_iter().chain(tables.into_iter().flatten().copied())
+}
+
 /// By how much the log may grow between two snapshots. A smaller one would be written all the time.
 const SNAPSHOT_EVERY_BYTES: RangeInclusive<u64> = 64 * KIBIBYTE..=1024 * GIBIBYTE;
 /// How much of snapshots may be sent in a second. With less a large one would never arrive.
@@ -50,19 +62,14 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         let problem = error.message().lines().collect::<Vec<_>>().join(", ");
         file.error(error.span(), problem, "the file is in the TOML format, see https://toml.io")
     })?;
-    let root = Table::new(
-        file,
-        "the file",
-        root.get_ref(),
-        &["cluster", "server", "node", "raft", "wal", "limits"],
-    )?;
+    let root = Table::new(file, "the file", root.get_ref(), &ROOT_KEYS)?;
     let defaults = Config::default();
 
     let cluster = root.name("cluster", CLUSTER_NAME_BYTES_MAX)?.ok_or_else(|| {
         file.error(None, "the cluster has no name", "begin the file with: cluster = \"demo\"")
     })?;
     let servers = servers(&root)?;
-    let data = match root.table("node", &["data"])? {
+    let data = match root.table("node", &NODE_KEYS)? {
         None => defaults.data,
         Some(node) => data(&node)?.unwrap_or(defaults.data),
     };
@@ -70,11 +77,11 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         None => defaults.raft,
         Some(raft) => raft_config(&raft, defaults.raft)?,
     };
-    let wal = match root.table("wal", &["segment", "disk"])? {
+    let wal = match root.table("wal", &WAL_KEYS)? {
         None => defaults.wal,
         Some(wal) => wal_config(&wal, defaults.wal)?,
     };
-    let limits = match root.table("limits", &["key", "value", "request", "connections"])? {
+    let limits = match root.table("limits", &LIMITS_KEYS)? {
         None => defaults.limits,
         Some(limits) => limits_config(&limits, defaults.limits)?,
     };
@@ -101,7 +108,7 @@ fn servers(root: &Table<'_>) -> Result<Vec<ServerEntry>, ConfigError> {
         let Some(table) = value.get_ref().as_table() else {
             return Err(root.file.error(Some(value.span()), "a server is not a table", remedy));
         };
-        let server = Table::new(root.file, "[[server]]", table, &["id", "addr"])?;
+        let server = Table::new(root.file, "[[server]]", table, &SERVER_KEYS)?;
         let place = || Some(value.span());
         let id = server.name("id", NODE_ID_BYTES_MAX)?.ok_or_else(|| {
             root.file.error(place(), "a server has no id", "add for example: id = \"s1\"")

@@ -137,27 +137,37 @@ async fn a_name_that_was_used_for_another_write_is_refused_for_certain() {
 }
 
 #[tokio::test]
-async fn a_call_that_was_dropped_does_not_hold_the_mark() {
+async fn a_write_that_is_dropped_can_be_repeated_by_its_name() {
     let s1 = Fake::start("s1").await;
     let client = client(&[&s1], PATIENCE);
-    let script = async {
-        let mut peer = s1.accept().await;
-        let (_, first) = peer.write().await;
-        (peer, tag(&first))
+    let mut peer = tokio::select! {
+        ended = client.set("a", "1") => panic!("{ended:?}"),
+        peer = async {
+            let mut peer = s1.accept().await;
+            peer.write().await;
+            peer
+        } => peer,
     };
-    let (mut peer, first) = tokio::select! {
-        never = client.set("a", "1") => panic!("{never:?}"),
-        reached = script => reached,
-    };
+    let [request] = client.unknown_writes()[..] else { panic!("{:?}", client.unknown_writes()) };
+
     let script = async {
-        let (id, second) = peer.write().await;
+        let (id, other) = peer.write().await;
         peer.answer(id, done()).await;
-        tag(&second)
+        tag(&other)
     };
-    let (written, second) = tokio::join!(client.set("a", "2"), script);
+    let (written, other) = tokio::join!(client.set("b", "2"), script);
     written.unwrap();
-    assert_eq!(second.session, first.session);
-    assert_eq!((second.sequence, second.lowest_unanswered), (2, 2));
+    assert_eq!((other.sequence, other.lowest_unanswered), (2, 1), "the answer is kept for it");
+
+    let operation = Operation::Set { key: b"a", value: b"1", condition: Condition::None };
+    let repeat = WriteOptions { request: Some(request), timeout: None };
+    let script = async {
+        let (id, _) = peer.write().await;
+        peer.answer(id, done()).await;
+    };
+    let (repeated, ()) = tokio::join!(client.write(operation, repeat), script);
+    repeated.unwrap();
+    assert_eq!(client.unknown_writes(), []);
 }
 
 #[test]
@@ -166,9 +176,9 @@ fn a_session_has_room_for_its_window_and_no_more() {
     let window = crate::store::SessionLimits::default().session_window_max;
     let mut open: Vec<_> = (0..window).map(|_| sessions.begin(9).unwrap().unwrap()).collect();
     assert!(sessions.begin(9).unwrap().is_none(), "the window is full");
-    open.remove(1);
+    open.remove(1).settle();
     assert!(sessions.begin(9).unwrap().is_none(), "the lowest still holds it");
-    open.remove(0);
+    open.remove(0).settle();
     let next = sessions.begin(9).unwrap().unwrap().tag();
     assert_eq!((next.sequence, next.lowest_unanswered), (window + 1, 3));
 }
@@ -177,10 +187,11 @@ fn a_session_has_room_for_its_window_and_no_more() {
 fn what_is_unknown_gives_way_when_the_window_is_needed() {
     let sessions = Arc::new(Sessions::new());
     let window = crate::store::SessionLimits::default().session_window_max;
-    sessions.begin(9).unwrap().unwrap().end_as_unknown();
+    drop(sessions.begin(9).unwrap().unwrap());
     for _ in 1..window {
-        let tag = sessions.begin(9).unwrap().unwrap().tag();
-        assert_eq!(tag.lowest_unanswered, 1);
+        let request = sessions.begin(9).unwrap().unwrap();
+        assert_eq!(request.tag().lowest_unanswered, 1);
+        request.settle();
     }
     let tag = sessions.begin(9).unwrap().unwrap().tag();
     assert_eq!(tag.lowest_unanswered, window + 1);
