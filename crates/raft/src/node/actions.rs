@@ -401,6 +401,17 @@ pub enum Event {
         /// To whom it did not.
         to: NodeId,
     },
+    /// There is no room on the disk for the leader's next entry: this follower takes none until
+    /// there is.
+    DiskFull {
+        /// What there is room for, in bytes.
+        room: u64,
+    },
+    /// The disk has room again for what it had none for.
+    DiskHasRoom {
+        /// How much, in bytes.
+        bytes: u64,
+    },
     /// Something about entries whose payloads are damaged on this server's disk.
     Damage(DamageEvent),
     /// A message that no correct server sends; it was ignored.

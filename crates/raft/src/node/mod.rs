@@ -179,6 +179,9 @@ pub struct Node {
     room: u64,
     /// What a proposal took that was refused for want of room, until there is so much.
     lacking: Option<u64>,
+    /// What the next entry takes that this follower did not take for want of room, until there is
+    /// so much.
+    turned_away: Option<u64>,
     /// Counts the questions for read indexes of this boot.
     read_counter: u64,
     next_fetch: FetchId,

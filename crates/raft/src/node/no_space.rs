@@ -3,7 +3,7 @@
 //! first. If nobody else leads, it does: a cluster of full disks can still be read from, and its
 //! keys deleted, which it could not if its servers made way for each other for ever.
 
-use super::Node;
+use super::{Event, Node};
 
 impl Node {
     /// The disk can take entries of so many bytes. Beyond that a leader refuses proposals and a
@@ -13,6 +13,9 @@ impl Node {
         self.room = bytes;
         // It has what it lacked.
         self.lacking.take_if(|lacking| *lacking <= bytes);
+        if self.turned_away.take_if(|lacking| *lacking <= bytes).is_some() {
+            self.events.push(Event::DiskHasRoom { bytes });
+        }
     }
 
     /// What the disk can take beyond what it was handed.
@@ -31,6 +34,14 @@ impl Node {
     pub(super) fn on_no_space(&mut self, bytes: u64) {
         if self.lacking.replace(bytes).is_none() {
             self.begin_to_make_way();
+        }
+    }
+
+    /// The next of the leader's entries, of so many bytes, was not taken for want of room. The
+    /// leader sends it again and again; that is told once.
+    pub(super) fn turn_away(&mut self, bytes: u64) {
+        if self.turned_away.replace(bytes).is_none() {
+            self.events.push(Event::DiskFull { room: self.room });
         }
     }
 

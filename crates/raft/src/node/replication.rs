@@ -233,12 +233,10 @@ impl Node {
             self.send(from, Message::AppendRejected { previous: previous.index, hint });
             return;
         }
-        let sent = entries.len();
+        let next = entries.first().map(Entry::bytes);
         let entries = self.within_room(entries);
-        if entries.is_empty() && sent > 0 {
-            let reason = "there is no room on the disk for its entries";
-            self.events.push(Event::Ignored { from, reason });
-            return;
+        if let Some(bytes) = next.filter(|_| entries.is_empty()) {
+            return self.turn_away(bytes);
         }
         let verified = entries.last().map_or(previous.index, |last| last.index);
         if self.take_entries(from, entries) {

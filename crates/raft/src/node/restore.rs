@@ -160,6 +160,7 @@ impl Node {
             last_leader: None,
             room: u64::MAX,
             lacking: None,
+            turned_away: None,
             former: Former::default(),
             read_counter: 0,
             next_fetch: FetchId(1),

@@ -172,6 +172,8 @@ pub fn event(event: &Event) -> String {
         Event::LeaderGone { leader, term } => format!("knows that {leader} of {term} is gone"),
         Event::Waits { bar } => format!("does not campaign: {}", why_it_waits(*bar)),
         Event::DiskSlow { ticks } => format!("has a slow disk: {ticks} ticks for a write"),
+        Event::DiskFull { room } => format!("takes no entries: room for {room} bytes"),
+        Event::DiskHasRoom { bytes } => format!("has room again: {bytes} bytes"),
         Event::DiskInTime { ticks } => format!("has a quick disk again: {ticks} ticks"),
         Event::SteppedDown { term, reason } => match reason {
             StepDown::LaterTerm(later) => format!("steps down: term {later} has begun"),

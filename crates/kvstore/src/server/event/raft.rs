@@ -32,6 +32,8 @@ pub(super) fn name(event: &node::Event) -> &'static str {
         node::Event::Removed { .. } => "removed",
         node::Event::TransferBegun { .. } => "hands-over",
         node::Event::TransferTimedOut { .. } => "keeps-leading",
+        node::Event::DiskFull { .. } => "disk-full",
+        node::Event::DiskHasRoom { .. } => "disk-has-room",
         node::Event::Damage(event) => damage::name(event),
         node::Event::Ignored { .. } => "ignored",
     }
@@ -77,7 +79,9 @@ pub(super) fn fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, 
         node::Event::LeaderGone { .. }
         | node::Event::Waits { .. }
         | node::Event::DiskSlow { .. }
-        | node::Event::DiskInTime { .. } => trouble_fields(event, tick),
+        | node::Event::DiskInTime { .. }
+        | node::Event::DiskFull { .. }
+        | node::Event::DiskHasRoom { .. } => trouble_fields(event, tick),
         node::Event::SteppedDown { term, reason } => {
             vec![("term", term.0.into()), ("reason", StepDownReason(*reason).to_string().into())]
         }
@@ -117,6 +121,9 @@ fn trouble_fields(event: &node::Event, tick: Duration) -> Vec<(&'static str, Fie
         node::Event::Waits { bar } => vec![("reason", WhyItWaits(*bar).to_string().into())],
         node::Event::DiskSlow { ticks } | node::Event::DiskInTime { ticks } => {
             vec![("write_ms", milliseconds(tick * *ticks).into())]
+        }
+        node::Event::DiskFull { room: bytes } | node::Event::DiskHasRoom { bytes } => {
+            vec![("room_bytes", (*bytes).into())]
         }
         _ => Vec::new(),
     }
@@ -184,7 +191,9 @@ pub(super) fn fmt_event(
         node::Event::LeaderGone { .. }
         | node::Event::Waits { .. }
         | node::Event::DiskSlow { .. }
-        | node::Event::DiskInTime { .. } => fmt_trouble(f, event, tick),
+        | node::Event::DiskInTime { .. }
+        | node::Event::DiskFull { .. }
+        | node::Event::DiskHasRoom { .. } => fmt_trouble(f, event, tick),
         node::Event::SteppedDown { term, reason } => {
             write!(f, "steps down  term {term}   {}", StepDownReason(*reason))
         }
@@ -274,6 +283,13 @@ fn fmt_trouble(f: &mut fmt::Formatter<'_>, event: &node::Event, tick: Duration) 
         ),
         node::Event::DiskInTime { ticks } => {
             write!(f, "disk        in time again: a write took {} ms", ms(*ticks))
+        }
+        node::Event::DiskFull { room } => write!(
+            f,
+            "full disk   {room} bytes are left for entries; I take none until there is more"
+        ),
+        node::Event::DiskHasRoom { bytes } => {
+            write!(f, "disk        has room again: {bytes} bytes for entries")
         }
         _ => Ok(()),
     }
