@@ -429,6 +429,44 @@ fn a_lone_founder_that_founded_again_stops_when_it_hears_of_its_cluster() {
     });
 }
 
+/// Whoever knows a server by another disk, on the same machine, tries every tenth of a second.
+#[test]
+fn a_cluster_is_founded_only_when_its_servers_have_listened() {
+    for servers in [1, 3] {
+        let cluster = Cluster::started(KVCTL, servers);
+        for server in cluster.servers() {
+            let at = |name| server.story().wait_for_event(name, LIMIT)["time_ms"].as_u64().unwrap();
+            assert!(at("founded") - at("listening") >= 250, "{}", server.id());
+        }
+    }
+}
+
+#[test]
+fn two_founders_that_lost_their_disks_do_not_found_their_cluster_again() {
+    let mut cluster = quick_ones(2);
+    for _ in 0..2 {
+        let id = cluster.start_joining();
+        cluster.server(&id).story().wait_for_event("joining", LIMIT);
+        let address = cluster.server(&id).address().to_string();
+        cluster.kvctl(&["member", "add", &id, &address, "--timeout", "20s"]).expect_code(0);
+    }
+    cluster.wait_until_level(LIMIT);
+    for id in ["s1", "s2"] {
+        cluster.server_mut(id).kill();
+        cluster.server(id).wipe();
+    }
+    // The file knows only these two, and they hear each other first.
+    for id in ["s1", "s2"] {
+        cluster.start(id);
+    }
+    for id in ["s1", "s2"] {
+        let event = cluster.server(id).story().wait_for_event("joining", LIMIT);
+        assert_eq!(event["place"], "other-disk");
+        let told = cluster.server(id).story().lines().join("\n");
+        assert!(!told.contains("\"founded\""), "{told}");
+    }
+}
+
 /// The process of a server that has a directory and an address of its own, and the name of another.
 struct Heir(std::process::Child);
 

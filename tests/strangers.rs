@@ -84,6 +84,32 @@ fn a_boot_that_somebody_made_up_does_not_keep_its_server_out() {
     }
 }
 
+#[test]
+fn a_word_of_another_cluster_stops_no_server_and_is_told_once() {
+    let cluster = Cluster::started(KVCTL, 3);
+    let said = welcome(&cluster, "s1");
+    for to in ["s1", "s2", "s3"] {
+        for _ in 0..3 {
+            let hello = PeerHello {
+                node: "x".to_owned(),
+                cluster_id: Some([7; 16]),
+                to_incarnation: Some(1),
+                ..forged(&said, to, 1)
+            };
+            let answer = introduce(&cluster, to, Role::Peer(hello)).answer();
+            assert!(matches!(answer, Some(Answer::Refused(_))), "{answer:?}");
+        }
+    }
+    cluster.kvctl(&["set", "a", "1", "--timeout", "20s"]).expect_code(0);
+    for id in ["s1", "s2", "s3"] {
+        let told = cluster.server(id).story().lines();
+        let said = "x belongs to another cluster that is also called";
+        assert_eq!(told.iter().filter(|line| line.contains(said)).count(), 1, "{told:?}");
+    }
+    let run = cluster.kvctl(&["status"]).expect_code(0);
+    assert!(run.stderr.contains("knows s1 by another disk"), "{}", run.stderr);
+}
+
 /// Answers everybody at an address that its directory is an older copy, until dropped.
 struct Liar {
     stop: Arc<AtomicBool>,

@@ -132,6 +132,8 @@ pub(super) struct Core {
     pub(super) snapshot_ways: u32,
     /// Whoever knows this server has had time to say so.
     pub(super) has_listened: bool,
+    /// This very process has founded its cluster, alone.
+    pub(super) has_founded_alone: bool,
     pub(super) stopping: bool,
     /// Snapshots that are being sent to clients.
     pub(super) saves: Saves,
@@ -188,6 +190,7 @@ impl Core {
             boot: identity.boot,
             was_recovered: identity.recovery > 0,
             has_listened: false,
+            has_founded_alone: false,
             nonce: identity.nonce,
             started: Instant::now(),
             inbox: Vec::new(),
@@ -259,12 +262,10 @@ impl Core {
                 Stage::Drawn | Stage::Agreed(_) => {}
             }
             let step = founding.step();
-            // Nobody is asked whether a cluster of one exists already, so whoever knows it must
-            // have had time to say so: this server may be one that has lost its disk.
-            if let Step::Agree(charter) | Step::Found(charter) = &step
-                && charter.configuration.voters().len() == 1
-                && !self.has_listened
-            {
+            // This server, and all of those that are to found a cluster with it, may be ones that
+            // have lost their disks, while others of their cluster live on that no file lists.
+            // Whoever knows this one must have had time to say so.
+            if matches!(step, Step::Agree(_) | Step::Found(_)) && !self.has_listened {
                 return Ok(());
             }
             match &step {
@@ -275,6 +276,7 @@ impl Core {
                 }
                 Step::Found(charter) => {
                     home.found(charter.clone(), &self.settings.log)?;
+                    self.has_founded_alone = charter.configuration.voters().len() == 1;
                     let members = charter.configuration.members().map(|it| it.id).collect();
                     let cluster = charter.cluster_id().to_string();
                     self.tell(&Event::Founded { cluster, members });

@@ -32,7 +32,7 @@ use crate::wire::handshake::{Answer, Hello, Refused, RefusedReason, Role, Versio
 use crate::wire::peer::{self, Addressee};
 
 /// How long a server may take to accept a connection and to answer its handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two attempts to connect.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -164,6 +164,8 @@ pub(super) struct Up {
     pub(super) cluster: Option<[u8; 16]>,
     /// A dial of this server's own has met the other side, by that start.
     pub(super) proven: Cell<bool>,
+    /// It is durable here that this start has been a member.
+    pub(super) is_noted_as_member: Cell<bool>,
     dirty: Cell<bool>,
 }
 
@@ -174,8 +176,9 @@ impl Up {
         start: Start,
         cluster: Option<[u8; 16]>,
     ) -> Rc<Self> {
-        let (proven, dirty) = (Cell::new(false), Cell::new(false));
-        Rc::new(Self { outbox, member, start, cluster, proven, dirty })
+        let no = || Cell::new(false);
+        let (proven, is_noted_as_member, dirty) = (no(), no(), no());
+        Rc::new(Self { outbox, member, start, cluster, proven, is_noted_as_member, dirty })
     }
 
     /// Tells the other side what this one stands for.

@@ -240,6 +240,7 @@ async fn run(
     }
     let refused =
         |source| ServeError::Listen { address: core.borrow().settings.address.clone(), source };
+    let dialled = Dialled::of(socket.local_addr().map_err(refused)?);
     let listener = socket.listen(BACKLOG).map_err(refused)?;
     core.borrow().tell_listening();
     core.borrow_mut().found()?;
@@ -247,7 +248,7 @@ async fn run(
     tokio::task::spawn_local(joining::run(Rc::clone(&core)));
     let accepting =
         tokio::task::spawn_local(listener::run(Rc::clone(&core), listener, connections_max));
-    tokio::task::spawn_local(found_alone(Rc::clone(&core), failures.clone()));
+    tokio::task::spawn_local(found_after_listening(Rc::clone(&core), dialled, failures.clone()));
     let scrubbing = tokio::task::spawn_local(scrub::run(Rc::clone(&core), failures));
     tokio::select! {
         error = drive(&core, &wake) => return Err(error),
@@ -279,10 +280,10 @@ async fn run(
     Ok(())
 }
 
-/// A server that founds its cluster alone does so when those that know it, if there are any, have
-/// dialled it: they try several times a second for as long as it is away.
-async fn found_alone(core: SharedCore, failures: Failures) {
-    sleep(LISTEN_FIRST).await;
+/// A server founds a cluster when those that know it from another one, if there are any, have
+/// dialled it: they try again and again for as long as it is away.
+async fn found_after_listening(core: SharedCore, dialled: Dialled, failures: Failures) {
+    sleep(dialled.listening_time()).await;
     core.borrow_mut().has_listened = true;
     let founded = core.borrow_mut().found();
     if let Err(error) = founded {
@@ -290,8 +291,31 @@ async fn found_alone(core: SharedCore, failures: Failures) {
     }
 }
 
-/// How long a server listens before it founds a cluster alone.
-const LISTEN_FIRST: Duration = Duration::from_secs(1);
+/// From where a server is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialled {
+    /// From its own machine only.
+    Here,
+    /// From other machines as well.
+    Anywhere,
+}
+
+impl Dialled {
+    fn of(address: SocketAddr) -> Self {
+        if address.ip().is_loopback() { Self::Here } else { Self::Anywhere }
+    }
+
+    /// In this time everybody who dials begins to do so twice and is through with it once, with
+    /// what machines need to wake up. While this server was away a dial may have hung to its end;
+    /// on its own machine every dial was refused at once.
+    const fn listening_time(self) -> Duration {
+        let dial = match self {
+            Self::Here => links::RETRY_AFTER,
+            Self::Anywhere => links::CONNECT_TIMEOUT.saturating_add(links::RETRY_AFTER),
+        };
+        dial.saturating_mul(2).saturating_add(links::RETRY_AFTER)
+    }
+}
 
 /// Hands leadership over before the server stops serving. Writes that come meanwhile wait, and are
 /// sent on to the new leader.

@@ -186,14 +186,20 @@ impl Core {
         }
     }
 
-    /// Another cluster of this name says that it knows this server by another disk. Unless this
-    /// cluster was recovered from that one, it was founded anew by a server that had lost its disk
-    /// and heard nobody who remembered; it serves no longer.
-    pub(super) fn on_other_cluster(&self, peer: &PeerHello) {
+    /// Somebody says that another cluster of this name knows this server by another disk. If this
+    /// process has just founded its cluster, alone, it had lost that disk and heard nobody who
+    /// remembered; it serves no longer. At any other time that is told, and nothing more: a cluster
+    /// that goes on is not ended by somebody's word, which may also be that of a server that was
+    /// forgotten when its cluster was given up.
+    pub(super) fn on_other_cluster(&mut self, peer: &PeerHello) {
         let Phase::Running(running) = &self.phase else { return };
         let knows_another = peer.to_incarnation.is_some_and(|it| it != self.me.incarnation.0);
-        let has_founded = running.charter.configuration.lists(self.me) && !self.was_recovered;
-        if knows_another && has_founded && peer.cluster == running.charter.name {
+        if !knows_another || self.was_recovered || peer.cluster != running.charter.name {
+            return;
+        }
+        if !self.has_founded_alone {
+            self.note_other_cluster(&peer.node);
+        } else {
             self.failures.report(ServeError::FoundedAgain {
                 id: self.me.id,
                 cluster: peer.cluster.clone(),
@@ -267,7 +273,9 @@ impl Core {
             (PeerMessage::Raft { to, term, message }, Phase::Running(_))
                 if to == me && peer.cluster == ours =>
             {
-                self.note_term(from, term);
+                if !self.note_term(peer, term) {
+                    return Ok(());
+                }
                 let envelope = Envelope { from, to: self.me, term, message };
                 self.inbox.push(Input::Message(envelope));
             }

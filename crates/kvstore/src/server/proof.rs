@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use raft::driver::Input;
 use raft::founding::Seat;
-use raft::node::{Boot, Configuration, Incarnation, Member, NodeId, Term};
+use raft::node::{Boot, COUNTER_MAX, Configuration, Incarnation, Member, NodeId, Term};
 use raft::storage::{self, Home, HomeError, Sighting, Start};
 use tokio::time::{sleep, timeout};
 
@@ -169,11 +169,23 @@ impl Core {
         latest.is_none_or(|latest| !peer.start.is_turned_back_from(latest))
     }
 
-    /// A server of this cluster has spoken in a term.
-    pub(super) fn note_term(&mut self, member: Member, term: Term) {
-        if let Some(met) = self.met.get_mut(&member) {
-            met.age.term = met.age.term.max(term.0);
+    /// A server of this cluster has spoken in a term; false if nothing that it says may count. One
+    /// that a dial has met before it was a member is noted again, durably, as one that is: a copy
+    /// of its directory from before that has forgotten its votes.
+    pub(super) fn note_term(&mut self, peer: &Up, term: Term) -> bool {
+        // A term that no election can have reached is made up. The message is refused for it.
+        if term.0 > COUNTER_MAX {
+            return true;
         }
+        let Some(met) = self.met.get_mut(&peer.member) else { return true };
+        met.age.term = met.age.term.max(term.0);
+        if term == Term(0) || peer.is_noted_as_member.get() {
+            return true;
+        }
+        let (age, cluster) = (met.age, met.cluster);
+        let noted = self.note_boot(peer.member, age, cluster) == Some(Seen::Current);
+        peer.is_noted_as_member.set(noted);
+        noted
     }
 }
 

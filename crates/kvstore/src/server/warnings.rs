@@ -31,6 +31,8 @@ pub(super) struct Warnings {
     facts: Vec<String>,
     /// What is odd about other servers of the cluster.
     oddities: BTreeMap<(Member, Oddity), String>,
+    /// What was heard of another cluster of the same name.
+    other_cluster: Option<String>,
     /// The entry since which this server is no member of the cluster any more.
     pub(super) removed_since: Option<Index>,
 }
@@ -71,6 +73,21 @@ impl Core {
         }
     }
 
+    /// A server of another cluster of the same name knows this one by another disk.
+    pub(super) fn note_other_cluster(&mut self, server: &str) {
+        if self.warnings.other_cluster.is_some() {
+            return;
+        }
+        let text = format!(
+            "{server} belongs to another cluster that is also called {:?} and knows {} by another \
+             disk: one of the two clusters is left over, or was founded because the other was \
+             lost; stop that one, after looking at what it holds",
+            self.settings.cluster, self.me.id
+        );
+        self.tell(&Event::Warning { text: text.clone() });
+        self.warnings.other_cluster = Some(text);
+    }
+
     /// Nothing of the kind is odd about another server any more.
     pub(super) fn note_usual(&mut self, about: Member, oddity: Oddity) {
         self.warnings.oddities.remove(&(about, oddity));
@@ -102,6 +119,7 @@ impl Core {
         let mut texts = self.warnings.facts.clone();
         texts.extend(self.own_troubles());
         texts.extend(self.other_members());
+        texts.extend(self.warnings.other_cluster.clone());
         texts.extend(self.warnings.oddities.values().cloned());
         let more = texts.len().saturating_sub(WARNINGS_MAX);
         texts.truncate(WARNINGS_MAX);

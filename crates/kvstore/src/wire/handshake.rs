@@ -404,7 +404,8 @@ pub(crate) fn check_address(address: &str) -> Result<(), DecodeError> {
     codec::within("address", address.as_bytes(), ADDRESS_BYTES_MAX as u32)
 }
 
-fn check_cluster_name(what: &'static str, name: &str) -> Result<(), DecodeError> {
+/// Refuses the name of a cluster that is longer than one can be.
+pub(super) fn check_cluster_name(what: &'static str, name: &str) -> Result<(), DecodeError> {
     if name.len() > CLUSTER_NAME_BYTES_MAX {
         let why = format!("a cluster name of {} bytes, limit {CLUSTER_NAME_BYTES_MAX}", name.len());
         return Err(DecodeError::Malformed { what, why });

@@ -9,13 +9,13 @@
 mod tests;
 
 use super::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Kind};
-use super::handshake::check_address;
+use super::handshake::{check_address, check_cluster_name};
 use crate::codec::{self, DecodeError, Raw};
 use bytes::{Bytes, BytesMut};
-use raft::founding::Standing;
+use raft::founding::{Charter, Standing};
 use raft::node::{
-    Boot, Cause, Entries, Entry, EntryKind, Incarnation, Index, Message, Payload, Position,
-    SnapshotId, Term,
+    Boot, Cause, Configuration, Entries, Entry, EntryKind, Incarnation, Index, Message, Payload,
+    Position, SnapshotId, Term,
 };
 use raft::replica::SnapshotMessage;
 use serde::{Deserialize, Serialize};
@@ -273,20 +273,26 @@ pub fn decode_keeping(
 
 /// What others say of themselves is remembered, so its texts are limited.
 fn check_standing(standing: &Standing) -> Result<(), DecodeError> {
+    let check_charter = |charter: &Charter| {
+        check_cluster_name("a charter", &charter.name)?;
+        check_members(&charter.configuration)
+    };
     match standing {
         Standing::Joining { address } => check_address(address),
         Standing::Founded(founded) => {
-            let mut addresses = founded.members.addresses();
-            addresses.try_for_each(|(_, address)| check_address(address))
+            check_charter(&founded.charter)?;
+            check_members(&founded.members)
         }
-        Standing::Empty { seats, .. } => {
+        Standing::Empty { name, seats } => {
+            check_cluster_name("Standing", name)?;
             seats.iter().try_for_each(|seat| check_address(&seat.address))
         }
-        Standing::Agreed(charter) => {
-            let mut addresses = charter.configuration.addresses();
-            addresses.try_for_each(|(_, address)| check_address(address))
-        }
+        Standing::Agreed(charter) => check_charter(charter),
     }
+}
+
+fn check_members(members: &Configuration) -> Result<(), DecodeError> {
+    members.addresses().try_for_each(|(_, address)| check_address(address))
 }
 
 fn from_snapshot_body(

@@ -111,6 +111,9 @@ enum Way {
     Join,
 }
 
+/// Servers outside the file whose word is remembered.
+pub(super) const STRANGERS_HEARD_MAX: usize = 16;
+
 /// A server that belongs to no cluster yet.
 #[derive(Clone, Debug)]
 pub struct Founding {
@@ -123,7 +126,7 @@ pub struct Founding {
     /// All servers of the file, this one too, sorted.
     seats: Vec<Seat>,
     agreed: Option<Charter>,
-    heard: BTreeMap<NodeId, (Member, Standing)>,
+    pub(super) heard: BTreeMap<NodeId, (Member, Standing)>,
 }
 
 impl Founding {
@@ -165,8 +168,17 @@ impl Founding {
         }
     }
 
-    /// Another server said this of itself. The latest word counts.
+    /// Another server said this of itself. The latest word counts. Of servers that the file does
+    /// not list only those are remembered that have a cluster, and only some of them: who they are
+    /// nobody knows, and each takes memory.
     pub fn hear(&mut self, from: Member, standing: Standing) {
+        let is_seat = |id: NodeId| self.seats.iter().any(|seat| seat.id == id);
+        if !is_seat(from.id) && !self.heard.contains_key(&from.id) {
+            let strangers = self.heard.keys().filter(|id| !is_seat(**id)).count();
+            if !matches!(standing, Standing::Founded(_)) || strangers >= STRANGERS_HEARD_MAX {
+                return;
+            }
+        }
         self.heard.insert(from.id, (from, standing));
     }
 

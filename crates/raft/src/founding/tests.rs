@@ -1,5 +1,6 @@
 //! Stories of servers that found a cluster, and of those that come later.
 
+use super::steps::STRANGERS_HEARD_MAX;
 use super::*;
 use crate::node::{Incarnation, Intent, Learner, Lists};
 
@@ -51,6 +52,22 @@ fn gossip(servers: &mut [Founding]) {
             server.on_agreed(charter);
         }
     }
+}
+
+#[test]
+fn of_strangers_only_some_are_remembered_and_only_with_their_clusters() {
+    let mut server = founding(1, 11, 3);
+    for n in 10..200 {
+        server.hear(member(n, n), Standing::Joining { address: format!("127.0.0.1:{n}") });
+    }
+    assert!(server.heard.is_empty());
+    let configuration = charter_of_two().configuration;
+    for n in 10..200 {
+        server.hear(member(n, n), founded(&charter_of_two(), configuration.clone()));
+    }
+    assert_eq!(server.heard.len(), STRANGERS_HEARD_MAX);
+    server.hear(member(2, 12), Standing::Empty { name: "demo".into(), seats: seats(3) });
+    assert_eq!(server.heard.len(), STRANGERS_HEARD_MAX + 1, "a server of the file has a place");
 }
 
 #[test]

@@ -28,7 +28,7 @@ use wal::{Disk, File};
 
 use super::directory::replace_file;
 use super::identity::Start;
-use crate::node::{Boot, Incarnation, Member, NodeId, Term};
+use crate::node::{Boot, COUNTER_MAX, Incarnation, Member, NodeId, Term};
 
 /// The file's name.
 pub(super) const NAME: &str = "boots";
@@ -169,6 +169,11 @@ impl Boots {
             }
             Some(seen) if now.start.boot.0 - seen.start.boot.0 > UNSEEN_STARTS_MAX => {
                 return Ok(Sighting::Absurd { seen: *seen });
+            }
+            // No election reaches such a term, and once noted it would turn every honest start
+            // away.
+            seen if now.term.0 > COUNTER_MAX => {
+                return Ok(Sighting::Absurd { seen: seen.copied().unwrap_or(now) });
             }
             // Later terms of the same start are not worth a write each.
             Some(seen) if seen.start == now.start && (seen.term == now.term || seen.term.0 > 0) => {
@@ -408,6 +413,18 @@ mod tests {
         assert_eq!(see(&mut boots, member("s2", 1), 5), Sighting::Current);
         let seen = Sighting::RolledBack { seen: start(5) };
         assert_eq!(see(&mut boots, member("s2", 1), 4), seen);
+    }
+
+    #[test]
+    fn a_term_that_no_election_reaches_is_not_noted() {
+        let medium = SimDisk::new();
+        let mut boots = Boots::open(medium.disk().as_ref());
+        let far = Seen { term: Term(COUNTER_MAX + 1), ..start(4) };
+        for member in [member("s2", 1), member("s3", 1)] {
+            let sighting = boots.see(member, far, |_| true).unwrap();
+            assert!(matches!(sighting, Sighting::Absurd { .. }), "{sighting:?}");
+            assert_eq!(see(&mut boots, member, 5), Sighting::Current);
+        }
     }
 
     #[test]

@@ -439,6 +439,10 @@ pub(super) fn write_charter(disk: &dyn Disk, charter: &Charter) -> Result<(), Ho
     let written = replace_file(disk, CHARTER, |file| {
         let mut bytes = postcard::to_stdvec(charter).map_err(io::Error::other)?;
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        if bytes.len() as u64 > CHARTER_BYTES_MAX {
+            let why = "what the cluster is said to have been founded with is too long to be true";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         wal::disk::write_all_at(file, &bytes, 0)
     });
     written.map(drop).map_err(|source| HomeError::Io { path: disk.path(CHARTER), source })

@@ -166,6 +166,37 @@ fn a_payload_that_does_not_match_its_checksum_is_refused() {
     assert!(matches!(decode(&frame), Err(DecodeError::Malformed { .. })));
 }
 
+/// What a cluster of one was founded with.
+fn charter(name: &str, address: &str) -> Charter {
+    let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(3) };
+    let voter = Voter { member, address: address.into() };
+    Charter { name: name.into(), configuration: Configuration::new(vec![voter]).unwrap() }
+}
+
+#[test]
+fn a_standing_with_longer_texts_than_there_can_be_is_refused() {
+    let (long_name, long_address) = ("n".repeat(65), "a".repeat(260));
+    let founded = |founded_as: Charter, address: &str| {
+        let members = charter("demo", address).configuration;
+        Standing::Founded(Founded { charter: founded_as, members, since: None })
+    };
+    let usual = charter("demo", "127.0.0.1:1");
+    for standing in [
+        Standing::Joining { address: long_address.clone() },
+        Standing::Empty { name: long_name.clone(), seats: Vec::new() },
+        Standing::Agreed(charter(&long_name, "127.0.0.1:1")),
+        Standing::Agreed(charter("demo", &long_address)),
+        founded(charter(&long_name, "127.0.0.1:1"), "127.0.0.1:1"),
+        founded(charter("demo", &long_address), "127.0.0.1:1"),
+        founded(usual, &long_address),
+    ] {
+        let mut out = BytesMut::new();
+        encode_standing(&mut out, &standing).unwrap();
+        let frame = frame::decode(&mut out, FRAME_BYTES_MAX).unwrap().unwrap();
+        assert!(decode(&frame).is_err(), "{standing:?}");
+    }
+}
+
 #[test]
 fn a_standing_survives_its_encoding_in_these_very_bytes() {
     let member = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(3) };
