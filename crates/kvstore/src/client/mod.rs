@@ -152,9 +152,9 @@ impl Client {
         }
     }
 
-    /// The writes of this client's session that ended as unknown, or whose future was dropped before
-    /// it ended, oldest first. Each can be repeated under its name. A session has room for a few
-    /// thousand; the oldest are forgotten when that is needed for new ones.
+    /// The writes of this client's session that ended as unknown, or whose future was dropped
+    /// before it ended, oldest first. Each can be repeated under its name. A session has room for
+    /// a few thousand; the oldest are forgotten when that is needed for new ones.
     pub fn unknown_writes(&self) -> Vec<RequestId> {
         self.inner.sessions.unknown()
     }

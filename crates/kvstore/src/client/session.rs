@@ -85,7 +85,7 @@ struct Session {
 enum Open {
     /// Somebody waits for it.
     InFlight,
-    /// It ended without an answer, or whoever waited for it gave up. It may be repeated by its name.
+    /// It ended without an answer, or whoever waited for it gave up. It may be repeated by name.
     Unknown,
 }
 

@@ -10,9 +10,9 @@
 //! and finishes too.
 //!
 //! Two different sets of pairs can never both be founded: each would need the agreement of every
-//! server in it, and a server agrees once in the life of its directory. Servers that have *all* lost
-//! their directories do not know that they founded a cluster before; whoever calls these steps waits
-//! before the first agreement until those that do know have had time to say so.
+//! server in it, and a server agrees once in the life of its directory. Servers that have *all*
+//! lost their directories do not know that they founded a cluster before; whoever calls these steps
+//! waits before the first agreement until those that do know have had time to say so.
 //!
 //! Later servers join. One with an empty directory that its cluster does not list stays up and
 //! announces its pair; it neither votes nor campaigns. Once an operator has named it, the first
