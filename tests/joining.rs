@@ -40,6 +40,9 @@ fn a_new_server_waits_says_what_to_type_and_votes_once_it_was_named() {
 
     let id = cluster.start_joining();
     let event = cluster.server(&id).story().wait_for_event("joining", LIMIT);
+    wait_for_parts(&cluster, &id, &["joining"]);
+    let told = cluster.kvctl(&["member", "add", &id, "127.0.0.1:1"]).expect_code(6).stderr;
+    assert!(told.contains("not at 127.0.0.1:1, where the others would look for it"), "{told}");
     let address = cluster.server(&id).address().to_string();
     assert!(story(&event).ends_with(&format!("kvctl member add s2 {address}")), "{event}");
     wait_for_parts(&cluster, &id, &["joining"]);
@@ -65,9 +68,8 @@ fn a_new_server_waits_says_what_to_type_and_votes_once_it_was_named() {
 fn a_learner_does_not_vote_until_it_is_promoted() {
     let mut cluster = Cluster::started(KVCTL, 1);
     let id = cluster.start_joining();
-    let address = cluster.server(&id).address().to_string();
-    let add = ["member", "add", &id, &address, "--learner", "--timeout", "20s"];
-    cluster.kvctl(&add).expect_code(0);
+    wait_for_parts(&cluster, &id, &["joining"]);
+    cluster.kvctl(&["member", "add", &id, "--learner", "--timeout", "20s"]).expect_code(0);
     cluster.wait_until_level(LIMIT);
     assert_eq!(parts(&cluster, &id), ["learner"]);
     let to_it = cluster.kvctl(&["leader", "transfer", &id]).expect_code(6);

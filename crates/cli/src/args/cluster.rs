@@ -48,7 +48,7 @@ pub(crate) enum MemberCommand {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  kvctl member add s5 127.0.0.1:10004
+  kvctl member add s5
   kvctl member add s5 127.0.0.1:10004 --learner
 
 The server must be running and waiting: kvctl serve --id s5 --join HOST:PORT --addr HOST:PORT. This
@@ -59,9 +59,9 @@ pub(crate) struct AddArgs {
     /// The server
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Where the other servers reach it
+    /// Where the other servers reach it; without, where it says that it listens
     #[arg(value_name = "HOST:PORT", value_parser = values::endpoint)]
-    pub(crate) address: String,
+    pub(crate) address: Option<String>,
     /// It receives the log and does not vote, until it is promoted
     #[arg(long)]
     pub(crate) learner: bool,

@@ -200,7 +200,7 @@ async fn find(session: &Session) -> Result<(Box<StatusReport>, bool), Failure> {
 
 async fn add(session: &Session, args: AddArgs) -> Result<(), Failure> {
     let AddArgs { id, address, learner } = args;
-    let named = (id.clone(), Some(address));
+    let named = (id.clone(), address);
     if learner {
         let (id, address) = named;
         change(session, MemberChange::AddLearner { id: id.clone(), address }).await?;

@@ -71,7 +71,15 @@ impl Core {
         address: Option<&String>,
     ) -> Result<(Member, String), ErrorReply> {
         if let Some(joiner) = self.joiners.find(id) {
-            return Ok((joiner.member, address.unwrap_or(&joiner.address).clone()));
+            if let Some(other) = address.filter(|address| **address != joiner.address) {
+                let text = format!(
+                    "{id} says that it listens at {}, not at {other}, where the others would look \
+                     for it; name that address, or start {id} with --addr {other}",
+                    joiner.address
+                );
+                return Err(ErrorReply::nothing_happened(ErrorCode::Invalid, text));
+            }
+            return Ok((joiner.member, joiner.address.clone()));
         }
         if let Phase::Running(running) = &self.phase {
             let configuration = running.driver.replica().node().configuration();
