@@ -231,6 +231,35 @@ fn a_read_index_commits_nothing_that_this_leader_has_not_verified() {
     assert_eq!(one.node.commit(), Index(1), "which the own entry 3 is not");
 }
 
+/// What a leader answers server `from`, once it has its quorum, after these questions of it.
+fn read_indexes(from: u64, counters: &[u64]) -> Vec<u64> {
+    let mut one = One::with_log(&[1]);
+    one.lead();
+    one.hear(2, 2, Message::AppendAccepted { matched: Index(2) });
+    let boot = one.boot();
+    for &counter in counters {
+        one.hear(from, 2, Message::ReadIndexRequest { boot, counter });
+    }
+    one.hear(2, 2, Message::RoundEcho { round: 1_000 });
+    one.ticks(10);
+    one.hear(2, 2, Message::RoundEcho { round: 1_000 });
+    let counter = |message| match message {
+        Message::ReadIndexAnswer { counter, .. } => Some(counter),
+        _ => None,
+    };
+    one.said(from).into_iter().filter_map(counter).collect()
+}
+
+#[test]
+fn a_follower_that_asks_again_is_answered_once() {
+    assert_eq!(read_indexes(3, &[1, 2, 5, 4, 5]), [5], "it waits for its latest question alone");
+}
+
+#[test]
+fn whoever_is_no_member_is_told_no_read_index() {
+    assert_eq!(read_indexes(4, &[1]), [0; 0]);
+}
+
 // ------------------------------------------------------------------ members, snapshots
 
 #[test]

@@ -139,7 +139,9 @@ fn address(server: &Table<'_>) -> Result<Option<String>, ConfigError> {
     let problem = format!("\"{text}\" is not an address");
     let remedy = "write host:port, such as \"127.0.0.1:10000\" or \"[::1]:10000\"";
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && host.len() <= 253 => (host, port),
+        Some((host, port)) if !host.is_empty() && host.len() <= 253 && port.len() <= 5 => {
+            (host, port)
+        }
         _ => return Err(server.error("addr", problem, remedy)),
     };
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));

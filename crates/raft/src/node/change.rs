@@ -86,15 +86,10 @@ pub enum ChangeError {
     },
     /// The lists would contradict each other.
     #[error("impossible: {0}")]
-    Contradiction(#[from] ConfigurationError),
+    Contradiction(ConfigurationError),
 }
 
 impl Configuration {
-    /// As many members as a cluster may have, learners included. Every commit counts them.
-    pub const MEMBERS_MAX: u32 = 64;
-    /// The longest address of a member that is added, in bytes.
-    pub const ADDRESS_BYTES_MAX: u32 = 255;
-
     /// The joint configuration that begins `change`.
     ///
     /// # Errors
@@ -151,11 +146,11 @@ impl Configuration {
         if lists.voters.is_empty() {
             return Err(ChangeError::NobodyLeft);
         }
-        let joint = Self::from_lists(Lists { outgoing: self.voters().to_vec(), ..lists })?;
-        if joint.members().count() > Self::MEMBERS_MAX as usize {
-            return Err(ChangeError::TooMany { members_max: Self::MEMBERS_MAX });
-        }
-        Ok(joint)
+        let joint = Self::from_lists(Lists { outgoing: self.voters().to_vec(), ..lists });
+        joint.map_err(|error| match error {
+            ConfigurationError::TooMany { members_max } => ChangeError::TooMany { members_max },
+            error => ChangeError::Contradiction(error),
+        })
     }
 
     fn check_new(&self, member: Member) -> Result<(), ChangeError> {
@@ -419,7 +414,8 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let full = configuration(&names, &[]);
         assert!(matches!(full.joint_by(&add("extra")), Err(ChangeError::TooMany { .. })));
-        let long = Change::AddVoter { member: member("s2"), address: "x".repeat(256) };
+        let address = "x".repeat(Configuration::ADDRESS_BYTES_MAX as usize + 1);
+        let long = Change::AddVoter { member: member("s2"), address };
         let one = configuration(&["s1"], &[]);
         assert!(matches!(one.joint_by(&long), Err(ChangeError::Address { .. })));
     }

@@ -72,10 +72,16 @@ impl Config {
         }
     }
 
+    /// Times are sums and small multiples of these, and must be numbers.
+    const TICKS_MAX: u32 = u32::MAX / 8;
+
     /// What is wrong with the settings, if anything.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.heartbeat_ticks == 0 {
             return Err("a heartbeat needs at least one tick".into());
+        }
+        if self.heartbeat_ticks.max(self.election_ticks_max) > Self::TICKS_MAX {
+            return Err(format!("a time may have at most {} ticks", Self::TICKS_MAX));
         }
         if self.election_ticks_min < 2 * self.heartbeat_ticks {
             return Err(format!(
@@ -86,6 +92,58 @@ impl Config {
         if self.election_ticks_max < self.election_ticks_min {
             return Err("the longest election timeout is shorter than the shortest".into());
         }
-        Ok(())
+        // Of each of these at least one byte, or nothing would ever move.
+        let needed = [
+            ("a command", self.command_bytes_max),
+            ("a message", self.message_bytes_max),
+            ("what is in flight to one", self.in_flight_bytes_max),
+            ("what is in flight to all", self.in_flight_total_bytes_max),
+            ("what is not committed", self.uncommitted_bytes_max),
+            ("what is applied at once", self.apply_bytes_max),
+        ];
+        match needed.iter().find(|(_, bytes_max)| *bytes_max == 0) {
+            Some((what, _)) => Err(format!("{what} must be allowed some bytes")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::types::{Incarnation, NodeId};
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        let me = Member { id: NodeId::new("s1").unwrap(), incarnation: Incarnation(1) };
+        let check = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::new(me, Boot(1));
+            change(&mut config);
+            config.check()
+        };
+        let wrong: [&dyn Fn(&mut Config); 12] = [
+            &|it| it.heartbeat_ticks = 0,
+            &|it| it.heartbeat_ticks = u32::MAX,
+            &|it| it.election_ticks_max = u32::MAX,
+            &|it| (it.election_ticks_min, it.election_ticks_max) = (u32::MAX, u32::MAX),
+            &|it| it.election_ticks_min = 2 * it.heartbeat_ticks - 1,
+            &|it| it.election_ticks_max = it.election_ticks_min - 1,
+            &|it| it.command_bytes_max = 0,
+            &|it| it.message_bytes_max = 0,
+            &|it| it.in_flight_bytes_max = 0,
+            &|it| it.in_flight_total_bytes_max = 0,
+            &|it| it.uncommitted_bytes_max = 0,
+            &|it| it.apply_bytes_max = 0,
+        ];
+        for (at, change) in wrong.iter().enumerate() {
+            assert!(check(change).is_err(), "the {at}th");
+        }
+        let largest = |it: &mut Config| {
+            it.heartbeat_ticks = Config::TICKS_MAX / 2;
+            it.election_ticks_min = Config::TICKS_MAX;
+            it.election_ticks_max = Config::TICKS_MAX;
+        };
+        assert_eq!(check(&largest), Ok(()));
+        assert_eq!(check(&|_| ()), Ok(()));
     }
 }

@@ -57,7 +57,9 @@ pub struct Lists {
 /// Invariants:
 /// - each list is sorted by member and names no server twice, in no two of its lives;
 /// - no learner votes, in either half. Another life of the same server may: a server that lost
-///   its disk learns under its new life until that replaces the old one.
+///   its disk learns under its new life until that replaces the old one;
+/// - it lists no more members, and no longer addresses, than a cluster may have. So it is with one
+///   that comes from the network or the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     lists: Lists,
@@ -78,6 +80,22 @@ pub enum ConfigurationError {
     /// The same member votes and only learns.
     #[error("server {0} is both a voter and a learner of the configuration")]
     VoterAndLearner(Member),
+    /// A limit.
+    #[error("a cluster has at most {members_max} members")]
+    TooMany {
+        /// The limit.
+        members_max: u32,
+    },
+    /// A limit.
+    #[error("{member} listens at an address of {bytes} bytes; it may have {bytes_max}")]
+    Address {
+        /// Whose address it is.
+        member: Member,
+        /// How long it is.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u32,
+    },
 }
 
 /// The one empty configuration, of a server that was never told of any.
@@ -86,6 +104,11 @@ pub(super) static NOBODY: Configuration = Configuration {
 };
 
 impl Configuration {
+    /// As many members as a cluster may have, learners included. Every commit counts them.
+    pub const MEMBERS_MAX: u32 = 64;
+    /// The longest address of a member, in bytes: a host name of 253, a colon and a port.
+    pub const ADDRESS_BYTES_MAX: u32 = 259;
+
     /// Voters alone. Whatever it can say is written in it, so that the hash of a founding charter
     /// does not depend on the program's version.
     const VOTERS_ONLY: u8 = 1;
@@ -95,7 +118,7 @@ impl Configuration {
     /// A configuration of these voters alone, in any order.
     ///
     /// # Errors
-    /// A server is named twice.
+    /// A server is named twice, or a limit is passed.
     pub fn new(voters: Vec<Voter>) -> Result<Self, ConfigurationError> {
         Self::from_lists(Lists { voters, ..Lists::default() })
     }
@@ -103,7 +126,7 @@ impl Configuration {
     /// A configuration of these lists, each in any order.
     ///
     /// # Errors
-    /// They contradict each other.
+    /// They contradict each other, or pass a limit.
     pub fn from_lists(mut lists: Lists) -> Result<Self, ConfigurationError> {
         lists.voters.sort_by_key(|voter| voter.member);
         lists.outgoing.sort_by_key(|voter| voter.member);
@@ -113,9 +136,29 @@ impl Configuration {
         check_once(lists.learners.iter().map(|learner| learner.member))?;
         let configuration = Self { lists };
         let voting = |member: &Member| configuration.is_voter(*member);
-        match configuration.learners().iter().map(|learner| learner.member).find(voting) {
-            Some(member) => Err(ConfigurationError::VoterAndLearner(member)),
-            None => Ok(configuration),
+        if let Some(member) =
+            configuration.learners().iter().map(|learner| learner.member).find(voting)
+        {
+            return Err(ConfigurationError::VoterAndLearner(member));
+        }
+        configuration.check_limits()?;
+        Ok(configuration)
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigurationError> {
+        let (members_max, bytes_max) = (Self::MEMBERS_MAX, Self::ADDRESS_BYTES_MAX);
+        if self.members().nth(members_max as usize).is_some() {
+            return Err(ConfigurationError::TooMany { members_max });
+        }
+        // Not `addresses`, which lists a voter of both halves once: the halves may differ.
+        let outgoing = self.outgoing().iter().map(|voter| (voter.member, voter.address.as_str()));
+        let too_long = |(_, address): &(Member, &str)| address.len() > bytes_max as usize;
+        match self.addresses().chain(outgoing).find(too_long) {
+            Some((member, address)) => {
+                let bytes = address.len() as u64;
+                Err(ConfigurationError::Address { member, bytes, bytes_max })
+            }
+            None => Ok(()),
         }
     }
 
@@ -341,6 +384,34 @@ mod tests {
         assert_eq!(with(vec![voter("s2", 1)], both), Err(refused));
         let next_life = vec![learner("s1", 2, Intent::Stay)];
         assert!(with(Vec::new(), next_life).is_ok(), "another life of a voter may learn");
+    }
+
+    #[test]
+    fn neither_lists_nor_bytes_pass_the_limits() {
+        let voters = |count: u32| (0..count).map(|n| voter(&format!("s{n}"), 1)).collect();
+        let (members_max, bytes_max) =
+            (Configuration::MEMBERS_MAX, Configuration::ADDRESS_BYTES_MAX);
+        let full = Configuration::new(voters(members_max)).unwrap();
+        assert_eq!(Configuration::decode(&full.encode()), Ok(full));
+        let too_many = ConfigurationError::TooMany { members_max };
+        assert_eq!(Configuration::new(voters(members_max + 1)), Err(too_many.clone()));
+        let crowd: Vec<Voter> = voters(members_max + 1);
+        let bytes = postcard::to_extend(&crowd, vec![Configuration::VOTERS_ONLY]).unwrap();
+        assert_eq!(Configuration::decode(&bytes), Err(too_many));
+
+        let at =
+            |bytes: u32| Voter { member: member("s1", 1), address: "x".repeat(bytes as usize) };
+        assert!(Configuration::new(vec![at(bytes_max)]).is_ok());
+        let lists = Lists {
+            voters: vec![at(bytes_max)],
+            outgoing: vec![at(bytes_max + 1)],
+            learners: Vec::new(),
+        };
+        let (member, bytes) = (member("s1", 1), u64::from(bytes_max) + 1);
+        let too_long = ConfigurationError::Address { member, bytes, bytes_max };
+        assert_eq!(Configuration::from_lists(lists.clone()), Err(too_long.clone()));
+        let bytes = postcard::to_extend(&lists, vec![Configuration::ALL_LISTS]).unwrap();
+        assert_eq!(Configuration::decode(&bytes), Err(too_long));
     }
 
     #[test]

@@ -69,10 +69,22 @@ impl ReadRounds {
     }
 
     fn queue(&mut self, reader: Reader) {
-        // A follower that asks again has given up its earlier question.
-        if let Reader::Remote { member, .. } = reader {
-            self.waiting
-                .retain(|other| !matches!(other, Reader::Remote { member: m, .. } if *m == member));
+        if let Reader::Remote { member, boot, counter } = reader {
+            let readers = self.open.iter().flat_map(|open| &open.readers).chain(&self.waiting);
+            let is_late = |other: &Reader| {
+                matches!(other, Reader::Remote { member: m, boot: b, counter: c }
+                    if *m == member && (*b, *c) >= (boot, counter))
+            };
+            if readers.clone().any(is_late) {
+                return;
+            }
+            // A follower that asks again has given up its earlier question, and would take no
+            // answer to it. So each waits once, however long no quorum answers.
+            let asks_again =
+                |other: &Reader| matches!(other, Reader::Remote { member: m, .. } if *m == member);
+            self.waiting.retain(|other| !asks_again(other));
+            self.open.iter_mut().for_each(|open| open.readers.retain(|it| !asks_again(it)));
+            self.open.retain(|open| !open.readers.is_empty());
         }
         self.waiting.push(reader);
     }
@@ -221,7 +233,9 @@ impl Node {
     }
 
     pub(super) fn on_read_index_request(&mut self, from: Member, boot: Boot, counter: u64) {
-        if let Role::Leader(leader) = &mut self.role {
+        let Role::Leader(leader) = &mut self.role else { return };
+        // Whoever is not sent the log cannot have learned from it who leads.
+        if leader.progress.contains_key(&from) {
             leader.rounds.queue(Reader::Remote { member: from, boot, counter });
         }
     }

@@ -1,7 +1,7 @@
 //! The sending half of a snapshot's way: reads what a receiver wants, chunk by chunk, and lets it
 //! go at a limited pace, so that neither the disk nor the network is taken from those who write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Carried;
 use super::stream::{SnapshotEnvelope, SnapshotMessage};
@@ -21,7 +21,7 @@ pub(super) struct Pace {
 
 /// Everything that is being sent.
 ///
-/// Invariant: at most one chunk of each receiver is being read or waits to leave.
+/// Invariant: at most one chunk of each receiver is being read, and at most one waits to leave.
 #[derive(Debug)]
 pub(super) struct Sender {
     pace: Pace,
@@ -30,6 +30,9 @@ pub(super) struct Sender {
     /// Who got a chunk last: the others come first.
     last_served: Option<Member>,
     sendings: BTreeMap<Member, Sending>,
+    /// Who has a chunk being read. A receiver that goes on elsewhere, or is forgotten and comes
+    /// back, waits for that: reads must not pile up however often it changes its mind.
+    reading: BTreeSet<Member>,
 }
 
 #[derive(Debug)]
@@ -39,28 +42,9 @@ struct Sending {
     next: u64,
     /// How far the receiver has room.
     until: u64,
-    chunk: Chunk,
+    /// What was read, from `next` on.
+    ready: Option<Payload>,
     silent_ticks: u32,
-}
-
-#[derive(Debug)]
-enum Chunk {
-    None,
-    Reading,
-    Ready(Payload),
-}
-
-impl Chunk {
-    /// Takes what was read. What is being read stays so: it must not be read once more.
-    fn take_ready(&mut self) -> Option<Payload> {
-        match std::mem::replace(self, Chunk::None) {
-            Chunk::Ready(content) => Some(content),
-            other => {
-                *self = other;
-                None
-            }
-        }
-    }
 }
 
 /// A part of a snapshot that is to be read.
@@ -85,7 +69,13 @@ pub struct SendingStatus {
 
 impl Sender {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, budget_bytes: 0, last_served: None, sendings: BTreeMap::new() }
+        Self {
+            pace,
+            budget_bytes: 0,
+            last_served: None,
+            sendings: BTreeMap::new(),
+            reading: BTreeSet::new(),
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -122,7 +112,7 @@ impl Sender {
             (sending.until, sending.silent_ticks) = (until, 0);
             return false;
         }
-        let sending = Sending { snapshot, next, until, chunk: Chunk::None, silent_ticks: 0 };
+        let sending = Sending { snapshot, next, until, ready: None, silent_ticks: 0 };
         self.sendings.insert(from, sending);
         true
     }
@@ -149,31 +139,35 @@ impl Sender {
     /// The next part that is to be read, if there is any.
     pub(super) fn take_read(&mut self) -> Option<ToRead> {
         let chunk_bytes_max = self.pace.chunk_bytes_max.min(self.pace.bytes_per_heartbeat).max(1);
-        self.sendings.iter_mut().find_map(|(to, sending)| {
+        let Self { sendings, reading, .. } = self;
+        sendings.iter().find_map(|(to, sending)| {
             let end = sending.until.min(sending.snapshot.bytes);
             let bytes = end.saturating_sub(sending.next).min(chunk_bytes_max);
-            if bytes == 0 || !matches!(sending.chunk, Chunk::None) {
+            if bytes == 0 || sending.ready.is_some() || !reading.insert(*to) {
                 return None;
             }
-            sending.chunk = Chunk::Reading;
             let (snapshot, offset) = (sending.snapshot, sending.next);
             Some(ToRead { to: *to, snapshot, offset, bytes })
         })
     }
 
-    /// That part was read, unless it could not be.
+    /// That part was read, or could not be: then nothing more is sent to `to` until it asks again.
     pub(super) fn on_read(
         &mut self,
         to: Member,
         snapshot: SnapshotId,
         offset: u64,
-        bytes: Vec<u8>,
+        bytes: Option<Vec<u8>>,
     ) {
-        if let Some(sending) = self.sendings.get_mut(&to)
-            && sending.snapshot == snapshot
-            && sending.next == offset
-        {
-            sending.chunk = Chunk::Ready(Payload::new(bytes));
+        self.reading.remove(&to);
+        let Some(sending) = self.sendings.get_mut(&to) else { return };
+        if sending.snapshot != snapshot || sending.next != offset {
+            // It wants something else by now.
+            return;
+        }
+        match bytes {
+            Some(bytes) => sending.ready = Some(Payload::new(bytes)),
+            None => self.forget(to),
         }
     }
 
@@ -192,13 +186,13 @@ impl Sender {
             let Some(sending) = self.sendings.get_mut(to).filter(|_| self.budget_bytes > 0) else {
                 break;
             };
-            let Some(content) = sending.chunk.take_ready() else { continue };
+            let Some(content) = sending.ready.take() else { continue };
             let bytes = content.bytes.len() as u64;
             let (snapshot, offset) = (sending.snapshot, sending.next);
             let message = SnapshotMessage::Chunk { offset, content: content.clone() };
             let envelope = SnapshotEnvelope { from: me, to: *to, snapshot, message };
             if send(&envelope) == Carried::NotNow {
-                sending.chunk = Chunk::Ready(content);
+                sending.ready = Some(content);
                 continue;
             }
             self.budget_bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -229,19 +223,23 @@ mod tests {
     use super::*;
     use crate::node::{Incarnation, Index, NodeId, Position, Term};
 
-    #[test]
-    fn a_part_that_is_being_read_is_not_read_again_and_leaves_once() {
+    fn member(n: u64) -> Member {
+        Member { id: NodeId::new(&format!("s{n}")).unwrap(), incarnation: Incarnation(n) }
+    }
+
+    fn sender() -> (Sender, SnapshotId) {
         let pace = Pace { chunk_bytes_max: 10, bytes_per_heartbeat: 100, ticks_per_heartbeat: 1 };
         let mut sender = Sender::new(pace);
-        let member = |n: u64| Member {
-            id: NodeId::new(&format!("s{n}")).unwrap(),
-            incarnation: Incarnation(n),
-        };
-        let (me, to) = (member(1), member(2));
-        let position = Position { index: Index(5), term: Term(1) };
-        let snapshot = SnapshotId { position, bytes: 15, hash: [7; 16] };
-        assert!(sender.on_want(to, snapshot, 0, 15));
         sender.tick();
+        let position = Position { index: Index(5), term: Term(1) };
+        (sender, SnapshotId { position, bytes: 15, hash: [7; 16] })
+    }
+
+    #[test]
+    fn a_part_that_is_being_read_is_not_read_again_and_leaves_once() {
+        let (me, to) = (member(1), member(2));
+        let (mut sender, snapshot) = sender();
+        assert!(sender.on_want(to, snapshot, 0, 15));
         let part = ToRead { to, snapshot, offset: 0, bytes: 10 };
         assert_eq!(sender.take_read(), Some(part));
         // Turns go by while the disk reads.
@@ -249,7 +247,7 @@ mod tests {
             sender.send(me, |_| panic!("nothing was read yet"));
             assert_eq!(sender.take_read(), None);
         }
-        sender.on_read(to, snapshot, 0, vec![1; 10]);
+        sender.on_read(to, snapshot, 0, Some(vec![1; 10]));
         let mut left = 0;
         for _ in 0..3 {
             sender.send(me, |_| {
@@ -259,5 +257,35 @@ mod tests {
         }
         assert_eq!(left, 1);
         assert_eq!(sender.take_read(), Some(ToRead { offset: 10, bytes: 5, ..part }));
+    }
+
+    #[test]
+    fn a_receiver_that_changes_its_mind_has_one_part_read_at_a_time() {
+        let (me, to) = (member(1), member(2));
+        let (mut sender, snapshot) = sender();
+        sender.on_want(to, snapshot, 0, 15);
+        assert!(sender.take_read().is_some());
+        for _ in 0..3 {
+            assert!(sender.on_want(to, snapshot, 7, 15));
+            assert_eq!(sender.take_read(), None);
+            sender.forget(to);
+            sender.on_want(to, snapshot, 12, 15);
+            assert_eq!(sender.take_read(), None);
+        }
+        sender.on_read(to, snapshot, 0, Some(vec![1; 10]));
+        sender.send(me, |_| panic!("that is not what it wants any more"));
+        assert_eq!(sender.take_read(), Some(ToRead { to, snapshot, offset: 12, bytes: 3 }));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_read_again_when_it_is_asked_for_again() {
+        let to = member(2);
+        let (mut sender, snapshot) = sender();
+        sender.on_want(to, snapshot, 0, 15);
+        let read = sender.take_read();
+        sender.on_read(to, snapshot, 0, None);
+        assert!(sender.is_idle());
+        assert!(sender.on_want(to, snapshot, 0, 15));
+        assert_eq!(sender.take_read(), read);
     }
 }

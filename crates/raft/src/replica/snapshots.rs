@@ -1,7 +1,7 @@
 //! A replica's snapshots: carries out what the node asks for, by jobs and by streams to and from
 //! other replicas, so that neither appends nor heartbeats nor elections ever wait for a snapshot.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::job::{Job, JobDone, Outcome, Work};
@@ -100,6 +100,8 @@ pub(super) struct Snapshots<M: StateMachine> {
     sender: Sender,
     receiver: Receiver,
     jobs: VecDeque<Work<M>>,
+    /// Snapshots that are being read again, since somebody found them to be damaged.
+    checking: BTreeSet<SnapshotId>,
     received: Option<Received<M>>,
     /// Received snapshots that are being removed.
     discarding: u32,
@@ -125,6 +127,7 @@ impl<M: StateMachine> Snapshots<M> {
             receiver: Receiver::new(options.piece_bytes_max),
             store,
             jobs: VecDeque::new(),
+            checking: BTreeSet::new(),
             received: None,
             discarding: 0,
             messages: Vec::new(),
@@ -151,6 +154,14 @@ impl<M: StateMachine> Snapshots<M> {
 
     pub(super) fn is_short_of_room(&self) -> bool {
         self.is_short_of_room
+    }
+
+    /// Has a snapshot read again. To do so takes long, and is done once however many say that it
+    /// is damaged, and however often.
+    fn check(&mut self, snapshot: SnapshotId) {
+        if self.checking.insert(snapshot) {
+            self.jobs.push_back(Work::Check(snapshot));
+        }
     }
 
     /// Queues what the receiver says. What could not leave yet is corrected, not followed by its
@@ -209,9 +220,7 @@ impl<M: StateMachine> Replica<M> {
             SnapshotMessage::Allow { until } if is_offered => {
                 self.snapshots.sender.on_allow(from, snapshot, until);
             }
-            SnapshotMessage::Damaged if is_offered => {
-                self.snapshots.jobs.push_back(Work::Check(snapshot));
-            }
+            SnapshotMessage::Damaged if is_offered => self.snapshots.check(snapshot),
             SnapshotMessage::Chunk { offset, content } => {
                 let steps = self.snapshots.receiver.on_chunk(snapshot, offset, content);
                 self.follow_receiver(steps.into_iter().collect());
@@ -295,14 +304,17 @@ impl<M: StateMachine> Replica<M> {
     pub fn finish_job(&mut self, done: JobDone<M>, took: Duration) {
         match done.outcome {
             Outcome::Written(result) => self.on_written(result, took),
-            Outcome::Checked(snapshot, Err(error @ SnapshotError::Damaged { .. })) => {
-                self.on_damaged(snapshot, &error);
+            Outcome::Checked(snapshot, result) => {
+                self.snapshots.checking.remove(&snapshot);
+                if let Err(error @ SnapshotError::Damaged { .. }) = &result {
+                    self.on_damaged(snapshot, error);
+                }
             }
-            Outcome::ChunkRead(to, snapshot, offset, Ok(bytes)) => {
-                self.snapshots.sender.on_read(to, snapshot, offset, bytes);
-            }
-            Outcome::ChunkRead(_, snapshot, _, Err(error @ SnapshotError::Damaged { .. })) => {
-                self.on_damaged(snapshot, &error);
+            Outcome::ChunkRead(to, snapshot, offset, result) => {
+                if let Err(error @ SnapshotError::Damaged { .. }) = &result {
+                    self.on_damaged(snapshot, error);
+                }
+                self.snapshots.sender.on_read(to, snapshot, offset, result.ok());
             }
             Outcome::Begun(snapshot, Ok(have)) => {
                 let steps = self.snapshots.receiver.on_begun(snapshot, have);
@@ -318,7 +330,7 @@ impl<M: StateMachine> Replica<M> {
             }
             Outcome::Restored(snapshot, result) => self.on_restored(snapshot, result, took),
             Outcome::Discarded => self.snapshots.discarding -= 1,
-            Outcome::Checked(..) | Outcome::ChunkRead(..) | Outcome::Tidied => {}
+            Outcome::Tidied => {}
         }
     }
 
@@ -520,14 +532,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_snapshot_that_is_received_again_is_not_overtaken_by_the_discard_of_the_first_time() {
+    fn snapshots() -> (Snapshots<Nothing>, SnapshotId) {
         let disk = SimDisk::new().disk();
         let lock = Arc::new(disk.lock("LOCK").unwrap());
         let store = SnapshotStore::new(disk, lock, SnapshotOptions::default());
-        let mut snapshots = Snapshots::<Nothing>::new(store, 10);
         let position = Position { index: Index(8), term: Term(1) };
-        let snapshot = SnapshotId { position, bytes: 1, hash: [0; 16] };
+        (Snapshots::new(store, 10), SnapshotId { position, bytes: 1, hash: [0; 16] })
+    }
+
+    #[test]
+    fn a_snapshot_that_is_said_to_be_damaged_is_read_once_at_a_time() {
+        let (mut snapshots, snapshot) = snapshots();
+        let other = SnapshotId { bytes: 2, ..snapshot };
+        for _ in 0..3 {
+            snapshots.check(snapshot);
+            snapshots.check(other);
+        }
+        assert_eq!(snapshots.jobs.len(), 2);
+        snapshots.checking.remove(&snapshot);
+        snapshots.check(snapshot);
+        assert_eq!(snapshots.jobs.len(), 3, "it may be damaged by now");
+    }
+
+    #[test]
+    fn a_snapshot_that_is_received_again_is_not_overtaken_by_the_discard_of_the_first_time() {
+        let (mut snapshots, snapshot) = snapshots();
         snapshots.jobs.push_back(Work::Discard(snapshot));
         snapshots.jobs.push_back(Work::BeginReceiving(snapshot));
         snapshots.jobs.push_back(Work::FinishReceiving(snapshot));
