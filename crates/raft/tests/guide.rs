@@ -110,8 +110,8 @@ fn every_golden_script_and_every_test_of_a_rule_is_in_the_guide() {
             None => name == it,
         })
     };
-    let of_rules =
-        ["rules.rs", "regressions.rs"].map(|file| root().join("crates/raft/tests").join(file));
+    let files = ["rules", "regressions", "suspects", "joining", "lost_history", "rescue"];
+    let of_rules = files.map(|file| root().join(format!("crates/raft/tests/{file}.rs")));
     let missing: Vec<String> =
         scripts().into_iter().chain(tests(&of_rules)).filter(|name| !is_named(name)).collect();
     assert!(missing.is_empty(), "docs/RAFT.md does not say which rule these hold: {missing:?}");

@@ -18,6 +18,8 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 /// The shortest and the longest pause between heartbeats that make sense.
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+/// The longest time without a leader that anybody waits for one.
+const ELECTION_MAX: Duration = Duration::from_secs(3600);
 // What stands in the file outside of tables, and in each of its tables.
 const ROOT_KEYS: [&str; 6] = ["cluster", "server", "node", "raft", "wal", "limits"];
 const SERVER_KEYS: [&str; 2] = ["id", "addr"];
@@ -185,6 +187,11 @@ fn raft_config(raft: &Table<'_>, defaults: RaftConfig) -> Result<RaftConfig, Con
         );
         let remedy = format!("begin the range of `election` at {shortest:?} or above");
         return Err(raft.error(key, problem, remedy));
+    }
+    if *election.end() > ELECTION_MAX {
+        let problem = format!("an election timeout of {:?} makes no sense", election.end());
+        let remedy = format!("end the range at {ELECTION_MAX:?} or below");
+        return Err(raft.error("election", problem, remedy));
     }
     // Servers that time out together split the vote; the wider the range, the rarer that is.
     let widest = *election.start() + *election.start() / 4;

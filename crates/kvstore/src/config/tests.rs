@@ -131,6 +131,11 @@ fn timing_that_cannot_work_is_refused() {
              end it at 1.25s or above, twice its beginning is usual",
         ),
         (
+            "[raft]\nelection = \"1s..9999999999h\"",
+            "kv.toml:10: an election timeout of 35999999996400s makes no sense; \
+             end the range at 3600s or below",
+        ),
+        (
             "[raft]\nelection = \"1s\"",
             "kv.toml:10: \"election\" in raft cannot be \"1s\"; \
              write the shortest and the longest, such as \"500ms..1s\"",

@@ -9,10 +9,13 @@
 //!
 //! Read `types`, `message` and `role` first, then `election`, `replication` and `read`, which are
 //! the three parts of the protocol; `durability` and `progress` hold the two bookkeepings that
-//! they lean on. `configuration`, `change` and `reconfiguration` are who belongs to the cluster and
-//! how that changes, `transfer` is how a leader hands over. `snapshot` is what happens where logs
-//! do not go back far enough, and `repair` where they are damaged. `recovery` is what makes
-//! elections quick where the old leader is known to be gone.
+//! they lean on. `restore` is how a node begins, `admission` what it listens to, `propose` how a
+//! command enters the log and `former` how a leader that was learns what became of it.
+//! `configuration`, `change` and `reconfiguration` are who belongs to the cluster and how that
+//! changes, `transfer` is how a leader hands over. `snapshot` and `install` are what happens where
+//! logs do not go back far enough, and `repair` where they are damaged. `recovery` is what makes
+//! elections quick where the old leader is known to be gone; `slow_disk` and `no_space` are when a
+//! leader makes way for another. `invariants` is what holds all the time.
 //!
 //! Architecture invariant: nothing here touches a thread, a clock, a file, a socket, a global
 //! source of chance, or the order of a hash map.
@@ -66,6 +69,7 @@ pub use install::Reception;
 pub use message::{Cause, Envelope, Message};
 pub use propose::ProposeError;
 pub use quorum::{Outcome, Quorum, majority};
+pub use read::ReadError;
 pub use restore::{DurableState, RestoreError};
 pub use snapshot::MachineState;
 pub use status::{Feed, FollowerStatus, RoleName, Status};
@@ -78,6 +82,7 @@ pub use types::{
 use durability::Durability;
 use election::Answer;
 use former::Former;
+use invariants::LastSeen;
 use log::Log;
 use membership::Membership;
 use progress::Progress;
@@ -92,14 +97,6 @@ use transfer::Transfer;
 /// A server that is its own majority waits for nobody.
 const TICKS_ALONE: u32 = 1;
 
-/// Why a read was not begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// Nobody is known to lead, so nobody can confirm it.
-    #[error("no leader is known")]
-    NoLeader,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FetchPurpose {
     Apply,
@@ -109,11 +106,15 @@ enum FetchPurpose {
 
 /// One server's part in the protocol.
 ///
-/// Invariants, asserted after every input:
-/// - compacted <= snapshot <= applied <= min(committed, durable), and committed <= last;
+/// Invariants, asserted after every input and with every [`drain`](Node::drain):
+/// - compacted <= snapshot <= applied <= min(committed, durable), and committed <= last; while
+///   there is no state, nothing is applied;
 /// - the term is never below that of the last entry;
-/// - term, vote, commit and applied never go back; a vote changes only when the term grows;
-/// - what a leader has committed in its term, a majority of voters holds durably.
+/// - term, commit and applied never go back; a vote changes only when the term grows;
+/// - lost entries are part of the log.
+///
+/// And asserted where it is decided:
+/// - what a leader commits in its term, a majority of voters holds durably (in debug builds).
 ///
 /// Two nodes that are equal act alike from here on, which is what an exhaustive search needs.
 ///
@@ -188,6 +189,7 @@ pub struct Node {
     fetching: BTreeMap<FetchId, FetchPurpose>,
     /// Entries that were read back for the state machine.
     fetched: Vec<Entry>,
+    last_seen: LastSeen,
     // What the next drain will give.
     outbox: Vec<Envelope>,
     fetches: Vec<Fetch>,
@@ -423,6 +425,7 @@ impl Node {
         let install = self.take_install();
         let apply = self.take_apply();
         self.log.evict(self.config.window_bytes_max, self.durability.durable());
+        self.assert_invariants();
         Actions {
             append,
             apply,

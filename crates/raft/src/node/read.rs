@@ -14,7 +14,15 @@ use super::actions::{LeadershipChanged, ReadEnded};
 use super::configuration::Voter;
 use super::message::Message;
 use super::types::{Boot, Index, Member, ReadId};
-use super::{Node, ReadError, Role};
+use super::{Node, Role};
+
+/// Why a read was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Nobody is known to lead, so nobody can confirm it.
+    #[error("no leader is known")]
+    NoLeader,
+}
 
 /// Who waits for a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@ use super::config::Config;
 use super::configuration::Configuration;
 use super::durability::Durability;
 use super::former::Former;
+use super::invariants::LastSeen;
 use super::log::Log;
 use super::membership::Membership;
 use super::random::Random;
@@ -166,6 +167,7 @@ impl Node {
             next_fetch: FetchId(1),
             fetching: BTreeMap::new(),
             fetched: Vec::new(),
+            last_seen: LastSeen::new(hard_state, base.index, applied),
             outbox: Vec::new(),
             fetches: Vec::new(),
             ended: Vec::new(),

@@ -4,6 +4,7 @@
 //! ```text
 //! cluster nodes=3             three servers that share a founding configuration
 //! tick 1 [100]                time passes at s1
+//! due 1                       says how much time must pass until s1 does something by itself
 //! campaign 1                  time passes at s1 until it asks for votes
 //! elect 1                     the other followers forget their leader, s1 campaigns, all settles
 //! deliver [2->1] [count=1]    delivers what is in flight now (only on that path, only so much)
@@ -81,6 +82,11 @@ impl Cluster {
             "limit" => self.limit(arguments)?,
             "trace" => self.trace = arguments == ["on"],
             "tick" => self.tick(arguments)?,
+            "due" => {
+                let id = server_id(arguments.first())?;
+                let ticks = self.server(id)?.node()?.ticks_until_due();
+                let _ = writeln!(output, "{id} is due in {ticks} ticks");
+            }
             "campaign" => self.campaign(server_id(arguments.first())?)?,
             "quietly" => return self.run(&arguments.join(" "), &mut String::new()),
             "elect" => {
