@@ -331,6 +331,33 @@ fn a_full_disk_refuses_commands_and_is_noticed_when_it_is_cleared() {
     assert!(matches!(replica.take_completions().pop(), Some(Completion::Applied(..))));
 }
 
+/// A disk was once filled up to where no snapshot could let the log go any more.
+#[test]
+fn room_for_one_more_snapshot_is_in_reserve() {
+    let disk = SimDisk::new();
+    let (_home, mut replica) = leader(&disk);
+    let mut tokens = (0..).map(Token);
+    let mut propose = |replica: &mut Replica<Count>| {
+        (0..10).for_each(|_| replica.tick());
+        replica.propose(tokens.next().expect("endless"), Payload::new(vec![b'x'; 1000]));
+        run(replica);
+        replica.take_completions().pop()
+    };
+    for _ in 0..20 {
+        assert!(matches!(propose(&mut replica), Some(Completion::Applied(..))));
+    }
+    let needed = replica.node().next_snapshot_bytes();
+    assert!(needed >= 20 * 1000, "a state may consist of all its commands: {needed}");
+    assert!(replica.take_job().is_none());
+    disk.set_room(Some(disk.used() + needed - 1));
+    let refused = propose(&mut replica);
+    assert!(matches!(refused, Some(Completion::Refused(_, ProposeError::NoSpace { .. }))));
+    assert!(replica.take_job().is_some(), "a snapshot is written, to let the log go");
+    disk.set_room(Some(disk.used() + needed));
+    let taken = propose(&mut replica);
+    assert!(matches!(taken, Some(Completion::Applied(..))), "{taken:?}");
+}
+
 /// Whoever copied a constant incarnation into its settings once ran as a member that its directory
 /// is not: one that was wiped came back as the same, and could vote twice.
 #[test]
