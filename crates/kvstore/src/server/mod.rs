@@ -21,6 +21,7 @@ mod links;
 mod listener;
 mod others;
 mod outbox;
+mod pause;
 mod proof;
 mod recovery;
 mod requests;
@@ -48,12 +49,13 @@ use raft::storage::{
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use event::{Event, Field};
 pub use recovery::{Recovery, prepare_recovery};
 
 use self::core::{Core, Settings, SharedCore};
+use self::pause::until_next_turn;
 use crate::config::{Config, ConfigError, Disk, Fsync, RaftConfig, Source};
 use crate::wire::handshake::Timing;
 
@@ -264,10 +266,7 @@ async fn run(
         while !core.borrow().is_idle() {
             let turn = core.borrow_mut().turn();
             let deadline = turn?;
-            tokio::select! {
-                () = wake.notified() => {}
-                () = sleep_until(deadline) => {}
-            }
+            until_next_turn(&wake, deadline).await;
         }
         Ok::<(), ServeError>(())
     };
@@ -331,10 +330,7 @@ async fn hand_over(core: &SharedCore, wake: &Notify) -> Result<(), ServeError> {
         if core.borrow().has_handed_over() || Instant::now() >= over {
             return Ok(());
         }
-        tokio::select! {
-            () = wake.notified() => {}
-            () = sleep_until(deadline.min(over)) => {}
-        }
+        until_next_turn(wake, deadline.min(over)).await;
     }
 }
 
@@ -367,26 +363,7 @@ async fn drive(core: &SharedCore, wake: &Notify) -> ServeError {
             Ok(deadline) => deadline,
             Err(error) => return error,
         };
-        tokio::select! {
-            () = wake.notified() => {}
-            () = sleep_until(deadline) => {}
-        }
-        // After a pause, or a turn that the disk has kept, the sockets hold what was said
-        // meanwhile. It counts before the time that has passed, whatever woke us.
-        if deadline.elapsed() > LATE {
-            read_sockets_first().await;
-        }
-    }
-}
-
-/// A turn that begins so late was kept from it, by a pause of the whole process or by the disk.
-const LATE: Duration = Duration::from_millis(20);
-
-/// Lets the event loop look at the sockets, and the tasks that wait for them read.
-async fn read_sockets_first() {
-    sleep(Duration::from_millis(1)).await;
-    for _ in 0..4 {
-        tokio::task::yield_now().await;
+        until_next_turn(wake, deadline).await;
     }
 }
 
