@@ -133,7 +133,10 @@ pub struct Driver<M: StateMachine> {
 }
 
 impl<M: StateMachine> Driver<M> {
-    /// Drives `replica` from now on.
+    /// Drives `replica` from now on. A `tick` is a heartbeat divided by
+    /// [`heartbeat_ticks`](crate::node::Config::heartbeat_ticks), of which there are
+    /// [ten](crate::node::Config::TICKS_PER_HEARTBEAT) unless it was set otherwise: all times of the
+    /// node, the election timeout among them, are multiples of it.
     pub fn new(mut replica: Replica<M>, tick: Duration, clock: Clock) -> Self {
         let ticks_per_turn_max = replica.node().heartbeat_ticks();
         let ticked = clock();
@@ -145,7 +148,7 @@ impl<M: StateMachine> Driver<M> {
         Self { replica, clock, tick, ticked, ticks_per_turn_max }
     }
 
-    /// Drives `replica` from now on, by the clock of the operating system.
+    /// Drives `replica` from now on, by the clock of the operating system; see [`new`](Self::new).
     pub fn in_real_time(replica: Replica<M>, tick: Duration) -> Self {
         let begun = Instant::now();
         Self::new(replica, tick, Arc::new(move || begun.elapsed()))

@@ -414,6 +414,9 @@ fn a_recovery_that_makes_no_sense_is_refused_and_changes_nothing() {
     let other = Wanted { id: Some(id("s2")), ..demo() };
     let error = prepare(&disk, &other, 9).expect_err("it is another server's");
     assert!(matches!(error, RescueError::Home(HomeError::OtherServer { .. })), "{error}");
+    let endless = Wanted { address: Some("x".repeat(300)), ..demo() };
+    let error = prepare(&disk, &endless, 9).expect_err("there is no such address");
+    assert!(matches!(error, RescueError::Members(_)), "{error}");
     let running = Home::open(disk.disk(), id("s1"), "demo", || Incarnation(9)).expect("whole");
     let error = rescue(&disk, 9).expect_err("it is in use");
     assert!(matches!(error, RescueError::Home(HomeError::InUse { .. })), "{error}");

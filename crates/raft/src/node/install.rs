@@ -196,6 +196,9 @@ impl Node {
     /// The owner has exchanged the state machine for the one of the snapshot that
     /// [`Actions::install`](super::Actions) named: snapshot, log, applied and committed move in
     /// this one step, and the leader is told.
+    ///
+    /// # Panics
+    /// It named none.
     pub fn on_snapshot_installed(&mut self) {
         let installing = self.snapshots.installing.take();
         let asked = installing.filter(|installing| installing.step == Step::Asked);

@@ -363,6 +363,9 @@ impl Node {
 
     /// The append of this ticket is on the disk, for good. Appends complete in order. If its owner
     /// stood still for it, `took_ticks` is how many ticks were not given meanwhile.
+    ///
+    /// # Panics
+    /// It is not the oldest append that was handed out and is not complete.
     pub fn on_durable(&mut self, ticket: Ticket, took_ticks: u32) {
         let released = self.durability.complete(ticket);
         self.judge_disk(ticket, took_ticks);
@@ -383,13 +386,6 @@ impl Node {
         self.outbox.extend(released.into_iter().filter(is_of_use));
         self.count_own_vote();
         self.advance_commit();
-        self.assert_invariants();
-    }
-
-    /// The state machine has applied everything up to `index`, which was the last one handed out.
-    pub fn on_applied(&mut self, index: Index) {
-        assert!(index == self.applying, "all that was handed out is applied, to {}", self.applying);
-        self.applied = index;
         self.assert_invariants();
     }
 

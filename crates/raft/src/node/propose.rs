@@ -125,6 +125,16 @@ impl Node {
         }
     }
 
+    /// The state machine has applied everything up to `index`, which was the last one handed out.
+    ///
+    /// # Panics
+    /// It was not: to say that more or less was applied than was handed out loses or repeats entries.
+    pub fn on_applied(&mut self, index: Index) {
+        assert!(index == self.applying, "all that was handed out is applied, to {}", self.applying);
+        self.applied = index;
+        self.assert_invariants();
+    }
+
     /// Committed and durable entries that the state machine has not been given, one portion at a
     /// time. Nothing that is not whole on the own disk is applied, committed or not.
     pub(super) fn take_apply(&mut self) -> Entries {

@@ -17,16 +17,13 @@ use std::io;
 
 use wal::Disk;
 
-use super::directory::replace_file;
+use super::directory::{read_note, replace_file};
 use crate::node::{NodeId, Term};
 
 /// The file's name, in the server's directory.
 pub(super) const NAME: &str = "accused";
 const FIRST_LINE: &str = "accused, version 1";
 const TERM: &str = "term ";
-
-/// No account is read beyond this.
-const NOTE_BYTES_MAX: u64 = 64 << 10;
 
 /// The longest that one server's account may be.
 const ACCOUNT_BYTES_MAX: usize = 512;
@@ -59,17 +56,8 @@ impl Accused {
 
 /// What the note in a directory says; `None` if there is none.
 pub(super) fn read(disk: &dyn Disk) -> io::Result<Option<Accused>> {
-    if !disk.list()?.iter().any(|name| name == NAME) {
-        return Ok(None);
-    }
-    let read = || -> io::Result<String> {
-        let file = disk.open(NAME)?;
-        let length = file.len()?.min(NOTE_BYTES_MAX);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        wal::disk::read_exact_at(file.as_ref(), &mut bytes, 0)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    Ok(Some(decode(&read().unwrap_or_default()).unwrap_or_default()))
+    let note = read_note(disk, NAME)?;
+    Ok(note.map(|text| decode(&text.unwrap_or_default()).unwrap_or_default()))
 }
 
 fn decode(text: &str) -> Option<Accused> {

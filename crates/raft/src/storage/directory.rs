@@ -1,5 +1,5 @@
 //! What is done in one way only to a directory, since a step that is forgotten in one of several
-//! copies is a promise that is lost: a file is replaced whole, and a home is locked.
+//! copies is a promise that is lost: a file is replaced whole, a note is read, a home is locked.
 
 use std::io;
 
@@ -25,6 +25,25 @@ pub(super) fn replace_file(
     disk.rename(&unfinished, name)?;
     disk.sync()?;
     Ok(file)
+}
+
+/// No note is read beyond this.
+pub(super) const NOTE_BYTES_MAX: u64 = 64 << 10;
+
+/// Reads a note for people; `None` if there is none. That it is there may be all that counts, so
+/// what keeps it from being read is for the caller to judge.
+pub(super) fn read_note(disk: &dyn Disk, name: &str) -> io::Result<Option<io::Result<String>>> {
+    if !disk.list()?.iter().any(|listed| listed == name) {
+        return Ok(None);
+    }
+    let read = || {
+        let file = disk.open(name)?;
+        let length = file.len()?.min(NOTE_BYTES_MAX);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        wal::disk::read_exact_at(file.as_ref(), &mut bytes, 0)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    Ok(Some(read()))
 }
 
 /// Takes the lock of a server's directory.

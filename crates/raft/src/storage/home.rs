@@ -312,6 +312,9 @@ impl Home {
     ///
     /// # Errors
     /// The disk failed.
+    ///
+    /// # Panics
+    /// It has agreed to one, or belongs to a cluster.
     pub fn agree(&mut self, charter: Charter) -> Result<(), HomeError> {
         assert!(
             self.identity().stage == Stage::Drawn,
@@ -346,6 +349,9 @@ impl Home {
     ///
     /// # Errors
     /// The disk failed.
+    ///
+    /// # Panics
+    /// It has agreed to the charter of another cluster, or belongs to one.
     pub fn join(&mut self, charter: Charter, options: &LogOptions) -> Result<(), HomeError> {
         let cluster = charter.cluster_id();
         let is_free = match self.identity().stage {

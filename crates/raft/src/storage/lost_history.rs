@@ -14,14 +14,11 @@ use std::io;
 use thiserror::Error;
 use wal::{Disk, Inspector, OpenError, Plan, Salvage};
 
-use super::directory::replace_file;
+use super::directory::{read_note, replace_file};
 
 /// The file's name, in the server's directory or in that of its log.
 const NAME: &str = "lost-history";
 const FIRST_LINE: &str = "lost history, version 1\n";
-
-/// No account is read beyond this.
-const NOTE_BYTES_MAX: u64 = 64 << 10;
 
 /// Why history was not given up.
 #[derive(Debug, Error)]
@@ -80,23 +77,15 @@ pub fn note_lost_history(disk: &dyn Disk, account: &str) -> io::Result<()> {
 /// # Errors
 /// The directory cannot be listed.
 pub fn lost_history(disk: &dyn Disk) -> io::Result<Option<String>> {
-    if !disk.list()?.iter().any(|name| name == NAME) {
-        return Ok(None);
-    }
-    let read = || -> io::Result<String> {
-        let file = disk.open(NAME)?;
-        let length = file.len()?.min(NOTE_BYTES_MAX);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        wal::disk::read_exact_at(file.as_ref(), &mut bytes, 0)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_else(|error| format!("{error}\n"));
+    let Some(text) = read_note(disk, NAME)? else { return Ok(None) };
+    let text = text.unwrap_or_else(|error| format!("{error}\n"));
     Ok(Some(text.strip_prefix(FIRST_LINE).unwrap_or(&text).to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::directory::NOTE_BYTES_MAX;
     use wal::sim_disk::SimDisk;
 
     #[test]

@@ -1,14 +1,14 @@
 //! What shares a sync with what: seen on a disk whose syncs wait until they are let through.
 
-use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use wal::sim_disk::{Fate, OperationKind, SimDisk};
-use wal::{Append, Check, Committer, Disk, Entry, File, Lock, Position, Ticket, Wal};
+use wal::{Append, Check, Committer, Entry, Position, Ticket, Wal};
 
 use crate::harness::options;
+use crate::twisted::{Twist, twisted};
 
 /// Where syncs wait.
 #[derive(Debug, Default)]
@@ -52,99 +52,10 @@ impl Gate {
     }
 }
 
-/// A disk on which fdatasync waits at a gate.
-#[derive(Debug)]
-struct GatedDisk {
-    disk: Arc<dyn Disk>,
-    gate: Arc<Gate>,
-}
-
-#[derive(Debug)]
-struct GatedFile {
-    file: Box<dyn File>,
-    gate: Arc<Gate>,
-}
-
-impl GatedDisk {
-    fn gated(&self, file: Box<dyn File>) -> Box<dyn File> {
-        Box::new(GatedFile { file, gate: Arc::clone(&self.gate) })
-    }
-}
-
-impl Disk for GatedDisk {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(self.gated(self.disk.open(name)?))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(self.gated(self.disk.create(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename_new(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.sync()
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Lock> {
-        self.disk.lock(name)
-    }
-
-    fn subdirectory(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
-        self.disk.subdirectory(name)
-    }
-
-    fn room(&self) -> io::Result<u64> {
-        self.disk.room()
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.disk.path(name)
-    }
-}
-
-impl File for GatedFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(buffer, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.gate.pass();
-        self.file.sync_data()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn drop_cache(&self) -> io::Result<()> {
-        self.file.drop_cache()
+/// An fdatasync waits at the gate.
+impl Twist for Gate {
+    fn before_sync_data(&self) {
+        self.pass();
     }
 }
 
@@ -152,8 +63,8 @@ impl File for GatedFile {
 fn gated() -> (SimDisk, Arc<Gate>, Committer) {
     let medium = SimDisk::new();
     let gate = Arc::new(Gate::default());
-    let disk = GatedDisk { disk: medium.disk(), gate: Arc::clone(&gate) };
-    let mut wal = Wal::create(Arc::new(disk), options(64 * 1024)).unwrap();
+    let disk = twisted(medium.disk(), Arc::clone(&gate) as Arc<dyn Twist>);
+    let mut wal = Wal::create(disk, options(64 * 1024)).unwrap();
     let job = wal.take_job().unwrap();
     wal.finish_job(job.run()).unwrap();
     (medium, gate, Committer::start(wal, |_| {}).unwrap())

@@ -28,6 +28,7 @@ mod smoke;
 mod space;
 mod successor;
 mod suspects;
+mod twisted;
 mod unneeded;
 mod unreadable;
 mod wavering;

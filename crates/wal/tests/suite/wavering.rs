@@ -3,14 +3,16 @@
 //! taken for one that is durable.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wal::disk::{Disk, File, Lock, write_all_at};
+use wal::disk::write_all_at;
 use wal::sim_disk::{Fate, Fault, OperationKind, Pending, SimDisk};
 use wal::{Append, Check, Entry, Metadata, OpenError, Options, Position, Wal};
 
 use crate::harness::{Model, observe, options};
+use crate::twisted::{Twist, twisted};
 
 /// A log of so many segments, with a vote in every batch.
 fn grown(segments: usize) -> (SimDisk, Options, Wal) {
@@ -87,100 +89,21 @@ fn a_reset_whose_file_cannot_be_opened_for_a_while_stays() {
 /// The first sector of one file gives errors for some reads, and then answers again.
 #[derive(Debug)]
 struct Marginal {
-    disk: Arc<dyn Disk>,
     name: &'static str,
-    read: Arc<AtomicU64>,
-    from: u64,
-    to: u64,
+    /// Reads of the sector so far.
+    reads: AtomicU64,
+    failing: Range<u64>,
 }
 
-#[derive(Debug)]
-struct MarginalFile {
-    file: Box<dyn File>,
-    /// Reads of the sector so far, and which of them fail; for other files `None`.
-    sector: Option<(Arc<AtomicU64>, u64, u64)>,
-}
-
-impl Disk for Marginal {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let file = self.disk.open(name)?;
-        let sector = (name == self.name).then(|| (Arc::clone(&self.read), self.from, self.to));
-        Ok(Box::new(MarginalFile { file, sector }))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.disk.create(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename_new(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.sync()
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Lock> {
-        self.disk.lock(name)
-    }
-
-    fn subdirectory(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
-        self.disk.subdirectory(name)
-    }
-
-    fn room(&self) -> io::Result<u64> {
-        self.disk.room()
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.disk.path(name)
-    }
-}
-
-impl File for MarginalFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if let Some((read, from, to)) = self.sector.as_ref().filter(|_| offset < 512)
-            && (*from..*to).contains(&read.fetch_add(1, Ordering::Relaxed))
+impl Twist for Marginal {
+    fn before_read(&self, name: &str, offset: u64) -> io::Result<()> {
+        if name == self.name
+            && offset < 512
+            && self.failing.contains(&self.reads.fetch_add(1, Ordering::Relaxed))
         {
             return Err(io::Error::from_raw_os_error(5));
         }
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(buffer, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn drop_cache(&self) -> io::Result<()> {
-        self.file.drop_cache()
+        Ok(())
     }
 }
 
@@ -193,18 +116,18 @@ fn a_sector_that_fails_for_a_while_takes_nothing_along() {
         for from in 0..16 {
             for many in 1..12 {
                 let medium = medium.fork();
-                let (disk, read) = (medium.disk(), Arc::default());
-                let reads = Arc::clone(&read);
-                let marginal = Marginal { disk, name, read, from, to: from + many };
+                let (reads, failing) = (AtomicU64::new(0), from..from + many);
+                let marginal = Arc::new(Marginal { name, reads, failing });
+                let disk = twisted(medium.disk(), Arc::clone(&marginal) as Arc<dyn Twist>);
                 let story = format!("{name}: reads {from}..{}", from + many);
-                match Wal::open(Arc::new(marginal), options.clone(), Check::default()) {
+                match Wal::open(disk, options.clone(), Check::default()) {
                     Ok((wal, recovery)) => {
                         assert!(recovery.lost.is_empty(), "{story}: {:?}", recovery.lost);
                         let held = (wal.last(), wal.metadata());
                         assert_eq!(held, (acknowledged.last(), acknowledged.metadata), "{story}");
                     }
                     // Only a sector that did not answer again before this opening ended is damage.
-                    Err(error) if reads.load(Ordering::Relaxed) > from + many => {
+                    Err(error) if marginal.reads.load(Ordering::Relaxed) > from + many => {
                         assert!(!error.is_damage(), "{story}: {error}");
                     }
                     Err(_) => {}

@@ -43,7 +43,9 @@ use super::log_store::{LogError, LogOptions};
 use super::lost_history::lost_history;
 use super::snapshot_file::SnapshotError;
 use crate::founding::{Charter, ClusterId};
-use crate::node::{Boot, Configuration, Incarnation, Member, NodeId, Position, Term, Voter};
+use crate::node::{
+    Boot, Configuration, ConfigurationError, Incarnation, Member, NodeId, Position, Term, Voter,
+};
 use crate::state_machine::{StateMachine, Undecodable};
 use harvest::{Ground, Harvest};
 use target::Target;
@@ -109,6 +111,9 @@ pub enum RescueError {
     /// An entry needs another version of this program.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
+    /// The server cannot be a cluster as it was described.
+    #[error("no cluster can be made of it: {0}")]
+    Members(#[from] ConfigurationError),
     /// Its log cannot be copied to be worked on.
     #[error("the log cannot be copied to be read: {0}")]
     Copy(#[from] BackupError),
@@ -374,7 +379,7 @@ impl Old {
 
         let server = Member { id: self.id, incarnation: draw() };
         let voters = vec![Voter { member: server, address: address.clone() }];
-        let configuration = Configuration::new(voters).unwrap_or_default();
+        let configuration = Configuration::new(voters)?;
         let charter = Charter { name: self.cluster.clone(), configuration };
         let new_cluster = charter.cluster_id();
         let Harvest { machine, position, snapshot, log, term, members, .. } = harvest;
