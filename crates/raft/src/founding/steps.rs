@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Charter, ClusterId, Founded, Seat, Standing};
-use crate::node::{Configuration, Member, NodeId, Voter};
+use crate::node::{Configuration, ConfigurationError, Member, NodeId, Voter};
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,9 @@ pub enum Place {
 /// Why a server cannot take part in founding its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
+    /// The servers of the file cannot be the members of a cluster.
+    #[error("the servers of the configuration file cannot found a cluster: {0}")]
+    NoConfiguration(ConfigurationError),
     /// The other server's file differs.
     #[error(
         "{peer} has another server list or cluster name in its configuration file; all servers \
@@ -302,7 +305,7 @@ impl Founding {
         if !missing.is_empty() {
             return Ok(Gathered::Missing(missing));
         }
-        let configuration = Configuration::new(voters).unwrap_or_default();
+        let configuration = Configuration::new(voters).map_err(Obstacle::NoConfiguration)?;
         let name = self.name.clone().unwrap_or_default();
         Ok(Gathered::All(Charter { name, configuration }))
     }
