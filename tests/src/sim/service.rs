@@ -11,6 +11,7 @@ use crate::check::Broken;
 
 use super::agenda::MILLISECOND;
 use super::client::{Answer, Door, Next, Sent, key_bytes, value_of};
+use super::diagram::What;
 use super::dice::Chance;
 use super::history::Ask;
 use super::network;
@@ -32,17 +33,18 @@ impl World {
             if self.clients[client].is_done {
                 return;
             }
-            let (key, ask) = self.choose();
+            let Some((key, ask)) = self.next_wish(client) else { return };
             let place = self.history.begin(client, key, ask, now);
             self.clients[client].begin(place, key, ask, now);
         }
         let doors = self.doors();
-        let next = self.clients[client].attempt(&doors, now, &mut self.dice.clients);
+        let next = self.clients[client].attempt(&doors, now, self.dice.client(client));
         self.follow(client, next);
     }
 
-    fn choose(&mut self) -> (u64, Ask) {
-        let dice = &mut self.dice.clients;
+    /// Draws what a client wants.
+    pub(super) fn choose(&mut self) -> (u64, Ask) {
+        let dice = &mut self.dice.wishes;
         let key = dice.below(self.plan.keys);
         self.values += 1;
         let value = self.values;
@@ -69,7 +71,7 @@ impl World {
                     self.history.note_command(place, command);
                 }
                 let asked = Asked { client, attempt };
-                let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+                let micros = network::delay(&self.plan.network.calm(), self.dice.client(client));
                 self.travelling += 1;
                 self.plan_in(micros, Happening::Request { server: to, asked, what });
                 self.agenda.plan(patience, Happening::Silence { client, attempt });
@@ -78,14 +80,23 @@ impl World {
                 let now = self.now();
                 self.history.end(place, told, now);
                 self.trace.tell(now, || format!("client {client}: {place} ended, {told:?}"));
-                let pause = self.dice.clients.below(20 * MILLISECOND);
-                self.agenda.plan(again + pause, Happening::Client(client));
+                let note = || match told {
+                    Some(told) => format!("client {client} is told {told:?}"),
+                    None => format!("client {client} gives up: unknown"),
+                };
+                self.trace.mark(now, || What::World { is_grave: false, note: note() });
+                let World { course, dice, agenda, .. } = self;
+                let dice = &mut dice.wishes;
+                if let Some(at) = course.next_wish_at(client, again, dice, 20 * MILLISECOND) {
+                    agenda.plan(at, Happening::Client(client));
+                }
             }
         }
     }
 
     pub(super) fn answer(&mut self, asked: Asked, answer: Answer) {
-        let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+        let dice = self.dice.client(asked.client);
+        let micros = network::delay(&self.plan.network.calm(), dice);
         self.plan_in(micros, Happening::Answered { asked, answer });
     }
 

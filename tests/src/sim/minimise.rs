@@ -1,0 +1,222 @@
+//! Leaves out of a failing run what its failure does not need, as long as the same invariant
+//! breaks: servers, faults, requests, mishaps of frames, time. What is left is a [`Script`] for
+//! people to read.
+//!
+//! It goes over one list after another, and tries to do without a half, a quarter, and so on down
+//! to single ones (Zeller's ddmin, without its first half: what is left out is tried, not what is
+//! kept). Every run that still fails is recorded, and what came after its failure goes with it.
+//! Nothing here looks at a clock, so the same failure shrinks to the same script.
+
+use crate::check::Switches;
+
+use super::course::{Mishap, Strike, Wish};
+use super::run::{Failure, Watch, run_script};
+use super::script::Script;
+
+/// So many events are simulated, at most, before it takes what it has.
+const EVENTS_MAX: u64 = 60_000_000;
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// What is left.
+    pub script: Script,
+    /// How it fails.
+    pub failure: Failure,
+    /// How many runs that took.
+    pub runs: u64,
+}
+
+/// A run that fails, on its way to a smaller one.
+struct Shrinking<'a> {
+    switches: &'a Switches,
+    best: Script,
+    failure: Failure,
+    runs: u64,
+    events: u64,
+    tell: &'a mut dyn FnMut(&str),
+}
+
+/// Shrinks a failing run; `None` if it does not fail. `tell` hears how far that is.
+pub fn minimise(
+    script: &Script,
+    switches: &Switches,
+    tell: &mut dyn FnMut(&str),
+) -> Option<Shrunk> {
+    let failure = run_script(script, switches.clone(), Watch::Course).err()?;
+    let best = recorded(script, &failure);
+    let (runs, events) = (1, failure.events);
+    let mut shrinking = Shrinking { switches, best, failure, runs, events, tell };
+    shrinking.report("as it failed");
+    let mut before = usize::MAX;
+    // What was needed for something that is gone by now is needed no more.
+    while shrinking.size() < before && !shrinking.is_spent() {
+        before = shrinking.size();
+        shrinking.pass();
+    }
+    let Shrinking { best, failure, runs, .. } = shrinking;
+    Some(Shrunk { script: best, failure, runs })
+}
+
+/// The run as it happened up to its failure: everything that chance decided is listed.
+fn recorded(script: &Script, failure: &Failure) -> Script {
+    let mut script = script.clone();
+    let at = failure.at_micros;
+    script.strikes.retain(|strike| strike.at <= at && strike.at < script.plan.length);
+    script.wishes = Some(failure.course.wishes.clone());
+    let mut mishaps = failure.course.mishaps.clone();
+    mishaps.dedup_by_key(|mishap| mishap.frame);
+    script.mishaps = Some(mishaps);
+    script.plan.length = script.plan.length.min(at + 1);
+    script
+}
+
+fn strikes(script: &mut Script) -> &mut Vec<Strike> {
+    &mut script.strikes
+}
+
+fn wishes(script: &mut Script) -> &mut Vec<Wish> {
+    script.wishes.get_or_insert_default()
+}
+
+fn mishaps(script: &mut Script) -> &mut Vec<Mishap> {
+    script.mishaps.get_or_insert_default()
+}
+
+impl Shrinking<'_> {
+    fn size(&self) -> usize {
+        let Script { plan, strikes, wishes, mishaps, .. } = &self.best;
+        let lists = strikes.len() + wishes.iter().flatten().count();
+        plan.servers + lists + mishaps.iter().flatten().count()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.events >= EVENTS_MAX
+    }
+
+    fn report(&mut self, stage: &str) {
+        let Script { plan, strikes, wishes, mishaps, .. } = &self.best;
+        let (requests, mishaps) =
+            (wishes.iter().flatten().count(), mishaps.iter().flatten().count());
+        (self.tell)(&format!(
+            "{stage}: {} servers, {} faults, {requests} requests, {mishaps} mishaps, {} ms; \
+             {} runs",
+            plan.servers,
+            strikes.len(),
+            self.failure.at_micros / 1000,
+            self.runs
+        ));
+    }
+
+    /// Takes a smaller run in place of the present one if the same invariant breaks in it.
+    fn accept(&mut self, candidate: &Script) -> bool {
+        if self.is_spent() {
+            return false;
+        }
+        self.runs += 1;
+        match run_script(candidate, self.switches.clone(), Watch::Course) {
+            Ok(outcome) => {
+                self.events += outcome.events;
+                false
+            }
+            Err(failure) => {
+                self.events += failure.events;
+                let is_same = failure.broken.invariant == self.failure.broken.invariant;
+                if is_same {
+                    self.best = recorded(candidate, &failure);
+                    self.failure = failure;
+                }
+                is_same
+            }
+        }
+    }
+
+    /// Over everything once.
+    fn pass(&mut self) {
+        self.shrink_list(mishaps);
+        self.report("mishaps of frames");
+        self.shrink_list(strikes);
+        self.report("faults");
+        for client in (0..self.best.plan.clients).rev() {
+            let mut candidate = self.best.clone();
+            wishes(&mut candidate).retain(|wish| wish.client != client);
+            if wishes(&mut candidate).len() < wishes(&mut self.best).len() {
+                self.accept(&candidate);
+            }
+        }
+        self.shrink_list(wishes);
+        self.report("requests");
+        self.shrink_servers();
+        self.report("servers");
+        self.calm();
+        self.shorten();
+        self.report("time");
+    }
+
+    /// Does without as much of a list as it can.
+    fn shrink_list<T: Clone>(&mut self, list: fn(&mut Script) -> &mut Vec<T>) {
+        let mut chunk = list(&mut self.best).len();
+        while chunk > 0 {
+            // From the end: what comes later less often matters to what is before it.
+            let mut end = list(&mut self.best).len();
+            while end > 0 {
+                let begin = end.saturating_sub(chunk);
+                let mut candidate = self.best.clone();
+                list(&mut candidate).drain(begin..end);
+                self.accept(&candidate);
+                end = begin.min(list(&mut self.best).len());
+            }
+            chunk /= 2;
+        }
+    }
+
+    /// Fewer servers: first of those outside, then of those that found the cluster.
+    fn shrink_servers(&mut self) {
+        for servers in 1..self.best.plan.servers {
+            for founders in [self.best.plan.founders.min(servers), servers.min(3)] {
+                let mut candidate = self.best.clone();
+                (candidate.plan.servers, candidate.plan.founders) = (servers, founders);
+                candidate.strikes.retain(|strike| strike.server < servers);
+                let exists = |it: &Mishap| it.frame.from.max(it.frame.to) < servers;
+                mishaps(&mut candidate).retain(exists);
+                if self.accept(&candidate) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does without what goes wrong at all times, and with one client where that will do.
+    fn calm(&mut self) {
+        type Change = fn(&mut Script);
+        let changes: [Change; 4] = [
+            |it| it.plan.faults.drift_ppm_max = 0,
+            |it| it.plan.disk.is_beside = false,
+            |it| it.plan.network.delay_max = it.plan.network.delay_min.max(1000),
+            |it| it.plan.disk.sync_max = it.plan.disk.sync_min,
+        ];
+        for change in changes {
+            let mut candidate = self.best.clone();
+            change(&mut candidate);
+            if candidate.to_string() != self.best.to_string() {
+                self.accept(&candidate);
+            }
+        }
+        let last = wishes(&mut self.best).iter().map(|wish| wish.client).max();
+        self.best.plan.clients = last.map_or(0, |last| last + 1);
+    }
+
+    /// Lets faults end earlier, where the failure comes after them.
+    fn shorten(&mut self) {
+        for _ in 0..8 {
+            let mut candidate = self.best.clone();
+            let length = candidate.plan.length / 2;
+            candidate.plan.length = length;
+            candidate.strikes.retain(|strike| strike.at < length);
+            wishes(&mut candidate).retain(|wish| wish.at < length);
+            if !self.accept(&candidate) {
+                return;
+            }
+        }
+    }
+}
