@@ -27,9 +27,12 @@ pub struct Shrunk {
     pub runs: u64,
 }
 
+/// Runs a script; how many events that took if nothing fails.
+type Run<'a> = dyn Fn(&Script) -> Result<u64, Failure> + 'a;
+
 /// A run that fails, on its way to a smaller one.
 struct Shrinking<'a> {
-    switches: &'a Switches,
+    run: &'a Run<'a>,
     best: Script,
     failure: Failure,
     runs: u64,
@@ -43,12 +46,24 @@ pub fn minimise(
     switches: &Switches,
     tell: &mut dyn FnMut(&str),
 ) -> Option<Shrunk> {
-    let failure = run_script(script, switches.clone(), Watch::Course).err()?;
+    let run = |script: &Script| {
+        let outcome = run_script(script, switches.clone(), Watch::Course)?;
+        Ok(outcome.events)
+    };
+    minimise_by(script, &run, tell)
+}
+
+fn minimise_by(script: &Script, run: &Run<'_>, tell: &mut dyn FnMut(&str)) -> Option<Shrunk> {
+    let failure = run(script).err()?;
     let best = recorded(script, &failure);
     let (runs, events) = (1, failure.events);
-    let mut shrinking = Shrinking { switches, best, failure, runs, events, tell };
+    let mut shrinking = Shrinking { run, best, failure, runs, events, tell };
     shrinking.report("as it failed");
     let mut before = usize::MAX;
+    // What is found earlier needs less.
+    let mut closely = shrinking.best.clone();
+    closely.plan.looks_closely = true;
+    shrinking.accept(&closely);
     // What was needed for something that is gone by now is needed no more.
     while shrinking.size() < before && !shrinking.is_spent() {
         before = shrinking.size();
@@ -114,9 +129,9 @@ impl Shrinking<'_> {
             return false;
         }
         self.runs += 1;
-        match run_script(candidate, self.switches.clone(), Watch::Course) {
-            Ok(outcome) => {
-                self.events += outcome.events;
+        match (self.run)(candidate) {
+            Ok(events) => {
+                self.events += events;
                 false
             }
             Err(failure) => {
@@ -218,5 +233,86 @@ impl Shrinking<'_> {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Broken;
+    use crate::sim::Allowed;
+    use crate::sim::course::{FrameName, Record};
+    use crate::sim::history::Ask;
+    use crate::sim::plan::FaultKind;
+
+    const CLIENTS: usize = 3;
+
+    fn drawn_wishes() -> Vec<Wish> {
+        let wish = |at: usize| {
+            let (at, client) = (at as u64, at % CLIENTS);
+            Wish { at: at * 1000, client, key: 0, ask: Ask::Set(at) }
+        };
+        (0..300).map(wish).collect()
+    }
+
+    fn drawn_mishaps() -> Vec<Mishap> {
+        let frame = |number| FrameName { from: 0, to: 1, number };
+        (0..100).map(|number| Mishap { at: number * 7, frame: frame(number) }).collect()
+    }
+
+    /// A run that fails if two faults, one request and one mishap are there, and two servers.
+    fn run(script: &Script, needs: &[Strike]) -> Result<u64, Failure> {
+        let wishes = script.wishes.clone().unwrap_or_else(drawn_wishes);
+        let mishaps = script.mishaps.clone().unwrap_or_else(drawn_mishaps);
+        let fails = needs.iter().all(|it| script.strikes.contains(it))
+            && wishes.iter().any(|it| it.ask == Ask::Set(77))
+            && mishaps.iter().any(|it| it.frame.number == 5)
+            && script.plan.servers >= 2;
+        if !fails {
+            return Ok(1000);
+        }
+        let broken = Broken::new("made up", "it is so");
+        let at_micros = needs.iter().map(|it| it.at).max().unwrap_or(0).max(77_000);
+        Err(Failure {
+            seed: script.seed,
+            broken,
+            story: String::new(),
+            diagram: String::new(),
+            at_micros,
+            events: 1000,
+            trace_hash: 0,
+            course: Record { wishes, mishaps },
+        })
+    }
+
+    #[test]
+    fn what_a_failure_does_not_need_is_left_out_and_the_rest_stays() {
+        let drawn = (1..)
+            .map(|seed| Script::draw(seed, &Allowed::ALL))
+            .find(|it| it.strikes.len() > 60 && it.plan.servers > 4 && it.plan.clients >= CLIENTS)
+            .expect("there are many seeds");
+        let on_first_two = |it: &&Strike| it.server < 2 && it.kind != FaultKind::Membership;
+        let few: Vec<Strike> = drawn.strikes.iter().filter(on_first_two).copied().collect();
+        let needs = [few[2], few[few.len() / 2]];
+        let shrink = || {
+            let run = |script: &Script| run(script, &needs);
+            minimise_by(&drawn, &run, &mut |_| {}).expect("it fails")
+        };
+        let Shrunk { script, failure, .. } = shrink();
+        assert_eq!(script.strikes, needs);
+        assert_eq!(script.wishes.as_ref().map(Vec::len), Some(1));
+        assert_eq!(script.mishaps.as_ref().map(Vec::len), Some(1));
+        assert_eq!(script.plan.servers, 2);
+        assert_eq!(failure.broken.invariant, "made up");
+        let text = script.to_string();
+        assert_eq!(shrink().script.to_string(), text, "it is the same every time");
+        let again = Script::parse(&text).unwrap_or_else(|why| panic!("{why}\n{text}"));
+        assert!(run(&again, &needs).is_err(), "what was written fails too");
+    }
+
+    #[test]
+    fn what_does_not_fail_is_not_shrunk() {
+        let script = Script::draw(1, &Allowed::ALL);
+        assert!(minimise_by(&script, &|_| Ok(1), &mut |_| {}).is_none());
     }
 }

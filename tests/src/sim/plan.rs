@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) keys: u64,
     /// How long things go wrong, in microseconds.
     pub(super) length: u64,
+    /// What is mostly looked at now and then, since it takes long, is looked at every time.
+    pub(super) looks_closely: bool,
     pub(super) network: NetworkPlan,
     pub(super) disk: DiskPlan,
     pub(super) faults: FaultPlan,
@@ -200,6 +202,7 @@ impl Plan {
             clients: dice.pick(&[1, 3, 6, CLIENTS_MAX]),
             keys: dice.pick(&[1, 3, 8]),
             length: dice.pick(&[5, 15, 40]) * SECOND,
+            looks_closely: false,
             network: NetworkPlan::draw(dice),
             disk: DiskPlan {
                 is_beside: dice.permille(400),

@@ -129,6 +129,7 @@ pub fn draw(script: &Script, switches: Switches) -> String {
 fn run_world(script: &Script, switches: Switches, watch: Watch) -> (Result<(), Broken>, World) {
     let mut world = World::new(script, watch);
     world.checks.switches = switches;
+    world.checks.looks_closely = script.plan.looks_closely;
     let result = catch_unwind(AssertUnwindSafe(|| world.live()));
     let result = result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -182,6 +183,24 @@ mod tests {
             let first = run(seed, Watch::Nothing).unwrap_or_else(|failure| panic!("{failure}"));
             let second = run(seed, Watch::Story).unwrap_or_else(|failure| panic!("{failure}"));
             assert_eq!(first, second, "seed {seed}");
+        }
+    }
+
+    /// Whatever was drawn while a run went on can be written down, read, and run again.
+    #[test]
+    fn a_script_repeats_what_was_drawn() {
+        for seed in 1..=6 {
+            let drawn = Script::draw(seed, &Allowed::ALL);
+            let (result, world) = run_world(&drawn, Switches::default(), Watch::Course);
+            result.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+            let record = world.course.record.clone().expect("it was recorded");
+            assert!(!record.wishes.is_empty(), "seed {seed}");
+            let (wishes, mishaps) = (Some(record.wishes), Some(record.mishaps));
+            let text = Script { wishes, mishaps, ..drawn }.to_string();
+            let script = Script::parse(&text).unwrap_or_else(|why| panic!("{why}"));
+            let (result, again) = run_world(&script, Switches::default(), Watch::Nothing);
+            result.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+            assert_eq!(again.trace.hash(), world.trace.hash(), "seed {seed}");
         }
     }
 

@@ -60,13 +60,15 @@ impl Field<'_> {
 /// What a script says of its world, by name. Times are in microseconds.
 pub(super) fn fields(plan: &mut Plan) -> Vec<(&'static str, Field<'_>)> {
     use Field::{Count, Flag, Number, Short};
-    let Plan { servers, founders, clients, keys, length, network, disk, faults, limits } = plan;
+    let Plan { servers, founders, clients, keys, length, .. } = plan;
+    let Plan { looks_closely, network, disk, faults, limits, .. } = plan;
     let mut fields = vec![
         ("servers", Count(servers)),
         ("founders", Count(founders)),
         ("clients", Count(clients)),
         ("keys", Number(keys)),
         ("length", Number(length)),
+        ("looks_closely", Flag(looks_closely)),
         ("delay_min", Number(&mut network.delay_min)),
         ("delay_max", Number(&mut network.delay_max)),
         ("late_permille", Number(&mut network.late_permille)),

@@ -134,6 +134,11 @@ impl World {
         Ok(())
     }
 
+    /// Whether to look at something that takes long, so often in a thousand times.
+    fn looks_now(&mut self, permille: u64) -> bool {
+        self.dice.nodes.permille(permille) || self.plan.looks_closely
+    }
+
     pub(super) fn complete(
         &mut self,
         server: usize,
@@ -189,7 +194,7 @@ impl World {
         index: Index,
         reply: Reply,
     ) -> Result<(), Broken> {
-        let looks_at_disks = self.dice.nodes.permille(20);
+        let looks_at_disks = self.looks_now(20);
         let Some(process) = &self.servers[server].process else { return Ok(()) };
         let configuration = process.node().configuration();
         let gone = SimDisk::new();
