@@ -229,7 +229,10 @@ fn shrink(arguments: &Arguments, script: Option<Script>) -> bool {
     eprintln!("\n{} runs in {:.1} cpu s; the script:\n", shrunk.runs, cpu_seconds() - begun);
     let what = shrunk.failure.broken.to_string();
     println!("# Fails: {}", what.lines().next().unwrap_or_default());
-    println!("# Shrunk from: {}", arguments.command(script.seed()));
+    match &arguments.script {
+        Some(path) => println!("# Shrunk from: {}", path.display()),
+        None => println!("# Shrunk from: {}", arguments.command(script.seed())),
+    }
     print!("{}", shrunk.script);
     false
 }

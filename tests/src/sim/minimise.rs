@@ -69,6 +69,9 @@ fn minimise_by(script: &Script, run: &Run<'_>, tell: &mut dyn FnMut(&str)) -> Op
         before = shrinking.size();
         shrinking.pass();
     }
+    let mut seldom = shrinking.best.clone();
+    seldom.plan.looks_closely = script.plan.looks_closely;
+    shrinking.accept(&seldom);
     let Shrinking { best, failure, runs, .. } = shrinking;
     Some(Shrunk { script: best, failure, runs })
 }
