@@ -234,7 +234,7 @@ impl fmt::Display for Diagram<'_> {
         let grave = &grave[grave.len().saturating_sub(ROWS_BEFORE_MAX)..];
         writeln!(
             formatter,
-            "│ up   ║ leads   ░ stands still   · down   ─> arrives   ─x does not; heartbeats left out"
+            "│ up  ║ leads  ░ stands still  · down  ─> arrives  ─x does not; no heartbeats"
         )?;
         let names = (0..self.servers).map(|server| {
             let (name, column) = (format!("s{}", server + 1), self.column());

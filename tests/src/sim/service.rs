@@ -205,7 +205,13 @@ impl World {
             (!self.budget.is_harmed(it.member)).then_some(disk)
         };
         let disks = |voters: &[Voter]| voters.iter().map(disk).collect();
-        let halves = [disks(configuration.voters()), disks(configuration.outgoing())];
+        let mut halves = [disks(configuration.voters()), disks(configuration.outgoing())];
+        if configuration.is_joint()
+            && process.node().configuration_index() > process.node().commit()
+        {
+            // It may have been committed before this change began.
+            halves[0].clear();
+        }
         self.checks.on_acknowledged(index, reply, looks_at_disks.then_some(&halves[..]))
     }
 }

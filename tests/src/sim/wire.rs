@@ -384,6 +384,7 @@ impl World {
         let now = self.now();
         let path = if is_answer { (to, from) } else { (from, to) };
         let name = self.begin_frame(path);
+        let calm = network::fates(&self.course.network.calm(), &mut self.dice.frame.clone());
         let mut fates = network::fates(&self.course.network, &mut self.dice.frame);
         let is_standing = matches!(said, Said::Standing(_));
         if is_standing {
@@ -393,8 +394,7 @@ impl World {
         if fates[0].is_none() || fates[1].is_some() {
             self.note_fired(FaultKind::Message);
         }
-        let delay_max = self.plan.network.delay_max;
-        if fates[0].is_none_or(|delay| delay > delay_max) || fates[1].is_some() {
+        if fates != calm && !is_standing {
             self.note_mishap_now();
             self.trace.note_fates(now, path, said.name(), fates);
         }
