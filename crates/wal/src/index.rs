@@ -4,7 +4,7 @@
 //! fixed part of the bytes on disk, however small the entries are.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::disk::File;
 use crate::scan::Source;
@@ -62,6 +62,42 @@ impl Extents {
     }
 }
 
+/// How far the latest walk through a segment came, so that whoever reads on does not walk the
+/// same way again: entry by entry that would be as many steps as there are batches in a stretch,
+/// for every one of them.
+///
+/// Nothing depends on it: it is only a later batch on the very walk that begins at a reading
+/// point. A reading point stands for one stretch for ever, since a segment is only appended to.
+#[derive(Debug, Default)]
+pub(crate) struct Walked(Mutex<Option<Step>>);
+
+/// A batch on a walk.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// The reading point where the walk began.
+    begin: u64,
+    /// The first index of the batch, or of the next one if it has none.
+    first: u64,
+    offset: u64,
+}
+
+impl Walked {
+    /// Where to begin to find entry `index`, on the walk that begins at `begin`.
+    pub(crate) fn resume(&self, begin: u64, index: u64) -> u64 {
+        // Whoever cannot look at once walks.
+        let step = self.0.try_lock().ok().and_then(|step| *step);
+        let step = step.filter(|step| step.begin == begin && step.first <= index);
+        step.map_or(begin, |step| step.offset)
+    }
+
+    /// A walk from `begin` has come to the batch at `offset`.
+    pub(crate) fn note(&self, begin: u64, first: u64, offset: u64) {
+        if let Ok(mut step) = self.0.try_lock() {
+            *step = Some(Step { begin, first, offset });
+        }
+    }
+}
+
 /// A segment as readers see it.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -77,6 +113,7 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
     /// Filled while appending, or at the first read of a segment that was opened by its seal.
     pub(crate) extents: OnceLock<Extents>,
+    pub(crate) walked: Walked,
 }
 
 impl Segment {
@@ -250,6 +287,7 @@ mod tests {
                     last,
                     end: 0,
                     extents: OnceLock::new(),
+                    walked: Walked::default(),
                 });
                 ranges.iter_mut().for_each(|(_, older)| *older = (*older).min(first - 1));
                 ranges.push((first, last));

@@ -188,6 +188,7 @@ fn build_segments(parts: &[Part]) -> Segments {
             last,
             end,
             extents: Default::default(),
+            walked: Default::default(),
         };
         if let Some(extents) = extents {
             let _ = segment.extents.set(extents);

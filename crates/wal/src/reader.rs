@@ -93,12 +93,13 @@ impl Wal {
         let segment = self.segments.find(first);
         assert!(segment.is_some(), "entry {first} is held but no segment covers it");
         let Some(segment) = segment else { return Ok(()) };
-        let (offset, last) = self.find_offset(segment, first)?;
+        let (begin, last) = self.find_offset(segment, first)?;
         let through = through.min(segment.last).min(last);
         let mut chunk = Chunk::new(segment, collected.bytes_max);
-        let mut cursor = Cursor::new(offset);
+        let mut cursor = Cursor::new(segment.walked.resume(begin, first));
         while collected.wants_more() && collected.next <= through {
             let header = cursor.enter(&mut chunk)?;
+            segment.walked.note(begin, header.first_index, cursor.offset);
             self.read_batch(&header, &cursor, &mut chunk, collected, through)?;
             cursor.offset = cursor.offset.saturating_add(u64::from(header.total_bytes));
         }

@@ -295,6 +295,7 @@ pub(crate) fn reading_view(active: &Active, extents: Extents) -> Segment {
         last: active.tally.boundary.last.index,
         end: active.end,
         extents: extents.into(),
+        walked: Default::default(),
     }
 }
 

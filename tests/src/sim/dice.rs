@@ -1,25 +1,46 @@
 //! Where chance comes from. Everything that chance decides belongs to one of a few subjects, and
 //! each has a stream of its own: turning one kind of fault off leaves the others as they were.
+//! What happens to one frame, in one fault, or in one life of a server does not even depend on
+//! what happened to others before: it has a stream of its own too.
 
 use wal::sim_disk::Random;
 
-use super::plan::FaultKind;
+use super::plan::{CLIENTS_MAX, FaultKind, SERVERS_MAX};
 
 /// One stream for each subject, and for each fault. All follow from one seed.
 pub(super) struct Dice {
     pub(super) plan: Random,
     pub(super) network: Random,
-    pub(super) disk: Random,
     pub(super) clock: Random,
-    pub(super) clients: Random,
+    /// What clients ask.
+    pub(super) wishes: Random,
     pub(super) nodes: Random,
-    /// How long what died stays down.
-    pub(super) restarts: Random,
     /// Whoever looks after the cluster.
     pub(super) operator: Random,
     /// How a run ends.
     pub(super) end: Random,
+    /// What happens to the frame that is being sent.
+    pub(super) frame: Random,
     faults: [Random; FaultKind::ALL.len()],
+    disks: [Random; SERVERS_MAX],
+    clients: [Random; CLIENTS_MAX],
+    /// What single things follow from.
+    single: u64,
+}
+
+/// What has a stream for each single thing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Single {
+    /// A frame, by its path and its number on it.
+    Frame,
+    /// What a power cut leaves, by the server and its life.
+    PowerCut,
+    /// How long what died stays down, by the server and its life.
+    Restart,
+    /// The chance that a node is given, by the server and its life.
+    Node,
+    /// How a frame's snapshot is cut, by its path and its number on it.
+    SnapshotCut,
 }
 
 impl Dice {
@@ -29,19 +50,39 @@ impl Dice {
         Dice {
             plan: stream(),
             network: stream(),
-            disk: stream(),
             clock: stream(),
-            clients: stream(),
+            wishes: stream(),
             nodes: stream(),
-            restarts: stream(),
             operator: stream(),
             end: stream(),
+            frame: stream(),
             faults: std::array::from_fn(|_| stream()),
+            disks: std::array::from_fn(|_| stream()),
+            clients: std::array::from_fn(|_| stream()),
+            single: root.draw(),
         }
     }
 
+    /// What a fault of this kind is like that strikes at the moment.
     pub(super) fn fault(&mut self, kind: FaultKind) -> &mut Random {
         &mut self.faults[kind as usize]
+    }
+
+    /// How long a server's disk takes.
+    pub(super) fn disk(&mut self, server: usize) -> &mut Random {
+        &mut self.disks[server]
+    }
+
+    /// How a client goes about what it wants.
+    pub(super) fn client(&mut self, client: usize) -> &mut Random {
+        &mut self.clients[client]
+    }
+
+    /// The stream of one thing.
+    pub(super) fn single(&self, what: Single, names: [u64; 3]) -> Random {
+        let begin = Random::new(self.single ^ what as u64);
+        let mix = |mut random: Random, name: u64| Random::new(random.draw() ^ name);
+        names.into_iter().fold(begin, mix)
     }
 }
 

@@ -1,35 +1,35 @@
 //! What goes wrong, and that it ends.
 
 use raft::node::Member;
-use wal::sim_disk::{Fault, OperationKind};
+use wal::sim_disk::{Fault, OperationKind, Random};
 
 use crate::check::Broken;
 
-use super::agenda::{MILLISECOND, SECOND};
+use super::agenda::SECOND;
 use super::client::Answer;
-use super::dice::Chance;
+use super::course::Strike;
+use super::dice::{Chance, Single};
 use super::network::Purpose;
 use super::plan::FaultKind;
 use super::server::{RESTART_MICROS, number_of};
 use super::world::{Happening, World};
 
 impl World {
-    /// One thing goes wrong, and the next one of its kind is planned.
-    pub(super) fn strike(&mut self, kind: FaultKind) -> Result<(), Broken> {
-        let Some(every) = self.plan.faults.every(kind).filter(|_| !self.is_calm) else {
+    /// One thing goes wrong.
+    pub(super) fn strike(&mut self, strike: Strike) -> Result<(), Broken> {
+        let Strike { kind, server, lasts, chance, .. } = strike;
+        if self.is_calm || server >= self.servers.len() {
             return Ok(());
-        };
-        let (count, lasts_max) = (self.servers.len(), self.plan.faults.lasts_max);
-        let dice = self.dice.fault(kind);
-        let next = dice.between(every / 4, every * 7 / 4);
-        let server = dice.place(count);
-        let lasts = dice.between(MILLISECOND, lasts_max);
-        self.plan_in(next, Happening::Strike(kind));
+        }
+        // What it is like does not depend on what struck before.
+        *self.dice.fault(kind) = Random::new(chance);
         let now = self.now();
         self.trace.tell(now, || format!("{kind:?} at s{} for {lasts} us", server + 1));
-        if self.do_fault(kind, server, lasts)? {
+        let has_fired = self.do_fault(kind, server, lasts)?;
+        if has_fired {
             self.note_fired(kind);
         }
+        self.trace.note_strike(now, &strike, has_fired);
         Ok(())
     }
 
@@ -108,7 +108,9 @@ impl World {
         self.servers[server].process = None;
         self.servers[server].entrance = None;
         self.note_disk_errors(server);
-        let seed = self.dice.disk.draw();
+        let life = self.servers[server].life;
+        let names = [server as u64, life, self.now().0];
+        let seed = self.dice.single(Single::PowerCut, names).draw();
         self.servers[server].disk.clear_faults();
         let crash = self.servers[server].disk.crash(seed);
         if crash.lost > 0 || crash.mangled > 0 {
@@ -126,9 +128,11 @@ impl World {
 
     /// Often at once: whoever forgets a vote or a term is asked again while it is still of use.
     fn plan_restart(&mut self, server: usize) {
-        let is_quick = self.is_calm || self.dice.restarts.permille(400);
+        let names = [server as u64, self.servers[server].life, 0];
+        let mut dice = self.dice.single(Single::Restart, names);
+        let is_quick = self.is_calm || dice.permille(400);
         let most = if is_quick { 0 } else { self.plan.faults.lasts_max };
-        let micros = RESTART_MICROS + self.dice.restarts.below(most + 1);
+        let micros = RESTART_MICROS + dice.below(most + 1);
         self.plan_in(micros, Happening::Start(server));
     }
 

@@ -9,24 +9,34 @@
 //! (with `damage` and `strangers`) is what goes wrong, `plan` how often, and `budget` how much of
 //! it a cluster must bear; `checks` holds the invariants that are looked at after every event.
 //! A `run` ends with phases without faults (`ending`), in which everything must come to rest.
+//!
+//! What happens in a run is data: `course` has its faults, requests and mishaps, `script` writes
+//! them down and reads them again, and `minimise` leaves out of a script what a failure does not
+//! need. A run that is watched is seen by an `onlooker`, who draws a `diagram`.
 
 mod agenda;
 mod budget;
 mod checks;
 mod client;
 mod clock;
+mod course;
 mod damage;
+mod diagram;
 mod dice;
 mod ending;
 mod entrance;
 mod faults;
 mod history;
 mod meeting;
+pub mod minimise;
 mod network;
+mod onlooker;
 mod operator;
 mod plan;
+pub mod repeat;
 pub mod report;
 mod run;
+pub mod script;
 mod server;
 mod service;
 mod strangers;
@@ -36,4 +46,4 @@ mod witness;
 mod world;
 
 pub use plan::{Allowed, FaultKind};
-pub use run::{Failure, Outcome, Watch, run, run_with};
+pub use run::{Failure, Outcome, Watch, draw, run, run_script, run_with};

@@ -17,6 +17,7 @@ use raft::replica::{Carried, SnapshotEnvelope, Transport};
 use wal::sim_disk::Random;
 
 use super::clock::ServerClock;
+use super::course::FrameName;
 use super::dice::Chance;
 use super::plan::NetworkPlan;
 use super::server::number_of;
@@ -62,6 +63,7 @@ pub(super) struct Up {
 pub(super) struct Travelling {
     pub(super) way: Way,
     pub(super) up: Up,
+    pub(super) name: FrameName,
     /// From the side that accepted the connection to the one that made it.
     pub(super) is_answer: bool,
     /// It says what its sender stands for.

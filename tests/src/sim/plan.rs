@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) keys: u64,
     /// How long things go wrong, in microseconds.
     pub(super) length: u64,
+    /// What is mostly looked at now and then, since it takes long, is looked at every time.
+    pub(super) looks_closely: bool,
     pub(super) network: NetworkPlan,
     pub(super) disk: DiskPlan,
     pub(super) faults: FaultPlan,
@@ -166,13 +168,13 @@ impl Allowed {
 pub(super) struct LimitPlan {
     pub(super) segment_bytes: u64,
     pub(super) cache_bytes: u64,
-    window_bytes_max: u64,
-    message_bytes_max: u64,
-    in_flight_bytes_max: u64,
-    apply_bytes_max: u64,
-    snapshot_every_bytes: u64,
-    tail_bytes: u64,
-    pinned_bytes_max: u64,
+    pub(super) window_bytes_max: u64,
+    pub(super) message_bytes_max: u64,
+    pub(super) in_flight_bytes_max: u64,
+    pub(super) apply_bytes_max: u64,
+    pub(super) snapshot_every_bytes: u64,
+    pub(super) tail_bytes: u64,
+    pub(super) pinned_bytes_max: u64,
     pub(super) snapshots: SnapshotOptions,
 }
 
@@ -197,9 +199,10 @@ impl Plan {
         let mut plan = Plan {
             servers: SERVERS_MAX.min(founders + outside),
             founders,
-            clients: dice.pick(&[1, 3, 6, 12]),
+            clients: dice.pick(&[1, 3, 6, CLIENTS_MAX]),
             keys: dice.pick(&[1, 3, 8]),
             length: dice.pick(&[5, 15, 40]) * SECOND,
+            looks_closely: false,
             network: NetworkPlan::draw(dice),
             disk: DiskPlan {
                 is_beside: dice.permille(400),
@@ -232,7 +235,10 @@ impl Plan {
 }
 
 /// A name's number has one digit, and a round of votes stays short.
-const SERVERS_MAX: usize = 7;
+pub(super) const SERVERS_MAX: usize = 7;
+
+/// Clients are given so many streams of chance.
+pub(super) const CLIENTS_MAX: usize = 12;
 
 impl NetworkPlan {
     fn draw(dice: &mut Random) -> NetworkPlan {

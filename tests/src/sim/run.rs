@@ -7,15 +7,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::check::{Broken, Switches};
 
 use super::agenda::Moment;
+use super::course::Record;
+use super::diagram::What;
 use super::plan::{Allowed, FaultKind};
+use super::script::Script;
 use super::world::World;
 
-/// Whether a run tells its story.
+/// What is kept of a run, beside what it came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
-    /// It does, at some cost.
+    /// Its story, and its course: at some cost.
     Story,
-    /// It only counts.
+    /// Its course: what clients wanted, and which frames met with a mishap.
+    Course,
+    /// Nothing.
     Nothing,
 }
 
@@ -49,12 +54,24 @@ pub struct Failure {
     pub broken: Broken,
     /// What happened last, if the run was watched.
     pub story: String,
+    /// The same, drawn.
+    pub diagram: String,
+    /// When it failed, in microseconds of its own time.
+    pub at_micros: u64,
+    /// Inputs handed to replicas until then, and completions of their disks.
+    pub events: u64,
+    /// In this number every event until then counts.
+    pub trace_hash: u64,
+    pub(super) course: Record,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { seed, broken, story } = self;
-        write!(formatter, "{story}seed {seed}: {broken}")
+        let Failure { seed, broken, story, diagram, at_micros, .. } = self;
+        if !story.is_empty() {
+            writeln!(formatter, "the last events:\n{story}\nthe end as a diagram:\n{diagram}")?;
+        }
+        write!(formatter, "seed {seed} fails at {at_micros} us: {broken}")
     }
 }
 
@@ -77,19 +94,53 @@ pub fn run_with(
     switches: Switches,
     watch: Watch,
 ) -> Result<Outcome, Failure> {
-    let mut world = World::new(seed, allowed, watch == Watch::Story);
-    world.checks.switches = switches;
-    let result = catch_unwind(AssertUnwindSafe(|| world.live()));
+    run_script(&Script::draw(seed, allowed), switches, watch)
+}
+
+/// Runs a script.
+///
+/// # Errors
+/// An invariant that counts did not hold, or the cluster did not come to rest.
+pub fn run_script(script: &Script, switches: Switches, watch: Watch) -> Result<Outcome, Failure> {
+    let (result, world) = run_world(script, switches, watch);
     let broken = match result {
-        Ok(Ok(())) => return Ok(world.outcome()),
-        Ok(Err(broken)) => broken,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_string()));
-            Broken::new("no panic", text.unwrap_or_default())
-        }
+        Ok(()) => return Ok(world.outcome()),
+        Err(broken) => broken,
     };
-    Err(Failure { seed, broken, story: world.trace.to_string() })
+    Err(Failure {
+        seed: script.seed,
+        broken,
+        story: world.trace.to_string(),
+        diagram: world.trace.diagram(world.servers.len()),
+        at_micros: world.now().0,
+        events: world.trace.events(),
+        trace_hash: world.trace.hash(),
+        course: world.course.record.unwrap_or_default(),
+    })
+}
+
+/// The end of a run as a diagram, whether it fails or not.
+#[must_use]
+pub fn draw(script: &Script, switches: Switches) -> String {
+    let (_, world) = run_world(script, switches, Watch::Story);
+    world.trace.diagram(world.servers.len())
+}
+
+fn run_world(script: &Script, switches: Switches, watch: Watch) -> (Result<(), Broken>, World) {
+    let mut world = World::new(script, watch);
+    world.checks.switches = switches;
+    world.checks.looks_closely = script.plan.looks_closely;
+    let result = catch_unwind(AssertUnwindSafe(|| world.live()));
+    let result = result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_string()));
+        Err(Broken::new("no panic", text.unwrap_or_default()))
+    });
+    if let Err(broken) = &result {
+        let (now, note) = (world.now(), format!("BROKEN {broken}"));
+        world.trace.mark(now, || What::World { is_grave: true, note });
+    }
+    (result, world)
 }
 
 impl World {
@@ -132,6 +183,24 @@ mod tests {
             let first = run(seed, Watch::Nothing).unwrap_or_else(|failure| panic!("{failure}"));
             let second = run(seed, Watch::Story).unwrap_or_else(|failure| panic!("{failure}"));
             assert_eq!(first, second, "seed {seed}");
+        }
+    }
+
+    /// Whatever was drawn while a run went on can be written down, read, and run again.
+    #[test]
+    fn a_script_repeats_what_was_drawn() {
+        for seed in 1..=6 {
+            let drawn = Script::draw(seed, &Allowed::ALL);
+            let (result, world) = run_world(&drawn, Switches::default(), Watch::Course);
+            result.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+            let record = world.course.record.clone().expect("it was recorded");
+            assert!(!record.wishes.is_empty(), "seed {seed}");
+            let (wishes, mishaps) = (Some(record.wishes), Some(record.mishaps));
+            let text = Script { wishes, mishaps, ..drawn }.to_string();
+            let script = Script::parse(&text).unwrap_or_else(|why| panic!("{why}"));
+            let (result, again) = run_world(&script, Switches::default(), Watch::Nothing);
+            result.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+            assert_eq!(again.trace.hash(), world.trace.hash(), "seed {seed}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::check::Broken;
 
 use super::agenda::MILLISECOND;
 use super::client::{Answer, Door, Next, Sent, key_bytes, value_of};
+use super::diagram::What;
 use super::dice::Chance;
 use super::history::Ask;
 use super::network;
@@ -32,17 +33,18 @@ impl World {
             if self.clients[client].is_done {
                 return;
             }
-            let (key, ask) = self.choose();
+            let Some((key, ask)) = self.next_wish(client) else { return };
             let place = self.history.begin(client, key, ask, now);
             self.clients[client].begin(place, key, ask, now);
         }
         let doors = self.doors();
-        let next = self.clients[client].attempt(&doors, now, &mut self.dice.clients);
+        let next = self.clients[client].attempt(&doors, now, self.dice.client(client));
         self.follow(client, next);
     }
 
-    fn choose(&mut self) -> (u64, Ask) {
-        let dice = &mut self.dice.clients;
+    /// Draws what a client wants.
+    pub(super) fn choose(&mut self) -> (u64, Ask) {
+        let dice = &mut self.dice.wishes;
         let key = dice.below(self.plan.keys);
         self.values += 1;
         let value = self.values;
@@ -69,7 +71,7 @@ impl World {
                     self.history.note_command(place, command);
                 }
                 let asked = Asked { client, attempt };
-                let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+                let micros = network::delay(&self.plan.network.calm(), self.dice.client(client));
                 self.travelling += 1;
                 self.plan_in(micros, Happening::Request { server: to, asked, what });
                 self.agenda.plan(patience, Happening::Silence { client, attempt });
@@ -78,14 +80,23 @@ impl World {
                 let now = self.now();
                 self.history.end(place, told, now);
                 self.trace.tell(now, || format!("client {client}: {place} ended, {told:?}"));
-                let pause = self.dice.clients.below(20 * MILLISECOND);
-                self.agenda.plan(again + pause, Happening::Client(client));
+                let note = || match told {
+                    Some(told) => format!("client {client} is told {told:?}"),
+                    None => format!("client {client} gives up: unknown"),
+                };
+                self.trace.mark(now, || What::World { is_grave: false, note: note() });
+                let World { course, dice, agenda, .. } = self;
+                let dice = &mut dice.wishes;
+                if let Some(at) = course.next_wish_at(client, again, dice, 20 * MILLISECOND) {
+                    agenda.plan(at, Happening::Client(client));
+                }
             }
         }
     }
 
     pub(super) fn answer(&mut self, asked: Asked, answer: Answer) {
-        let micros = network::delay(&self.plan.network.calm(), &mut self.dice.clients);
+        let dice = self.dice.client(asked.client);
+        let micros = network::delay(&self.plan.network.calm(), dice);
         self.plan_in(micros, Happening::Answered { asked, answer });
     }
 
@@ -121,6 +132,11 @@ impl World {
         self.trace.count_event();
         self.wake(server);
         Ok(())
+    }
+
+    /// Whether to look at something that takes long, so often in a thousand times.
+    fn looks_now(&mut self, permille: u64) -> bool {
+        self.dice.nodes.permille(permille) || self.plan.looks_closely
     }
 
     pub(super) fn complete(
@@ -178,7 +194,7 @@ impl World {
         index: Index,
         reply: Reply,
     ) -> Result<(), Broken> {
-        let looks_at_disks = self.dice.nodes.permille(20);
+        let looks_at_disks = self.looks_now(20);
         let Some(process) = &self.servers[server].process else { return Ok(()) };
         let configuration = process.node().configuration();
         let gone = SimDisk::new();
@@ -189,7 +205,13 @@ impl World {
             (!self.budget.is_harmed(it.member)).then_some(disk)
         };
         let disks = |voters: &[Voter]| voters.iter().map(disk).collect();
-        let halves = [disks(configuration.voters()), disks(configuration.outgoing())];
+        let mut halves = [disks(configuration.voters()), disks(configuration.outgoing())];
+        if configuration.is_joint()
+            && process.node().configuration_index() > process.node().commit()
+        {
+            // It may have been committed before this change began.
+            halves[0].clear();
+        }
         self.checks.on_acknowledged(index, reply, looks_at_disks.then_some(&halves[..]))
     }
 }

@@ -113,6 +113,7 @@ impl World {
         };
         let (me, my_age, cluster) = (caller.me, caller.age, caller.cluster_id);
         let (member, age, theirs) = (host.me, host.age, host.cluster_id);
+        self.begin_frame((from, to));
         let Some(Role::Peer(hello) | Role::Snapshots(hello)) = self.carry_hello(role)? else {
             return Ok(None);
         };
@@ -192,10 +193,11 @@ impl World {
 
     /// A bit of a frame flips, if chance has it so.
     fn flip_a_bit(&mut self, bytes: &mut BytesMut) -> bool {
-        let flips = self.dice.network.permille(self.plan.network.flipped_permille);
+        let flips = self.dice.frame.permille(self.course.network.flipped_permille);
         if flips {
-            let bit = self.dice.network.place(bytes.len() * 8);
+            let bit = self.dice.frame.place(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
+            self.note_mishap_now();
             self.note_fired(FaultKind::Message);
         }
         flips
@@ -380,7 +382,10 @@ impl World {
         let (from, to) = way.0;
         self.trace.note(&[3, from as u64, to as u64, u64::from(crc32fast::hash(&bytes))]);
         let now = self.now();
-        let mut fates = network::fates(&self.plan.network, &mut self.dice.network);
+        let path = if is_answer { (to, from) } else { (from, to) };
+        let name = self.begin_frame(path);
+        let calm = network::fates(&self.course.network.calm(), &mut self.dice.frame.clone());
+        let mut fates = network::fates(&self.course.network, &mut self.dice.frame);
         let is_standing = matches!(said, Said::Standing(_));
         if is_standing {
             // It is said once, so it must come in order and cannot be lost but with its connection.
@@ -389,16 +394,21 @@ impl World {
         if fates[0].is_none() || fates[1].is_some() {
             self.note_fired(FaultKind::Message);
         }
+        if fates != calm && !is_standing {
+            self.note_mishap_now();
+            self.trace.note_fates(now, path, said.name(), fates);
+        }
         for delay in fates.into_iter().flatten() {
             let mut bytes = bytes.clone();
             let is_damaged = self.flip_a_bit(&mut bytes);
-            let outlives = self.dice.network.permille(self.plan.network.outlives_permille);
+            let outlives = self.dice.frame.permille(self.course.network.outlives_permille);
             let outlives = outlives && !is_standing;
-            let name = said.name();
+            let kind = said.name();
             self.trace.tell(now, || {
-                format!("s{} -> s{} {name}, {delay} us, answer {is_answer}", from + 1, to + 1)
+                format!("s{} -> s{} {kind}, {delay} us, answer {is_answer}", from + 1, to + 1)
             });
-            let frame = Travelling { way, up, is_answer, is_standing, is_damaged, outlives, bytes };
+            let frame =
+                Travelling { way, up, name, is_answer, is_standing, is_damaged, outlives, bytes };
             self.plan_in(after + delay, Happening::Arrive(frame));
         }
     }
@@ -418,6 +428,7 @@ impl World {
                 return Ok(());
             }
             self.note_fired(FaultKind::Message);
+            self.note_mishap(frame.name);
         }
         let Some(message) = network::read(frame.bytes) else {
             self.reset(way);
@@ -429,14 +440,10 @@ impl World {
         if is_current && let Some(term) = network::term_of_append(&message) {
             self.network.note_append(way, term);
         }
-        let cuts = self.plan.faults.snapshot_cut_permille;
-        if way.1 == Purpose::Snapshots
-            && is_current
-            && !self.is_calm
-            && self.dice.fault(FaultKind::Snapshot).permille(cuts)
-        {
+        if way.1 == Purpose::Snapshots && is_current && self.is_snapshot_cut(frame.name) {
             self.reset(way);
             self.note_fired(FaultKind::Snapshot);
+            self.note_mishap(frame.name);
             return Ok(());
         }
         self.take(path, &frame.up, message)

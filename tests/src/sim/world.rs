@@ -12,11 +12,15 @@ use super::budget::Budget;
 use super::checks::Checks;
 use super::client::{Answer, Client, Sent};
 use super::clock::ServerClock;
-use super::dice::{Chance, Dice};
+use super::course::{Course, Strike};
+use super::dice::{Chance, Dice, Single};
 use super::history::History;
 use super::network::{Network, Outbox, Path, Travelling, Way};
+use super::onlooker::Onlooker;
 use super::operator::LOOK_EVERY;
-use super::plan::{Allowed, FaultKind, Plan};
+use super::plan::{DiskPlan, FaultKind, Plan};
+use super::run::Watch;
+use super::script::Script;
 use super::server::{Asked, Came, Server, StartError, address, name_of};
 use super::trace::Trace;
 
@@ -37,7 +41,7 @@ pub(super) enum Happening {
     /// A server that is down is started.
     Start(usize),
     /// Something goes wrong.
-    Strike(FaultKind),
+    Strike(Strike),
     /// Whoever looks after the cluster looks.
     Look,
     /// A server reads a part of its log again.
@@ -62,6 +66,7 @@ pub(super) enum Happening {
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) dice: Dice,
+    pub(super) course: Course,
     pub(super) agenda: Agenda<Happening>,
     pub(super) servers: Vec<Server>,
     pub(super) network: Network,
@@ -69,6 +74,7 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) checks: Checks,
     pub(super) trace: Trace,
+    pub(super) onlooker: Onlooker,
     pub(super) fired: BTreeMap<FaultKind, u64>,
     /// No more faults.
     pub(super) is_calm: bool,
@@ -88,9 +94,11 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, allowed: &Allowed, is_watched: bool) -> World {
-        let mut dice = Dice::new(seed);
-        let plan = Plan::draw(&mut dice.plan, allowed);
+    pub(super) fn new(script: &Script, watch: Watch) -> World {
+        let mut dice = Dice::new(script.seed);
+        let plan = script.plan.clone();
+        let (wishes, mishaps) = (script.wishes.as_deref(), script.mishaps.as_deref());
+        let course = Course::new(&plan, wishes, mishaps, watch != Watch::Nothing);
         let seat = |number: usize| Seat { id: name_of(number), address: address(number) };
         let drift_max = plan.faults.drift_ppm_max;
         let servers = (0..plan.servers).map(|number| {
@@ -106,23 +114,25 @@ impl World {
             agenda.plan(Moment(dice.clock.below(50 * MILLISECOND)), Happening::Start(server));
         }
         for client in 0..plan.clients {
-            agenda.plan(Moment(dice.clients.below(MILLISECOND)), Happening::Client(client));
-        }
-        for kind in FaultKind::ALL {
-            if let Some(every) = plan.faults.every(kind) {
-                let first = dice.fault(kind).below(2 * every);
-                agenda.plan(Moment(first), Happening::Strike(kind));
+            let first = course.next_wish_at(client, Moment(0), &mut dice.wishes, MILLISECOND);
+            if let Some(at) = first {
+                agenda.plan(at, Happening::Client(client));
             }
+        }
+        for strike in &script.strikes {
+            agenda.plan(Moment(strike.at), Happening::Strike(*strike));
         }
         agenda.plan(Moment(LOOK_EVERY), Happening::Look);
         World {
+            course,
             agenda,
             servers,
             network: Network::default(),
             clients: (0..plan.clients).map(|_| Client::new()).collect(),
             history: History::default(),
             checks: Checks::default(),
-            trace: Trace::new(is_watched),
+            trace: Trace::new(watch == Watch::Story),
+            onlooker: Onlooker::default(),
             fired: BTreeMap::new(),
             is_calm: false,
             travelling: 0,
@@ -150,6 +160,7 @@ impl World {
     /// Lets the next thing happen.
     pub(super) fn step(&mut self) -> Result<(), Broken> {
         let result = self.take_step();
+        self.look_on();
         self.checks.switches.judge(result)
     }
 
@@ -162,7 +173,10 @@ impl World {
         }
         match happening {
             Happening::Turn { server, life } => self.on_turn(server, life),
-            Happening::Arrive(frame) => self.on_arrival(frame),
+            Happening::Arrive(frame) => {
+                self.see_arrival(&frame);
+                self.on_arrival(frame)
+            }
             Happening::Dial(way) => self.on_dial(way),
             Happening::Suspect { server, leader, life, term } => {
                 self.on_suspicion(server, leader, life, term)
@@ -170,7 +184,7 @@ impl World {
             Happening::Job { server, life, job } => self.on_job(server, life, job),
             Happening::Flush { server, life } => self.on_flush(server, life),
             Happening::Start(server) => self.start(server),
-            Happening::Strike(kind) => self.strike(kind),
+            Happening::Strike(strike) => self.strike(strike),
             Happening::Look => self.look_after(),
             Happening::Scrub { server, life } => self.scrub(server, life),
             Happening::MakeRoom(server) => {
@@ -193,7 +207,7 @@ impl World {
             }
             Happening::Silence { client, attempt } => {
                 let now = self.now();
-                let next = self.clients[client].on_silence(attempt, now, &mut self.dice.clients);
+                let next = self.clients[client].on_silence(attempt, now, self.dice.client(client));
                 self.follow(client, next);
                 Ok(())
             }
@@ -242,7 +256,8 @@ impl World {
 
     /// A server that belongs to no cluster goes on as far as it can.
     pub(super) fn advance(&mut self, server: usize) -> Result<(), Broken> {
-        let seed = self.dice.nodes.draw();
+        let names = [server as u64, self.servers[server].life, 0];
+        let seed = self.dice.single(Single::Node, names).draw();
         let World { servers, plan, .. } = self;
         match servers[server].advance(plan, seed) {
             Ok(Came::Waits { has_agreed }) => {
@@ -338,7 +353,8 @@ impl World {
     pub(super) fn take_turn(&mut self, server: usize) -> Result<(), Broken> {
         let now = self.now();
         self.trace.count_event();
-        let micros = self.dice.disk.between(self.plan.disk.sync_min, self.plan.disk.sync_max);
+        let DiskPlan { sync_min, sync_max, .. } = self.plan.disk;
+        let micros = self.dice.disk(server).between(sync_min, sync_max);
         let it = &mut self.servers[server];
         it.set_base_write_micros(micros, now);
         it.clock.show(now);
@@ -427,7 +443,7 @@ impl World {
             self.tell_joiners(server)?;
         }
         for job in begun {
-            let micros = self.dice.disk.between(1, self.plan.disk.job_max);
+            let micros = self.dice.disk(server).between(1, self.plan.disk.job_max);
             self.plan_in(micros, Happening::Job { server, life, job });
         }
         if flush {

@@ -370,3 +370,51 @@ fn a_job_whose_report_is_lost_is_not_made_twice() {
     drop(wal.take_job());
     assert!(wal.take_job().is_none(), "there is a successor");
 }
+
+/// To read a log entry by entry, each from a batch of its own, once walked through all batches
+/// before it in its stretch, every time.
+#[test]
+fn reading_on_where_a_read_ended_does_not_walk_the_same_way_again() {
+    let medium = SimDisk::new();
+    let mut options = options(256 * 1024);
+    options.cache_bytes = 0;
+    let mut wal = Wal::create(medium.disk(), options).unwrap();
+    let count = 1000;
+    for index in 1..=count {
+        wal.stage(append(vec![entry(index, 1)])).unwrap();
+        wal.commit().unwrap();
+    }
+    let reads = || medium.count(Some(OperationKind::Read));
+    let before = reads();
+    for index in 1..=count {
+        assert_eq!(wal.read(index, index, 1).unwrap(), [entry(index, 1)]);
+    }
+    assert!(reads() - before <= 2 * count, "{} reads of the disk", reads() - before);
+    // Going back is as it was.
+    for index in (1..=count).rev() {
+        assert_eq!(wal.read(index, index, 1).unwrap(), [entry(index, 1)]);
+    }
+}
+
+/// What a walk came to is forgotten where the log was cut and written again.
+#[test]
+fn reading_on_after_a_cut_finds_what_counts() {
+    let mut options = options(16 * 1024);
+    options.cache_bytes = 0;
+    let mut wal = Wal::create(SimDisk::new().disk(), options).unwrap();
+    for index in 1..=40 {
+        wal.stage(append(vec![entry(index, 1)])).unwrap();
+        wal.commit().unwrap();
+    }
+    for (term, cut) in [(2, 30), (3, 10), (4, 20)] {
+        (1..=wal.last().index).for_each(|index| {
+            wal.read(index, index, u64::MAX).unwrap();
+        });
+        let again = (cut..=cut + 20).map(|index| entry(index, term)).collect();
+        wal.stage(Append { truncate_after: Some(cut - 1), ..append(again) }).unwrap();
+        wal.commit().unwrap();
+        for index in (cut..=cut + 20).chain((cut..=cut + 20).rev()) {
+            assert_eq!(wal.read(index, index, u64::MAX).unwrap(), [entry(index, term)]);
+        }
+    }
+}
