@@ -238,7 +238,7 @@ impl World {
     fn disturb(&mut self, server: usize) -> Result<bool, Broken> {
         let count = self.servers.len();
         let dice = self.dice.fault(FaultKind::Message);
-        let (what, other) = (dice.below(3), dice.place(count));
+        let (what, other) = (dice.below(4), dice.place(count));
         match what {
             0 => {
                 let mut any = false;
@@ -251,6 +251,7 @@ impl World {
                 Ok(any)
             }
             1 => self.speak_as_a_stranger(server, other),
+            2 => self.speak_to_another_life(server, other),
             _ => self.speak_as_an_earlier_start(server, other),
         }
     }

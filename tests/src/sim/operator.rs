@@ -88,14 +88,38 @@ impl World {
         if what <= 2 {
             let Some(process) = &mut self.servers[leader].process else { return Ok(false) };
             let token = Token(process.next_name());
+            process.orders.insert(token);
             let to = self.servers[server].member().id;
             let input = if what == 1 { Input::HandOver(token) } else { Input::Transfer(token, to) };
             return self.hand_in(leader, input).map(|()| false);
         }
-        match self.choose_change(leader, what) {
-            Some(change) => self.ask(leader, change).map(|()| false),
-            None => Ok(false),
+        if let Some(change) = self.choose_change(leader, what) {
+            self.ask(leader, change)?;
         }
+        self.be_hasty(server);
+        Ok(false)
+    }
+
+    /// Somebody will not wait for what they asked for before they ask for more.
+    fn be_hasty(&mut self, server: usize) {
+        let round_trip = 2 * self.plan.network.delay_max + self.plan.disk.sync_max;
+        let permille = self.plan.faults.hasty_permille;
+        let dice = self.dice.fault(FaultKind::Membership);
+        if dice.permille(permille) {
+            let micros = dice.below(2 * round_trip);
+            self.plan_in(micros, Happening::Again(server));
+        }
+    }
+
+    /// Another change, while the one before may be under way.
+    pub(super) fn change_again(&mut self, server: usize) -> Result<(), Broken> {
+        let Some(leader) = self.leader().filter(|_| !self.is_calm) else { return Ok(()) };
+        let what = self.dice.fault(FaultKind::Membership).between(3, 11);
+        if let Some(change) = self.choose_change(leader, what) {
+            self.ask(leader, change)?;
+        }
+        self.be_hasty(server);
+        Ok(())
     }
 
     /// A machine's disk is gone, if the cluster can bear that.
@@ -142,6 +166,7 @@ impl World {
         }
         self.trace.tell(now, || format!("s{} is asked for {change:?}", leader + 1));
         let token = Token(process.next_name());
+        process.orders.insert(token);
         process.inbox.push(Input::Change(token, change));
         self.trace.count_event();
         // Before anything else can be harmed.

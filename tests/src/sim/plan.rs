@@ -60,6 +60,8 @@ pub(super) struct FaultPlan {
     pub(super) lasts_max: u64,
     /// How much the clocks may be off, in parts per million.
     pub(super) drift_ppm_max: u64,
+    /// So many of a thousand changes of the membership are followed by another one at once.
+    pub(super) hasty_permille: u64,
     /// So many of a thousand parts of snapshots end the connection that they come over.
     pub(super) snapshot_cut_permille: u64,
 }
@@ -272,6 +274,7 @@ impl FaultPlan {
             lasts_max: dice.pick(&[300, 1500, 6000]) * MILLISECOND,
             drift_ppm_max: dice.pick(&[0, 1000, 50_000]),
             snapshot_cut_permille: dice.pick(&[0, 5, 50]),
+            hasty_permille: dice.pick(&[0, 300, 800]),
         }
     }
 

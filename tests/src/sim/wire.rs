@@ -360,7 +360,9 @@ impl World {
     pub(super) fn send(&mut self, from: usize, said: &Said, after: u64) -> Result<(), Broken> {
         let to = match said {
             Said::Raft(envelope) => {
-                self.checks.on_spoken(envelope)?;
+                if let Some(process) = &self.servers[from].process {
+                    self.checks.on_spoken(envelope, process.node())?;
+                }
                 envelope.to
             }
             Said::Snapshot(envelope) => envelope.to,

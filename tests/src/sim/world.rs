@@ -40,6 +40,8 @@ pub(super) enum Happening {
     Strike(FaultKind),
     /// Whoever looks after the cluster looks.
     Look,
+    /// Somebody changes something again, without waiting for what they asked for before.
+    Again(usize),
     /// A server reads a part of its log again.
     Scrub { server: usize, life: u64 },
     /// There is room on a disk again.
@@ -172,6 +174,7 @@ impl World {
             Happening::Start(server) => self.start(server),
             Happening::Strike(kind) => self.strike(kind),
             Happening::Look => self.look_after(),
+            Happening::Again(server) => self.change_again(server),
             Happening::Scrub { server, life } => self.scrub(server, life),
             Happening::MakeRoom(server) => {
                 self.make_room(server);
@@ -401,10 +404,13 @@ impl World {
         }
         let writes = self.plan.disk.is_beside && process.node().is_writing();
         let flush = writes && !std::mem::replace(&mut process.flush_planned, writes);
-        let World { servers, checks, budget, trace, .. } = self;
+        let World { servers, checks, .. } = self;
         let me = servers[server].member();
         let Some(process) = &servers[server].process else { return Ok(()) };
         checks.on_turn(me, process)?;
+        self.check_committed(server)?;
+        let World { servers, checks, budget, trace, .. } = self;
+        let Some(process) = &servers[server].process else { return Ok(()) };
         let (mut have_changed, mut begun_changes) = (false, 0);
         for event in &events {
             match event {
