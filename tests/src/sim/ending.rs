@@ -174,12 +174,16 @@ impl World {
             _ => format!("\n  {} is down", server.member()),
         });
         let waiting = self.clients.iter().filter(|client| !client.is_idle()).count();
-        let owes = |server: &&Server| server.process.as_ref().is_some_and(|it| it.owes_answers());
-        let owing = self.servers.iter().filter(owes).count();
+        let owed = |server: &Server| {
+            let (process, number) = (server.process.as_ref()?, server.number + 1);
+            let owed = (process.writes.len(), process.reads.len(), process.orders.len());
+            (owed != (0, 0, 0)).then(|| format!("s{number} {owed:?}"))
+        };
+        let owed: Vec<String> = self.servers.iter().filter_map(owed).collect();
         let states: String = states.collect();
         let in_force: Vec<_> = self.budget.in_force().collect();
         format!(
-            "no rest within {} s; {waiting} clients wait, {owing} servers owe answers{states}\n  in force: {in_force:?}",
+            "no rest within {} s; {waiting} clients wait, (writes, reads, orders) owed by {owed:?}{states}\n  in force: {in_force:?}",
             REST_MAX / SECOND
         )
     }
