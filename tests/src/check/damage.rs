@@ -25,6 +25,15 @@ pub struct Damage {
 }
 
 impl Damage {
+    /// A process has started: nothing that it says was to be said before it knew of its damage.
+    pub fn on_started(&mut self, member: Member, node: &Node) {
+        self.seen.remove(&member);
+        if let Some(first) = node.first_damaged() {
+            let damage = (first, node.damaged());
+            self.seen.insert(member, Seen { damage, end: Index(0) });
+        }
+    }
+
     /// A server is seen, after it has said what it had to say.
     pub fn on_seen(&mut self, member: Member, node: &Node) {
         let Some(first) = node.first_damaged() else {

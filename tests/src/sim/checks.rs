@@ -49,6 +49,7 @@ impl Checks {
     pub(super) fn on_started(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
         let switches = &self.switches;
         switches.judge(self.progress.on_started(member, node))?;
+        self.damage.on_started(member, node);
         switches.judge(self.durable_prefix.on_started(member, node, &self.committed))
     }
 
@@ -62,6 +63,13 @@ impl Checks {
         if node.term() != term {
             // It led for less than a turn.
             return Ok(());
+        }
+        let index = node.configuration_index();
+        if node.term_at(index) != Some(term) {
+            let configuration = node.configuration();
+            let votes = |voter| self.progress.has_voted(voter, term, member);
+            let elected = self.elections.on_elected(term, member, configuration, votes);
+            self.switches.judge(elected)?;
         }
         let committed = self.committed.last_position();
         self.switches.judge(self.leaders.on_elected(member, node, committed))

@@ -68,6 +68,7 @@ impl World {
             }
             FaultKind::NoSpace => return Ok(self.fill(server, lasts)),
             FaultKind::Membership => return self.change_something(server),
+            FaultKind::Coup => return self.depose(),
             FaultKind::Snapshot => return Ok(self.cut_a_transfer()),
             FaultKind::BitFlip => return Ok(self.flip_bits(server)),
             FaultKind::MisdirectedWrite => return Ok(self.misdirect(server)),
@@ -194,7 +195,7 @@ impl World {
 
     // ------------------------------------------------------------------ between servers
 
-    fn cut(&mut self, path: (usize, usize), lasts: u64) {
+    pub(super) fn cut(&mut self, path: (usize, usize), lasts: u64) {
         self.network.cut(path);
         self.plan_in(lasts, Happening::Mend(path));
     }

@@ -131,7 +131,7 @@ impl World {
         may
     }
 
-    fn choose_change(&mut self, leader: usize, what: u64) -> Option<Change> {
+    pub(super) fn choose_change(&mut self, leader: usize, what: u64) -> Option<Change> {
         let World { servers, dice, .. } = self;
         let dice = dice.fault(FaultKind::Membership);
         let process = servers[leader].process.as_ref()?;
@@ -154,7 +154,7 @@ impl World {
     }
 
     /// Asks a leader for a change, at once, unless the cluster could not bear it.
-    fn ask(&mut self, leader: usize, change: Change) -> Result<(), Broken> {
+    pub(super) fn ask(&mut self, leader: usize, change: Change) -> Result<(), Broken> {
         let now = self.now();
         if self.servers[leader].busy_until > now {
             return Ok(());

@@ -17,6 +17,8 @@ pub(super) struct Plan {
     /// Those that found the cluster.
     pub(super) founders: usize,
     pub(super) clients: usize,
+    /// So many of a thousand reads are asked of any server, and not of the leader.
+    pub(super) reads_anywhere_permille: u64,
     pub(super) keys: u64,
     /// How long things go wrong, in microseconds.
     pub(super) length: u64,
@@ -101,11 +103,13 @@ pub enum FaultKind {
     Snapshot,
     /// All machines lose power.
     RestartAll,
+    /// A leader is cut off, and given much to do: its log ends with what nobody else has.
+    Coup,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 15] = [
+    pub const ALL: [FaultKind; 16] = [
         FaultKind::Kill,
         FaultKind::Pause,
         FaultKind::Partition,
@@ -121,6 +125,7 @@ impl FaultKind {
         FaultKind::Membership,
         FaultKind::Snapshot,
         FaultKind::RestartAll,
+        FaultKind::Coup,
     ];
 
     /// Its name in reports and on the command line.
@@ -141,6 +146,7 @@ impl FaultKind {
             FaultKind::Membership => "membership",
             FaultKind::Snapshot => "snapshot",
             FaultKind::RestartAll => "restart_all",
+            FaultKind::Coup => "coup",
         }
     }
 }
@@ -200,6 +206,7 @@ impl Plan {
             servers: SERVERS_MAX.min(founders + outside),
             founders,
             clients: dice.pick(&[1, 3, 6, 12]),
+            reads_anywhere_permille: dice.pick(&[0, 300, 900]),
             keys: dice.pick(&[1, 3, 8]),
             length: dice.pick(&[5, 15, 40]) * SECOND,
             network: NetworkPlan::draw(dice),

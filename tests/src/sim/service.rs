@@ -132,12 +132,15 @@ impl World {
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let nothing = Answer::NothingHappened { leader: None };
         match completion {
+            Completion::Applied(token, ..)
+            | Completion::Refused(token, _)
+            | Completion::Unknown(token)
+                if process.orders.remove(&token) => {}
             Completion::Applied(token, index, reply) => {
                 let asked = process.writes.remove(&token).ok_or_else(|| answered_twice(&token))?;
                 self.check_acknowledged(server, index, reply)?;
                 self.answer(asked, Answer::Applied(reply));
             }
-            Completion::Refused(token, _) if process.orders.remove(&token) => {}
             Completion::Refused(token, _) => {
                 let asked = process.writes.remove(&token).ok_or_else(|| answered_twice(&token))?;
                 self.answer(asked, nothing);

@@ -42,6 +42,8 @@ pub(super) enum Happening {
     Look,
     /// Somebody changes something again, without waiting for what they asked for before.
     Again(usize),
+    /// The next leader is cut off as well.
+    Coup,
     /// A server reads a part of its log again.
     Scrub { server: usize, life: u64 },
     /// There is room on a disk again.
@@ -121,7 +123,7 @@ impl World {
             agenda,
             servers,
             network: Network::default(),
-            clients: (0..plan.clients).map(|_| Client::new()).collect(),
+            clients: (0..plan.clients).map(|_| Client::new(plan.reads_anywhere_permille)).collect(),
             history: History::default(),
             checks: Checks::default(),
             trace: Trace::new(is_watched),
@@ -175,6 +177,7 @@ impl World {
             Happening::Strike(kind) => self.strike(kind),
             Happening::Look => self.look_after(),
             Happening::Again(server) => self.change_again(server),
+            Happening::Coup => self.depose().map(drop),
             Happening::Scrub { server, life } => self.scrub(server, life),
             Happening::MakeRoom(server) => {
                 self.make_room(server);
