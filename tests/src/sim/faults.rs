@@ -8,7 +8,7 @@ use crate::check::Broken;
 use super::agenda::{MILLISECOND, SECOND};
 use super::client::Answer;
 use super::dice::Chance;
-use super::network::Purpose;
+use super::network::{Purpose, Way};
 use super::plan::FaultKind;
 use super::server::{RESTART_MICROS, number_of};
 use super::world::{Happening, World};
@@ -70,7 +70,14 @@ impl World {
             FaultKind::Membership => return self.change_something(server),
             FaultKind::Coup => return self.depose(),
             FaultKind::Snapshot => return Ok(self.cut_a_transfer()),
-            FaultKind::BitFlip => return Ok(self.flip_bits(server)),
+            FaultKind::BitFlip => {
+                let has_changed = self.flip_bits(server);
+                // Whoever starts finds what it would have read much later, if ever.
+                if has_changed && is_up && self.dice.fault(kind).permille(500) {
+                    self.kill(server)?;
+                }
+                return Ok(has_changed);
+            }
             FaultKind::MisdirectedWrite => return Ok(self.misdirect(server)),
             FaultKind::Kill | FaultKind::Pause | FaultKind::FsyncError => return Ok(false),
         }
@@ -254,6 +261,23 @@ impl World {
             1 => self.speak_as_a_stranger(server, other),
             2 => self.speak_to_another_life(server, other),
             _ => self.speak_as_an_earlier_start(server, other),
+        }
+    }
+
+    /// While a part of a snapshot is on its way, the transfer is cut short, or its sender dies or
+    /// is to hand over to somebody else, who may have what the receiver lacks.
+    pub(super) fn interrupt_a_snapshot(&mut self, way: Way) -> Result<(), Broken> {
+        self.note_fired(FaultKind::Snapshot);
+        let count = self.servers.len();
+        let dice = self.dice.fault(FaultKind::Snapshot);
+        let (what, heir) = (dice.below(4), dice.place(count));
+        match what {
+            0 => self.kill(way.0.0),
+            1 | 2 => self.hand_over(way.0.0, heir),
+            _ => {
+                self.reset(way);
+                Ok(())
+            }
         }
     }
 

@@ -86,12 +86,13 @@ impl World {
         }
         let Some(leader) = self.leader() else { return Ok(false) };
         if what <= 2 {
+            if what == 2 {
+                return self.hand_over(leader, server).map(|()| false);
+            }
             let Some(process) = &mut self.servers[leader].process else { return Ok(false) };
             let token = Token(process.next_name());
             process.orders.insert(token);
-            let to = self.servers[server].member().id;
-            let input = if what == 1 { Input::HandOver(token) } else { Input::Transfer(token, to) };
-            return self.hand_in(leader, input).map(|()| false);
+            return self.hand_in(leader, Input::HandOver(token)).map(|()| false);
         }
         if let Some(change) = self.choose_change(leader, what) {
             self.ask(leader, change)?;
@@ -100,13 +101,22 @@ impl World {
         Ok(false)
     }
 
+    /// Somebody wants another server to lead.
+    pub(super) fn hand_over(&mut self, leader: usize, heir: usize) -> Result<(), Broken> {
+        let to = self.servers[heir].member().id;
+        let Some(process) = &mut self.servers[leader].process else { return Ok(()) };
+        let token = Token(process.next_name());
+        process.orders.insert(token);
+        self.hand_in(leader, Input::Transfer(token, to))
+    }
+
     /// Somebody will not wait for what they asked for before they ask for more.
-    fn be_hasty(&mut self, server: usize) {
+    pub(super) fn be_hasty(&mut self, server: usize) {
         let round_trip = 2 * self.plan.network.delay_max + self.plan.disk.sync_max;
         let permille = self.plan.faults.hasty_permille;
         let dice = self.dice.fault(FaultKind::Membership);
         if dice.permille(permille) {
-            let micros = dice.below(2 * round_trip);
+            let micros = if dice.permille(500) { 0 } else { dice.below(2 * round_trip) };
             self.plan_in(micros, Happening::Again(server));
         }
     }
@@ -115,7 +125,8 @@ impl World {
     pub(super) fn change_again(&mut self, server: usize) -> Result<(), Broken> {
         let Some(leader) = self.leader().filter(|_| !self.is_calm) else { return Ok(()) };
         let what = self.dice.fault(FaultKind::Membership).between(3, 11);
-        if let Some(change) = self.choose_change(leader, what) {
+        let change = self.choose_change(leader, what).or_else(|| self.choose_change(leader, 9));
+        if let Some(change) = change {
             self.ask(leader, change)?;
         }
         self.be_hasty(server);

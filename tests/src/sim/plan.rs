@@ -280,7 +280,7 @@ impl FaultPlan {
             every,
             lasts_max: dice.pick(&[300, 1500, 6000]) * MILLISECOND,
             drift_ppm_max: dice.pick(&[0, 1000, 50_000]),
-            snapshot_cut_permille: dice.pick(&[0, 5, 50]),
+            snapshot_cut_permille: dice.pick(&[0, 20, 200]),
             hasty_permille: dice.pick(&[0, 300, 800]),
         }
     }

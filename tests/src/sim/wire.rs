@@ -437,9 +437,7 @@ impl World {
             && !self.is_calm
             && self.dice.fault(FaultKind::Snapshot).permille(cuts)
         {
-            self.reset(way);
-            self.note_fired(FaultKind::Snapshot);
-            return Ok(());
+            return self.interrupt_a_snapshot(way);
         }
         self.take(path, &frame.up, message)
     }

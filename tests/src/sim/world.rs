@@ -414,7 +414,7 @@ impl World {
         self.check_committed(server)?;
         let World { servers, checks, budget, trace, .. } = self;
         let Some(process) = &servers[server].process else { return Ok(()) };
-        let (mut have_changed, mut begun_changes) = (false, 0);
+        let (mut have_changed, mut begun_changes, mut is_ending) = (false, 0, false);
         for event in &events {
             match event {
                 node::Event::BecameLeader { term, .. } => {
@@ -423,8 +423,10 @@ impl World {
                 node::Event::MembersChanged { index, configuration } => {
                     budget.note(*index, configuration);
                     have_changed = true;
+                    let leads = process.leads();
+                    is_ending |= leads && !configuration.is_joint();
                     // Each change begins with one joint configuration, at its leader.
-                    begun_changes += u64::from(configuration.is_joint() && process.leads());
+                    begun_changes += u64::from(configuration.is_joint() && leads);
                 }
                 node::Event::TransferBegun { .. } => begun_changes += 1,
                 _ => {}
@@ -432,6 +434,9 @@ impl World {
             trace.tell(now, || format!("s{} {event:?}", server + 1));
         }
         (0..begun_changes).for_each(|_| self.note_fired(FaultKind::Membership));
+        if is_ending {
+            self.be_hasty(server);
+        }
         if have_changed {
             self.tell_joiners(server)?;
         }
