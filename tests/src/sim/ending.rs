@@ -183,7 +183,8 @@ impl World {
         let states: String = states.collect();
         let in_force: Vec<_> = self.budget.in_force().collect();
         format!(
-            "no rest within {} s; {waiting} clients wait, (writes, reads, orders) owed by {owed:?}{states}\n  in force: {in_force:?}",
+            "no rest within {} s; {waiting} clients wait; (writes, reads, orders) owed: {owed:?}\
+             {states}\n  in force: {in_force:?}",
             REST_MAX / SECOND
         )
     }
