@@ -8,7 +8,7 @@
 //! who use them, `service` what servers do for them, `operator` who looks after them. `faults`
 //! (with `damage`, `strangers` and `coup`) is what goes wrong, `plan` how often, and `budget` how
 //! much of it a cluster must bear; `checks` holds the invariants that are looked at after every
-//! event. A `run` ends with phases without faults (`ending`), in which everything must come to rest.
+//! event. A `run` ends with phases without faults (`ending`), in which all must come to rest.
 
 mod agenda;
 mod budget;

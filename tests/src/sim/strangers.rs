@@ -1,6 +1,6 @@
 //! Voices that nobody may listen to: servers of another cluster, starts of a server that are over,
-//! and what was meant for another life of the one that hears it. They must be turned away; that they
-//! are is checked here.
+//! and what was meant for another life of the one that hears it. They must be turned away; that
+//! they are is checked here.
 
 use kvstore::wire::handshake::Age;
 use raft::ClusterId;
