@@ -129,6 +129,7 @@ fn room(file: &str) -> Result<Room, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     const HEAD: &str = "Breaks: a vote\n  is forgotten.\nShipped: ours\nPast: none\n";
 
@@ -161,5 +162,18 @@ mod tests {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("bugs");
         let bugs = Bug::all(&directory).unwrap_or_else(|trouble| panic!("{trouble}"));
         assert!(!bugs.is_empty());
+    }
+
+    #[test]
+    fn every_bug_of_the_repository_can_be_planted() {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let bugs = Bug::all(&repository.join("tests/bugs"));
+        for bug in bugs.unwrap_or_else(|trouble| panic!("{trouble}")) {
+            let mut git = Command::new("git");
+            git.args(["apply", "--check"]).arg(&bug.path).current_dir(&repository);
+            let applied = git.output().unwrap_or_else(|why| panic!("git: {why}"));
+            let why = String::from_utf8_lossy(&applied.stderr);
+            assert!(applied.status.success(), "{}: {why}", bug.name);
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use raft::node::{Configuration, Entry, EntryKind, Index, Member, Node, Position};
+use raft::node::{Configuration, Entry, EntryKind, Index, Member, Node, Position, Term};
 
 use super::Broken;
 
@@ -12,8 +12,9 @@ use super::Broken;
 pub struct Configurations {
     /// In the order of their indexes.
     sent: Vec<(Position, Configuration)>,
-    /// What each server was last found to have in force, and the end of its log then.
-    seen: BTreeMap<Member, (Index, Position)>,
+    /// What each server was last found to have in force, the end of its log then, and the term of
+    /// the entry that brought it.
+    seen: BTreeMap<Member, (Index, Position, Option<Term>)>,
     /// How often it was checked.
     pub checked: u64,
 }
@@ -40,11 +41,13 @@ impl Configurations {
     /// Its log holds a later configuration than the one that it goes by, or another one.
     pub fn on_seen(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
         let (in_force, last) = (node.configuration_index(), node.last());
-        let seen = self.seen.insert(member, (in_force, last));
-        if seen == Some((in_force, last)) || !node.knows_configuration() {
+        let term = node.term_at(in_force);
+        let seen = self.seen.insert(member, (in_force, last, term));
+        if seen == Some((in_force, last, term)) || !node.knows_configuration() {
             return Ok(());
         }
         self.checked += 1;
+        self.check_is_held(member, node, seen)?;
         let later = self.sent.iter().rev().take_while(|(position, _)| position.index >= in_force);
         for (position, configuration) in later {
             if node.term_at(position.index) != Some(position.term) {
@@ -60,5 +63,31 @@ impl Configurations {
             }
         }
         Ok(())
+    }
+
+    /// What is in force goes with the entry that brought it: at the same place of the log another
+    /// one may have come, if that is a configuration too.
+    fn check_is_held(
+        &self,
+        member: Member,
+        node: &Node,
+        seen: Option<(Index, Position, Option<Term>)>,
+    ) -> Result<(), Broken> {
+        let in_force = node.configuration_index();
+        let is_cut = in_force > node.last().index;
+        let term = node.term_at(in_force).filter(|_| in_force > node.log_start().index);
+        let was = seen.filter(|(index, ..)| *index == in_force).and_then(|(.., term)| term);
+        let is_replaced = match (was, term) {
+            (Some(was), Some(term)) if was != term => {
+                let here = Position { index: in_force, term };
+                self.sent.iter().all(|(position, _)| *position != here)
+            }
+            _ => false,
+        };
+        if !is_cut && !is_replaced {
+            return Ok(());
+        }
+        let what = format!("{member} goes by {in_force}, which its log does not hold any more");
+        Err(Broken::new("the last configuration counts", what))
     }
 }

@@ -1,14 +1,19 @@
 //! Acknowledged is durable: when a client is told that a command was applied, the disks of a quorum
 //! hold its entry, or a snapshot that stands for it, even if all of them lost power at that very
-//! moment and everything that was not synced with it.
+//! moment and everything that was not synced with it. And so it is already when a leader commits
+//! it: a majority of each half, while the voters change.
 
 use std::ops::ControlFlow;
 
-use raft::node::Index;
+use raft::node::{Index, Position, Term};
 use wal::sim_disk::{Fate, SimDisk};
 use wal::{Inspector, Item, Payload, Record};
 
 use super::Broken;
+
+/// The disks of all who vote, of each half where there are two; `None` for a disk that was damaged,
+/// which says nothing about what it held.
+pub type Halves<'a> = [Vec<Option<&'a SimDisk>>; 2];
 
 /// How often it was checked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,9 +22,16 @@ pub struct Durability {
     pub checked: u64,
 }
 
-/// Whether a power cut would leave the entry at `index`, whose payload has this checksum, on
-/// `disk`, or a snapshot that stands for it.
-fn holds(disk: &SimDisk, index: Index, checksum: u32) -> bool {
+/// What is known of an entry that a disk must hold.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Checksum(u32),
+    Term(Term),
+}
+
+/// Whether a power cut would leave the entry at `index`, of which this is known, on `disk`, or a
+/// snapshot that stands for it.
+fn holds(disk: &SimDisk, index: Index, known: Known) -> bool {
     let copy = disk.fork();
     copy.crash_with(|_| Fate::Lose);
     if copy.files().iter().any(|file| stands_for(file, index)) {
@@ -33,7 +45,11 @@ fn holds(disk: &SimDisk, index: Index, checksum: u32) -> bool {
             Item::Record(Record::Entry { position, checksum: its, payload, .. })
                 if position.index == index.0 =>
             {
-                found = its == checksum && matches!(payload, Payload::Whole(_));
+                let is_it = match known {
+                    Known::Checksum(checksum) => its == checksum,
+                    Known::Term(term) => position.term == term.0,
+                };
+                found = is_it && matches!(payload, Payload::Whole(_));
             }
             Item::Record(Record::Truncate(keep)) if keep.index < index.0 => found = false,
             _ => {}
@@ -52,27 +68,43 @@ fn stands_for(file: &str, index: Index) -> bool {
 }
 
 impl Durability {
-    /// A client is being told that `index` was applied. `halves` are the disks of all who vote, of
-    /// each half where there are two; `None` for a disk that was damaged since, which says nothing
-    /// about what it held.
+    /// A client is being told that `index` was applied.
     ///
     /// # Errors
-    /// Too few of them hold it.
+    /// Too few disks hold it.
     pub fn on_acknowledged(
         &mut self,
         index: Index,
         checksum: u32,
-        halves: &[Vec<Option<&SimDisk>>],
+        halves: &Halves<'_>,
+    ) -> Result<(), Broken> {
+        self.check("acknowledged is durable", index, Known::Checksum(checksum), halves)
+    }
+
+    /// A leader takes an entry of its term for committed, which it did not before.
+    ///
+    /// # Errors
+    /// Too few disks hold it.
+    pub fn on_committed(&mut self, position: Position, halves: &Halves<'_>) -> Result<(), Broken> {
+        let Position { index, term } = position;
+        self.check("committed is durable", index, Known::Term(term), halves)
+    }
+
+    fn check(
+        &mut self,
+        invariant: &'static str,
+        index: Index,
+        known: Known,
+        halves: &Halves<'_>,
     ) -> Result<(), Broken> {
         self.checked += 1;
         for voters in halves.iter().filter(|voters| !voters.is_empty()) {
-            let it_holds =
-                |disk: &&Option<&SimDisk>| disk.is_none_or(|it| holds(it, index, checksum));
+            let it_holds = |disk: &&Option<&SimDisk>| disk.is_none_or(|it| holds(it, index, known));
             let holders = voters.iter().filter(it_holds).count();
             if 2 * holders <= voters.len() {
                 let voters = voters.len();
-                let what = format!("{index} was acknowledged, and {holders} of {voters} hold it");
-                return Err(Broken::new("acknowledged is durable", what));
+                let what = format!("{index} counts, and {holders} of {voters} hold it");
+                return Err(Broken::new(invariant, what));
             }
         }
         Ok(())

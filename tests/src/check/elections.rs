@@ -1,8 +1,9 @@
-//! Election safety (dissertation 3.4): at most one leader per term.
+//! Election safety (dissertation 3.4): at most one leader per term, and it has the votes of a
+//! quorum.
 
 use std::collections::BTreeMap;
 
-use raft::node::{Member, Term};
+use raft::node::{Configuration, Member, Term};
 
 use super::Broken;
 
@@ -27,6 +28,27 @@ impl Elections {
         }
         let what = format!("term {term} has two leaders, {first} and {leader}");
         Err(Broken::new("election safety", what))
+    }
+
+    /// This member leads by this configuration. `votes` says who gave it a vote.
+    ///
+    /// # Errors
+    /// Those who did are no quorum.
+    pub fn on_elected(
+        &mut self,
+        term: Term,
+        leader: Member,
+        configuration: &Configuration,
+        votes: impl Fn(Member) -> bool,
+    ) -> Result<(), Broken> {
+        let has_given = |voter: Member| voter == leader || votes(voter);
+        if configuration.quorum().has(|voter| has_given(voter.member)) {
+            return Ok(());
+        }
+        let members = configuration.members();
+        let given: Vec<Member> = members.filter(|member| has_given(*member)).collect();
+        let what = format!("{leader} leads term {term} with votes of {given:?} alone");
+        Err(Broken::new("a leader has a quorum's votes", what))
     }
 
     /// How many terms had a leader.

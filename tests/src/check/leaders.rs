@@ -1,16 +1,26 @@
 //! What a leader's log is: it holds every committed entry (leader completeness, dissertation 3.4),
-//! and while it leads, the log only grows (leader append-only).
+//! and while it leads, the log only grows (leader append-only). Only entries of its own term are
+//! committed by being counted (3.6.2).
 
 use std::collections::BTreeMap;
 
-use raft::node::{Member, Node, Position, RoleName, Term};
+use raft::node::{Index, Member, Node, Position, RoleName, Term};
 
 use super::Broken;
 
-/// Where the log of each leader ended when it was last seen.
+/// A leader, as it was last seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    term: Term,
+    /// Where its log ended.
+    end: Position,
+    commit: Index,
+}
+
+/// What was seen of each leader.
 #[derive(Clone, Debug, Default)]
 pub struct Leaders {
-    ends: BTreeMap<Member, (Term, Position)>,
+    seen: BTreeMap<Member, Seen>,
     /// How often completeness was checked.
     pub completeness_checked: u64,
     /// How often it was checked that a log only grew.
@@ -48,18 +58,31 @@ impl Leaders {
     /// A server is seen.
     ///
     /// # Errors
-    /// It leads, and its log has lost entries since it was seen in that term.
+    /// It leads, and its log has lost entries since it was seen in that term, or it has counted an
+    /// entry of an earlier one.
     pub fn on_seen(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
         if node.role() != RoleName::Leader {
             return Ok(());
         }
         self.append_only_checked += 1;
-        let now = (node.term(), node.last());
-        let (term, end) = self.ends.insert(member, now).unwrap_or(now);
-        if term != node.term() || holds(node, end) {
+        let (term, commit) = (node.term(), node.commit());
+        let now = Seen { term, end: node.last(), commit };
+        let before = self.seen.insert(member, now).unwrap_or(now);
+        if before.term != term {
             return Ok(());
         }
-        let what = format!("{member} leads term {term} and has removed {end}");
-        Err(Broken::new("leader append-only", what))
+        let end = before.end;
+        if !holds(node, end) {
+            let what = format!("{member} leads term {term} and has removed {end}");
+            return Err(Broken::new("leader append-only", what));
+        }
+        let counted = node.term_at(commit).filter(|_| commit > before.commit);
+        match counted.filter(|of| *of != term) {
+            None => Ok(()),
+            Some(of) => {
+                let what = format!("{member} leads term {term} and commits {commit} of {of}");
+                Err(Broken::new("a leader counts entries of its own term", what))
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 pub mod agreement;
 pub mod committed;
 pub mod configurations;
+pub mod damage;
 pub mod durability;
 pub mod durable_prefix;
 pub mod elections;
@@ -12,6 +13,8 @@ pub mod leaders;
 pub mod linearizability;
 pub mod log_matching;
 pub mod progress;
+pub mod retirement;
+pub mod transfers;
 
 use std::collections::BTreeSet;
 use std::fmt;

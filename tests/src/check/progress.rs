@@ -75,6 +75,11 @@ impl Progress {
         *spoken = term.max(*spoken);
     }
 
+    /// Whether the member told this candidate that it has its vote.
+    pub fn has_voted(&self, voter: Member, term: Term, candidate: Member) -> bool {
+        self.votes.get(&(voter, term)) == Some(&candidate)
+    }
+
     /// The member told a candidate that it has its vote.
     ///
     /// # Errors

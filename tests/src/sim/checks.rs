@@ -1,18 +1,20 @@
 //! All invariants together, and what each of them is shown.
 
 use kvstore::store::Reply;
-use raft::node::{Envelope, Index, Member, Message, Node, Term};
-use wal::sim_disk::SimDisk;
+use raft::node::{Envelope, Index, Member, Message, Node, Position, Term};
 
 use crate::check::agreement::Agreement;
 use crate::check::committed::Committed;
 use crate::check::configurations::Configurations;
-use crate::check::durability::Durability;
+use crate::check::damage::Damage;
+use crate::check::durability::{Durability, Halves};
 use crate::check::durable_prefix::DurablePrefix;
 use crate::check::elections::Elections;
 use crate::check::leaders::Leaders;
 use crate::check::log_matching::LogMatching;
 use crate::check::progress::Progress;
+use crate::check::retirement::Retirement;
+use crate::check::transfers::Transfers;
 use crate::check::{Broken, Switches};
 
 use super::server::Process;
@@ -34,8 +36,13 @@ pub(super) struct Checks {
     pub(super) agreement: Agreement,
     progress: Progress,
     durability: Durability,
+    damage: Damage,
+    retirement: Retirement,
+    transfers: Transfers,
     /// How often all machines were started again and had the same state.
     pub(super) cold_restarts: u64,
+    /// How often a cluster without its leader was found to have another one in time.
+    pub(super) elections_timed: u64,
     /// How often a random quorum alone was found to make progress.
     pub(super) quorums: u64,
 }
@@ -44,6 +51,7 @@ impl Checks {
     pub(super) fn on_started(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
         let switches = &self.switches;
         switches.judge(self.progress.on_started(member, node))?;
+        self.damage.on_started(member, node);
         switches.judge(self.durable_prefix.on_started(member, node, &self.committed))
     }
 
@@ -57,6 +65,13 @@ impl Checks {
         if node.term() != term {
             // It led for less than a turn.
             return Ok(());
+        }
+        let index = node.configuration_index();
+        if node.term_at(index) != Some(term) {
+            let configuration = node.configuration();
+            let votes = |voter| self.progress.has_voted(voter, term, member);
+            let elected = self.elections.on_elected(term, member, configuration, votes);
+            self.switches.judge(elected)?;
         }
         let committed = self.committed.last_position();
         self.switches.judge(self.leaders.on_elected(member, node, committed))
@@ -73,6 +88,8 @@ impl Checks {
         switches.judge(self.leaders.on_seen(member, node))?;
         switches.judge(self.configurations.on_seen(member, node))?;
         switches.judge(self.durable_prefix.on_seen(member, node))?;
+        switches.judge(self.retirement.on_seen(node))?;
+        self.damage.on_seen(member, node);
         let Some(machine) = process.driver.replica().machine() else { return Ok(()) };
         let news = machine.take_news();
         for applied in &news {
@@ -94,12 +111,13 @@ impl Checks {
     }
 
     /// A message leaves a server.
-    pub(super) fn on_spoken(&mut self, envelope: &Envelope) -> Result<(), Broken> {
-        self.progress.on_spoken(envelope.from, envelope.term);
-        let result = match &envelope.message {
-            Message::VoteGranted => {
-                self.progress.on_vote(envelope.from, envelope.term, envelope.to)
-            }
+    pub(super) fn on_spoken(&mut self, envelope: &Envelope, node: &Node) -> Result<(), Broken> {
+        let Envelope { from, to, term, message } = envelope;
+        self.progress.on_spoken(*from, *term);
+        self.switches.judge(self.transfers.on_spoken(*from, *to, message))?;
+        self.switches.judge(self.damage.on_spoken(*from, message, node))?;
+        let result = match message {
+            Message::VoteGranted => self.progress.on_vote(*from, *term, *to),
             Message::Append { previous, entries, .. } => {
                 self.configurations.on_sent(entries);
                 self.log_matching.on_sent(*previous, entries)
@@ -114,7 +132,7 @@ impl Checks {
         &mut self,
         index: Index,
         reply: Reply,
-        disks: Option<&[Vec<Option<&SimDisk>>]>,
+        disks: Option<&Halves<'_>>,
     ) -> Result<(), Broken> {
         let checksum = match self.agreement.on_acknowledged(index, reply) {
             Ok(checksum) => checksum,
@@ -128,13 +146,22 @@ impl Checks {
         }
     }
 
+    /// A leader has committed this entry of its term.
+    pub(super) fn on_committed(
+        &mut self,
+        position: Position,
+        halves: &Halves<'_>,
+    ) -> Result<(), Broken> {
+        self.switches.judge(self.durability.on_committed(position, halves))
+    }
+
     /// The last index that anybody takes for committed.
     pub(super) fn committed(&self) -> Index {
         self.committed.last()
     }
 
     /// How often each was checked.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 13] {
+    pub(super) fn counts(&self) -> [(&'static str, u64); 17] {
         [
             ("election_safety", self.elections.checked),
             ("leader_append_only", self.leaders.append_only_checked),
@@ -147,6 +174,10 @@ impl Checks {
             ("match_within_durable_prefix", self.durable_prefix.checked),
             ("durable_stays", self.durable_prefix.starts_checked),
             ("acknowledged_is_durable", self.durability.checked),
+            ("damaged_is_not_acknowledged", self.damage.checked),
+            ("leader_votes", self.retirement.checked),
+            ("transfer_to_the_whole_log", self.transfers.checked),
+            ("elections_end", self.elections_timed),
             ("quorum_makes_progress", self.quorums),
             ("cold_restart", self.cold_restarts),
         ]

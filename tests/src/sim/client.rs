@@ -41,6 +41,8 @@ pub(super) struct Client {
     attempts: u64,
     /// Who led when a server was last asked.
     leader: usize,
+    /// So many of a thousand reads are asked of any server.
+    reads_anywhere_permille: u64,
     /// It begins nothing more.
     pub(super) is_done: bool,
 }
@@ -97,8 +99,16 @@ pub(super) struct Door {
 }
 
 impl Client {
-    pub(super) fn new() -> Client {
-        Client { session: None, sequence: 0, request: None, attempts: 0, leader: 0, is_done: false }
+    pub(super) fn new(reads_anywhere_permille: u64) -> Client {
+        Client {
+            session: None,
+            sequence: 0,
+            request: None,
+            attempts: 0,
+            leader: 0,
+            reads_anywhere_permille,
+            is_done: false,
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -138,7 +148,11 @@ impl Client {
         }
         let likely = doors.iter().find(|door| door.server == self.leader);
         let any = &doors[dice.place(doors.len())];
-        let door = likely.filter(|_| !dice.permille(100)).unwrap_or(any);
+        let anywhere = match request.ask {
+            Ask::Get => self.reads_anywhere_permille.max(100),
+            _ => 100,
+        };
+        let door = likely.filter(|_| !dice.permille(anywhere)).unwrap_or(any);
         let start = door.commit;
         let session = *self.session.get_or_insert_with(|| SessionId { start, nonce: dice.draw() });
         self.attempts += 1;

@@ -182,13 +182,33 @@ impl World {
         }
     }
 
-    /// Whether the transfer that a frame is a part of ends with it.
-    pub(super) fn is_snapshot_cut(&self, frame: FrameName) -> bool {
+    /// Whether the transfer that a frame is a part of is interrupted at it, and how.
+    pub(super) fn snapshot_cut(&self, frame: FrameName) -> Option<SnapshotCut> {
         let mut dice = self.dice.single(Single::SnapshotCut, frame.words());
-        !self.is_calm
+        let is_cut = !self.is_calm
             && self.may_meet_mishap(frame)
-            && dice.permille(self.plan.faults.snapshot_cut_permille)
+            && dice.permille(self.plan.faults.snapshot_cut_permille);
+        is_cut.then(|| match dice.below(4) {
+            0 => SnapshotCut::SenderDies,
+            1 | 2 => SnapshotCut::HandOver { heir: dice.place(self.servers.len()) },
+            _ => SnapshotCut::ConnectionLost,
+        })
     }
+}
+
+/// How the transfer of a snapshot is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SnapshotCut {
+    /// The connection that carries it is lost.
+    ConnectionLost,
+    /// The process that sends it dies.
+    SenderDies,
+    /// The server that sends it is to hand over to another one, which may have what the receiver
+    /// lacks.
+    HandOver {
+        /// Which one.
+        heir: usize,
+    },
 }
 
 impl FrameName {

@@ -7,7 +7,7 @@
 use std::ops::{ControlFlow, Range};
 
 use wal::sim_disk::{Fate, SimDisk};
-use wal::{Inspector, Item};
+use wal::{Inspector, Item, Record};
 
 use crate::check::Broken;
 
@@ -30,6 +30,8 @@ struct Harmable {
     batches: Vec<Stretch>,
     /// Beginnings of segments, up to their first batch.
     heads: Vec<Stretch>,
+    /// Payloads of entries that the log still needs.
+    payloads: Vec<Stretch>,
 }
 
 /// What of the log on a disk a later batch proves to have been synced.
@@ -41,6 +43,7 @@ fn harmable(disk: &SimDisk) -> Option<Harmable> {
     let mut has_batch = false;
     let mut found = Harmable::default();
     let mut proven = (0, 0);
+    let (mut payloads, mut start) = (Vec::new(), 0);
     let dumped = inspector.dump(|item| {
         match item {
             Item::Segment { path, .. } => {
@@ -57,6 +60,18 @@ fn harmable(disk: &SimDisk) -> Option<Harmable> {
                 }
                 found.batches.push((segment.clone(), offset..offset + bytes));
             }
+            Item::Record(Record::Entry { position, offset, bytes, .. }) => {
+                let stretch = (segment.clone(), offset..offset + bytes);
+                payloads.push((found.batches.len(), position.index, stretch));
+            }
+            Item::Record(Record::Truncate(keep)) => {
+                payloads.retain(|(_, index, _)| *index <= keep.index);
+            }
+            Item::Record(Record::Prefix { start: through, .. }) => start = through.index,
+            Item::Record(Record::Reset { position, .. }) => {
+                payloads.clear();
+                start = position.index;
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -64,6 +79,9 @@ fn harmable(disk: &SimDisk) -> Option<Harmable> {
     dumped.ok()?;
     found.batches.truncate(proven.0);
     found.heads.truncate(proven.1);
+    let is_needed =
+        |(batch, index, _): &(usize, u64, Stretch)| *batch <= proven.0 && *index > start;
+    found.payloads = payloads.into_iter().filter(is_needed).map(|(.., it)| it).collect();
     Some(found)
 }
 
@@ -91,7 +109,8 @@ impl World {
             2 => named("founding"),
             3..=8 => named("snapshots/"),
             9 | 10 => harmable(&disk).unwrap_or_default().heads,
-            _ => harmable(&disk).unwrap_or_default().batches,
+            11..=13 => harmable(&disk).unwrap_or_default().batches,
+            _ => harmable(&disk).unwrap_or_default().payloads,
         };
         let mut has_changed = false;
         for _ in 0..flips {

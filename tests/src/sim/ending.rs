@@ -3,7 +3,7 @@
 //! and a cold start of all must lead to that state again.
 
 use raft::StateMachine;
-use raft::node::{Index, Member};
+use raft::node::{Index, Member, Term};
 
 use crate::check::Broken;
 
@@ -14,6 +14,9 @@ use super::world::World;
 
 /// Without faults, a cluster comes to rest within so long.
 const REST_MAX: u64 = 120 * SECOND;
+
+/// Without its leader and without faults, it has another one within so long.
+const ELECTION_MAX: u64 = 5 * SECOND;
 
 impl World {
     pub(super) fn end(&mut self) -> Result<(), Broken> {
@@ -33,6 +36,8 @@ impl World {
         while self.travelling > 0 {
             self.step()?;
         }
+        self.come_to_rest("everybody", &all)?;
+        self.lose_the_leader()?;
         self.come_to_rest("everybody", &all)?;
         self.check_equal_states()?;
         self.start_cold(&all)
@@ -105,6 +110,35 @@ impl World {
         Ok(())
     }
 
+    /// The leader is cut off, and nothing else is wrong: the others soon have another one.
+    fn lose_the_leader(&mut self) -> Result<(), Broken> {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let others: Vec<usize> = (0..self.servers.len()).filter(|it| *it != leader).collect();
+        if !self.is_quorum(&others) {
+            return Ok(());
+        }
+        let begin = self.now();
+        self.trace.tell(begin, || format!("s{} is cut off", leader + 1));
+        self.network.isolated.insert(leader);
+        let old = self.latest_term_led_by(&[leader]);
+        while self.latest_term_led_by(&others) <= old {
+            if self.now() > begin + ELECTION_MAX {
+                let what = format!("after {} s: {}", ELECTION_MAX / SECOND, self.describe());
+                return self.checks.switches.judge(Err(Broken::new("elections end", what)));
+            }
+            self.step()?;
+        }
+        self.checks.elections_timed += 1;
+        self.network.isolated.remove(&leader);
+        Ok(())
+    }
+
+    /// The latest term that one of these leads.
+    fn latest_term_led_by(&self, servers: &[usize]) -> Option<Term> {
+        let processes = servers.iter().filter_map(|server| self.servers[*server].process.as_ref());
+        processes.filter(|it| it.leads()).map(|it| it.node().term()).max()
+    }
+
     fn is_at_rest(&self, servers: &[usize]) -> bool {
         let leads = |server: &&usize| {
             self.servers[**server].process.as_ref().is_some_and(|process| process.leads())
@@ -123,7 +157,8 @@ impl World {
             let counts = node.configuration().lists(member) && !self.budget.is_lost(member);
             !counts
                 || server.process.as_ref().is_some_and(|process| {
-                    process.node().applied() == all && process.node().damaged() == 0
+                    let node = process.node();
+                    node.applied() == all && node.damaged() == 0 && !process.owes_answers()
                 })
         };
         self.clients.iter().all(super::client::Client::is_idle)
@@ -139,10 +174,17 @@ impl World {
             _ => format!("\n  {} is down", server.member()),
         });
         let waiting = self.clients.iter().filter(|client| !client.is_idle()).count();
+        let owed = |server: &Server| {
+            let (process, number) = (server.process.as_ref()?, server.number + 1);
+            let owed = (process.writes.len(), process.reads.len(), process.orders.len());
+            (owed != (0, 0, 0)).then(|| format!("s{number} {owed:?}"))
+        };
+        let owed: Vec<String> = self.servers.iter().filter_map(owed).collect();
         let states: String = states.collect();
         let in_force: Vec<_> = self.budget.in_force().collect();
         format!(
-            "no rest within {} s; {waiting} clients wait{states}\n  in force: {in_force:?}",
+            "no rest within {} s; {waiting} clients wait; (writes, reads, orders) owed: {owed:?}\
+             {states}\n  in force: {in_force:?}",
             REST_MAX / SECOND
         )
     }

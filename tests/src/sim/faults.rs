@@ -7,9 +7,9 @@ use crate::check::Broken;
 
 use super::agenda::SECOND;
 use super::client::Answer;
-use super::course::Strike;
+use super::course::{SnapshotCut, Strike};
 use super::dice::{Chance, Single};
-use super::network::Purpose;
+use super::network::{Purpose, Way};
 use super::plan::FaultKind;
 use super::server::{RESTART_MICROS, number_of};
 use super::world::{Happening, World};
@@ -68,8 +68,16 @@ impl World {
             }
             FaultKind::NoSpace => return Ok(self.fill(server, lasts)),
             FaultKind::Membership => return self.change_something(server),
+            FaultKind::Coup => return self.depose(),
             FaultKind::Snapshot => return Ok(self.cut_a_transfer()),
-            FaultKind::BitFlip => return Ok(self.flip_bits(server)),
+            FaultKind::BitFlip => {
+                let has_changed = self.flip_bits(server);
+                // Whoever starts finds what it would have read much later, if ever.
+                if has_changed && is_up && self.dice.fault(kind).permille(500) {
+                    self.kill(server)?;
+                }
+                return Ok(has_changed);
+            }
             FaultKind::MisdirectedWrite => return Ok(self.misdirect(server)),
             FaultKind::Kill | FaultKind::Pause | FaultKind::FsyncError => return Ok(false),
         }
@@ -198,7 +206,7 @@ impl World {
 
     // ------------------------------------------------------------------ between servers
 
-    fn cut(&mut self, path: (usize, usize), lasts: u64) {
+    pub(super) fn cut(&mut self, path: (usize, usize), lasts: u64) {
         self.network.cut(path);
         self.plan_in(lasts, Happening::Mend(path));
     }
@@ -242,7 +250,7 @@ impl World {
     fn disturb(&mut self, server: usize) -> Result<bool, Broken> {
         let count = self.servers.len();
         let dice = self.dice.fault(FaultKind::Message);
-        let (what, other) = (dice.below(3), dice.place(count));
+        let (what, other) = (dice.below(4), dice.place(count));
         match what {
             0 => {
                 let mut any = false;
@@ -255,7 +263,25 @@ impl World {
                 Ok(any)
             }
             1 => self.speak_as_a_stranger(server, other),
+            2 => self.speak_to_another_life(server, other),
             _ => self.speak_as_an_earlier_start(server, other),
+        }
+    }
+
+    /// While a part of a snapshot is on its way, something happens to the transfer.
+    pub(super) fn interrupt_a_snapshot(
+        &mut self,
+        way: Way,
+        cut: SnapshotCut,
+    ) -> Result<(), Broken> {
+        self.note_fired(FaultKind::Snapshot);
+        match cut {
+            SnapshotCut::SenderDies => self.kill(way.0.0),
+            SnapshotCut::HandOver { heir } => self.hand_over(way.0.0, heir),
+            SnapshotCut::ConnectionLost => {
+                self.reset(way);
+                Ok(())
+            }
         }
     }
 

@@ -279,12 +279,12 @@ mod tests {
         Err(Failure {
             seed: script.seed,
             broken,
-            story: String::new(),
-            diagram: String::new(),
+            story: "".into(),
+            diagram: "".into(),
             at_micros,
             events: 1000,
             trace_hash: 0,
-            course: Record { wishes, mishaps },
+            course: Box::new(Record { wishes, mishaps }),
         })
     }
 

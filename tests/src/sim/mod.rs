@@ -6,9 +6,9 @@
 //! what lies between them and `wire` what they say to each other, `entrance` how one comes into
 //! its cluster and `meeting` what two check when they meet; `client` and `history` are those
 //! who use them, `service` what servers do for them, `operator` who looks after them. `faults`
-//! (with `damage` and `strangers`) is what goes wrong, `plan` how often, and `budget` how much of
-//! it a cluster must bear; `checks` holds the invariants that are looked at after every event.
-//! A `run` ends with phases without faults (`ending`), in which everything must come to rest.
+//! (with `damage`, `strangers` and `coup`) is what goes wrong, `plan` how often, and `budget` how
+//! much of it a cluster must bear; `checks` holds the invariants that are looked at after every
+//! event. A `run` ends with phases without faults (`ending`), in which all must come to rest.
 //!
 //! What happens in a run is data: `course` has its faults, requests and mishaps, `script` writes
 //! them down and reads them again, and `minimise` leaves out of a script what a failure does not
@@ -19,6 +19,7 @@ mod budget;
 mod checks;
 mod client;
 mod clock;
+mod coup;
 mod course;
 mod damage;
 mod diagram;

@@ -86,16 +86,51 @@ impl World {
         }
         let Some(leader) = self.leader() else { return Ok(false) };
         if what <= 2 {
+            if what == 2 {
+                return self.hand_over(leader, server).map(|()| false);
+            }
             let Some(process) = &mut self.servers[leader].process else { return Ok(false) };
             let token = Token(process.next_name());
-            let to = self.servers[server].member().id;
-            let input = if what == 1 { Input::HandOver(token) } else { Input::Transfer(token, to) };
-            return self.hand_in(leader, input).map(|()| false);
+            process.orders.insert(token);
+            return self.hand_in(leader, Input::HandOver(token)).map(|()| false);
         }
-        match self.choose_change(leader, what) {
-            Some(change) => self.ask(leader, change).map(|()| false),
-            None => Ok(false),
+        if let Some(change) = self.choose_change(leader, what) {
+            self.ask(leader, change)?;
         }
+        self.be_hasty(server);
+        Ok(false)
+    }
+
+    /// Somebody wants another server to lead.
+    pub(super) fn hand_over(&mut self, leader: usize, heir: usize) -> Result<(), Broken> {
+        let to = self.servers[heir].member().id;
+        let Some(process) = &mut self.servers[leader].process else { return Ok(()) };
+        let token = Token(process.next_name());
+        process.orders.insert(token);
+        self.hand_in(leader, Input::Transfer(token, to))
+    }
+
+    /// Somebody will not wait for what they asked for before they ask for more.
+    pub(super) fn be_hasty(&mut self, server: usize) {
+        let round_trip = 2 * self.plan.network.delay_max + self.plan.disk.sync_max;
+        let permille = self.plan.faults.hasty_permille;
+        let dice = self.dice.fault(FaultKind::Membership);
+        if dice.permille(permille) {
+            let micros = if dice.permille(500) { 0 } else { dice.below(2 * round_trip) };
+            self.plan_in(micros, Happening::Again(server));
+        }
+    }
+
+    /// Another change, while the one before may be under way.
+    pub(super) fn change_again(&mut self, server: usize) -> Result<(), Broken> {
+        let Some(leader) = self.leader().filter(|_| !self.is_calm) else { return Ok(()) };
+        let what = self.dice.fault(FaultKind::Membership).between(3, 11);
+        let change = self.choose_change(leader, what).or_else(|| self.choose_change(leader, 9));
+        if let Some(change) = change {
+            self.ask(leader, change)?;
+        }
+        self.be_hasty(server);
+        Ok(())
     }
 
     /// A machine's disk is gone, if the cluster can bear that.
@@ -107,7 +142,7 @@ impl World {
         may
     }
 
-    fn choose_change(&mut self, leader: usize, what: u64) -> Option<Change> {
+    pub(super) fn choose_change(&mut self, leader: usize, what: u64) -> Option<Change> {
         let World { servers, dice, .. } = self;
         let dice = dice.fault(FaultKind::Membership);
         let process = servers[leader].process.as_ref()?;
@@ -130,7 +165,7 @@ impl World {
     }
 
     /// Asks a leader for a change, at once, unless the cluster could not bear it.
-    fn ask(&mut self, leader: usize, change: Change) -> Result<(), Broken> {
+    pub(super) fn ask(&mut self, leader: usize, change: Change) -> Result<(), Broken> {
         let now = self.now();
         if self.servers[leader].busy_until > now {
             return Ok(());
@@ -142,6 +177,7 @@ impl World {
         }
         self.trace.tell(now, || format!("s{} is asked for {change:?}", leader + 1));
         let token = Token(process.next_name());
+        process.orders.insert(token);
         process.inbox.push(Input::Change(token, change));
         self.trace.count_event();
         // Before anything else can be harmed.

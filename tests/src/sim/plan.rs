@@ -17,6 +17,8 @@ pub(super) struct Plan {
     /// Those that found the cluster.
     pub(super) founders: usize,
     pub(super) clients: usize,
+    /// So many of a thousand reads are asked of any server, and not of the leader.
+    pub(super) reads_anywhere_permille: u64,
     pub(super) keys: u64,
     /// How long things go wrong, in microseconds.
     pub(super) length: u64,
@@ -62,6 +64,8 @@ pub(super) struct FaultPlan {
     pub(super) lasts_max: u64,
     /// How much the clocks may be off, in parts per million.
     pub(super) drift_ppm_max: u64,
+    /// So many of a thousand changes of the membership are followed by another one at once.
+    pub(super) hasty_permille: u64,
     /// So many of a thousand parts of snapshots end the connection that they come over.
     pub(super) snapshot_cut_permille: u64,
 }
@@ -101,11 +105,13 @@ pub enum FaultKind {
     Snapshot,
     /// All machines lose power.
     RestartAll,
+    /// A leader is cut off, and given much to do: its log ends with what nobody else has.
+    Coup,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 15] = [
+    pub const ALL: [FaultKind; 16] = [
         FaultKind::Kill,
         FaultKind::Pause,
         FaultKind::Partition,
@@ -121,6 +127,7 @@ impl FaultKind {
         FaultKind::Membership,
         FaultKind::Snapshot,
         FaultKind::RestartAll,
+        FaultKind::Coup,
     ];
 
     /// Its name in reports and on the command line.
@@ -141,6 +148,7 @@ impl FaultKind {
             FaultKind::Membership => "membership",
             FaultKind::Snapshot => "snapshot",
             FaultKind::RestartAll => "restart_all",
+            FaultKind::Coup => "coup",
         }
     }
 }
@@ -200,6 +208,7 @@ impl Plan {
             servers: SERVERS_MAX.min(founders + outside),
             founders,
             clients: dice.pick(&[1, 3, 6, CLIENTS_MAX]),
+            reads_anywhere_permille: dice.pick(&[0, 300, 900]),
             keys: dice.pick(&[1, 3, 8]),
             length: dice.pick(&[5, 15, 40]) * SECOND,
             looks_closely: false,
@@ -277,7 +286,8 @@ impl FaultPlan {
             every,
             lasts_max: dice.pick(&[300, 1500, 6000]) * MILLISECOND,
             drift_ppm_max: dice.pick(&[0, 1000, 50_000]),
-            snapshot_cut_permille: dice.pick(&[0, 5, 50]),
+            snapshot_cut_permille: dice.pick(&[0, 20, 200]),
+            hasty_permille: dice.pick(&[0, 300, 800]),
         }
     }
 

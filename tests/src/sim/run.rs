@@ -53,16 +53,16 @@ pub struct Failure {
     /// What did not hold.
     pub broken: Broken,
     /// What happened last, if the run was watched.
-    pub story: String,
+    pub story: Box<str>,
     /// The same, drawn.
-    pub diagram: String,
+    pub diagram: Box<str>,
     /// When it failed, in microseconds of its own time.
     pub at_micros: u64,
     /// Inputs handed to replicas until then, and completions of their disks.
     pub events: u64,
     /// In this number every event until then counts.
     pub trace_hash: u64,
-    pub(super) course: Record,
+    pub(super) course: Box<Record>,
 }
 
 impl fmt::Display for Failure {
@@ -110,12 +110,12 @@ pub fn run_script(script: &Script, switches: Switches, watch: Watch) -> Result<O
     Err(Failure {
         seed: script.seed,
         broken,
-        story: world.trace.to_string(),
-        diagram: world.trace.diagram(world.servers.len()),
+        story: world.trace.to_string().into(),
+        diagram: world.trace.diagram(world.servers.len()).into(),
         at_micros: world.now().0,
         events: world.trace.events(),
         trace_hash: world.trace.hash(),
-        course: world.course.record.unwrap_or_default(),
+        course: Box::new(world.course.record.unwrap_or_default()),
     })
 }
 

@@ -2,7 +2,7 @@
 //! production driver with everything below it; or, as long as it belongs to no cluster, its way
 //! into one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use kvstore::store::StoreLimits;
 use kvstore::wire::handshake::Age;
 use raft::driver::{Driver, Input};
 use raft::founding::{Charter, Founding, Seat};
-use raft::node::{Config, Incarnation, Member, Node, NodeId, ReadId, RoleName};
+use raft::node::{Config, Incarnation, Index, Member, Node, NodeId, ReadId, RoleName};
 use raft::replica::{Fatal, Job, Replica, Stopwatch, Token};
 use raft::storage::{Flushes, Home, HomeError, LogError, LogOptions, Successors};
 use wal::sim_disk::{OperationKind, SimDisk};
@@ -89,6 +89,10 @@ pub(super) struct Process {
     pub(super) wake_at: Option<Moment>,
     pub(super) writes: BTreeMap<Token, Asked>,
     pub(super) reads: BTreeMap<ReadId, (Asked, u64)>,
+    /// Changes and transfers that somebody waits for.
+    pub(super) orders: BTreeSet<Token>,
+    /// What it took for committed when it was last seen, and which configuration was in force.
+    pub(super) seen: (Index, Index),
     /// Servers outside that have announced themselves to this one.
     pub(super) joiners: BTreeMap<NodeId, Member>,
     pub(super) named: u64,
@@ -113,8 +117,15 @@ impl Process {
         self.named
     }
 
+    /// Whether somebody waits for it.
+    pub(super) fn owes_answers(&self) -> bool {
+        !(self.writes.is_empty() && self.reads.is_empty() && self.orders.is_empty())
+    }
+
     fn new(home: Home, driver: Driver<Witness>) -> Process {
         let cluster_id = home.charter().map(|charter| charter.cluster_id().0).unwrap_or_default();
+        let node = driver.replica().node();
+        let seen = (node.commit(), node.configuration_index());
         Process {
             home,
             cluster_id,
@@ -126,6 +137,8 @@ impl Process {
             wake_at: None,
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
+            orders: BTreeSet::new(),
+            seen,
             joiners: BTreeMap::new(),
             named: 0,
         }

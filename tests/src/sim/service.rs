@@ -3,13 +3,14 @@
 
 use kvstore::store::Reply;
 use raft::driver::Input;
-use raft::node::{Index, Payload, ReadId, Voter};
+use raft::node::{Configuration, Index, Payload, Position, ReadId, Voter};
 use raft::replica::{Completion, Token};
 use wal::sim_disk::SimDisk;
 
 use crate::check::Broken;
 
 use super::agenda::MILLISECOND;
+use super::budget::Budget;
 use super::client::{Answer, Door, Next, Sent, key_bytes, value_of};
 use super::diagram::What;
 use super::dice::Chance;
@@ -147,25 +148,26 @@ impl World {
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let nothing = Answer::NothingHappened { leader: None };
         match completion {
+            Completion::Applied(token, ..)
+            | Completion::Refused(token, _)
+            | Completion::Unknown(token)
+                if process.orders.remove(&token) => {}
             Completion::Applied(token, index, reply) => {
-                let asked = process.writes.remove(&token);
+                let asked = process.writes.remove(&token).ok_or_else(|| answered_twice(&token))?;
                 self.check_acknowledged(server, index, reply)?;
-                if let Some(asked) = asked {
-                    self.answer(asked, Answer::Applied(reply));
-                }
+                self.answer(asked, Answer::Applied(reply));
             }
             Completion::Refused(token, _) => {
-                if let Some(asked) = process.writes.remove(&token) {
-                    self.answer(asked, nothing);
-                }
+                let asked = process.writes.remove(&token).ok_or_else(|| answered_twice(&token))?;
+                self.answer(asked, nothing);
             }
             Completion::Unknown(token) => {
-                if let Some(asked) = process.writes.remove(&token) {
-                    self.answer(asked, Answer::Unknown);
-                }
+                let asked = process.writes.remove(&token).ok_or_else(|| answered_twice(&token))?;
+                self.answer(asked, Answer::Unknown);
             }
             Completion::ReadReady(id) => {
-                let Some((asked, key)) = process.reads.remove(&id) else { return Ok(()) };
+                let asked = process.reads.remove(&id).ok_or_else(|| answered_twice(&id))?;
+                let (asked, key) = asked;
                 let machine = process.driver.replica().machine();
                 let store = &machine.expect("a read is confirmed where there is a state").store;
                 let value = store.get(&key_bytes(key)).map(|found| value_of(found.value));
@@ -176,18 +178,20 @@ impl World {
                 self.answer(asked, Answer::Read(value));
             }
             Completion::ReadLost(id, _) | Completion::ReadRefused(id, _) => {
-                if let Some((asked, _)) = process.reads.remove(&id) {
-                    self.answer(asked, nothing);
+                let asked = process.reads.remove(&id).ok_or_else(|| answered_twice(&id))?;
+                self.answer(asked.0, nothing);
+            }
+            Completion::Changed(token, _)
+            | Completion::Transferred(token, _)
+            | Completion::TransferRefused(token, _) => {
+                if !process.orders.remove(&token) {
+                    return Err(answered_twice(&token));
                 }
             }
-            Completion::Changed(..)
-            | Completion::Transferred(..)
-            | Completion::TransferRefused(..) => {}
         }
         Ok(())
     }
 
-    /// The disks of those who vote, as whoever answers sees them.
     fn check_acknowledged(
         &mut self,
         server: usize,
@@ -196,22 +200,54 @@ impl World {
     ) -> Result<(), Broken> {
         let looks_at_disks = self.looks_now(20);
         let Some(process) = &self.servers[server].process else { return Ok(()) };
-        let configuration = process.node().configuration();
-        let gone = SimDisk::new();
-        let disk = |it: &Voter| {
-            let machine = &self.servers[number_of(it.member.id)];
-            // Another disk has taken the place of one that was lost.
-            let disk = if machine.member() == it.member { &machine.disk } else { &gone };
-            (!self.budget.is_harmed(it.member)).then_some(disk)
-        };
-        let disks = |voters: &[Voter]| voters.iter().map(disk).collect();
-        let mut halves = [disks(configuration.voters()), disks(configuration.outgoing())];
-        if configuration.is_joint()
-            && process.node().configuration_index() > process.node().commit()
-        {
+        let node = process.node();
+        let mut halves = disks_of(&self.servers, &self.budget, node.configuration());
+        if node.configuration().is_joint() && node.configuration_index() > node.commit() {
             // It may have been committed before this change began.
             halves[0].clear();
         }
-        self.checks.on_acknowledged(index, reply, looks_at_disks.then_some(&halves[..]))
+        self.checks.on_acknowledged(index, reply, looks_at_disks.then_some(&halves))
     }
+
+    /// Looks at the disks when a leader has committed something: often only while voters change.
+    pub(super) fn check_committed(&mut self, server: usize) -> Result<(), Broken> {
+        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+        let node = process.driver.replica().node();
+        let (commit, in_force) = (node.commit(), node.configuration_index());
+        let before = std::mem::replace(&mut process.seen, (commit, in_force));
+        let Some(term) = node.term_at(commit).filter(|term| *term == node.term()) else {
+            return Ok(());
+        };
+        if !process.leads() || commit == before.0 || in_force != before.1 {
+            return Ok(());
+        }
+        let is_joint = process.node().configuration().is_joint();
+        if !is_joint && !self.looks_now(5) {
+            return Ok(());
+        }
+        let Some(process) = &self.servers[server].process else { return Ok(()) };
+        let configuration = process.node().configuration();
+        let halves = disks_of(&self.servers, &self.budget, configuration);
+        self.checks.on_committed(Position { index: commit, term }, &halves)
+    }
+}
+
+/// Every request ends exactly once.
+fn answered_twice(request: &dyn std::fmt::Debug) -> Broken {
+    Broken::new("a request ends once", format!("nobody waits for {request:?}"))
+}
+
+/// The disks of those who vote. One that is damaged says nothing about what it held.
+fn disks_of<'a>(
+    servers: &'a [Server],
+    budget: &Budget,
+    configuration: &Configuration,
+) -> [Vec<Option<&'a SimDisk>>; 2] {
+    let disk = |voter: &Voter| {
+        let machine = &servers[number_of(voter.member.id)];
+        let is_whole = !budget.is_harmed(voter.member) && machine.member() == voter.member;
+        is_whole.then_some(&machine.disk)
+    };
+    let disks = |voters: &[Voter]| voters.iter().map(disk).collect();
+    [disks(configuration.voters()), disks(configuration.outgoing())]
 }

@@ -1,10 +1,14 @@
-//! Voices that nobody may listen to: servers of another cluster, and starts of a server that are
-//! over. They must be turned away; that they are is checked here.
+//! Voices that nobody may listen to: servers of another cluster, starts of a server that are over,
+//! and what was meant for another life of the one that hears it. They must be turned away; that
+//! they are is checked here.
 
 use kvstore::wire::handshake::Age;
 use raft::ClusterId;
+use raft::driver::Input;
 use raft::founding::Seat;
-use raft::node::{Boot, Entries, Index, Message, Position, Term};
+use raft::node::{
+    Boot, Cause, Entries, Envelope, Incarnation, Index, Member, Message, Position, Term,
+};
 use raft::storage::{Seen, Sighting, Start};
 
 use crate::check::Broken;
@@ -51,6 +55,37 @@ impl World {
                 Err(Broken::new("one cluster", format!("it is taken into another: {other:?}")))
             }
         }
+    }
+
+    /// A message reaches a server that was meant for another life of it, of which its directory
+    /// knows nothing. True if there was somebody to hear it.
+    pub(super) fn speak_to_another_life(
+        &mut self,
+        server: usize,
+        other: usize,
+    ) -> Result<bool, Broken> {
+        let (me, from) = (self.servers[server].member(), self.servers[other].member());
+        let is_awake = self.servers[server].busy_until <= self.now();
+        let Some(process) = self.servers[server].process.as_mut().filter(|_| is_awake) else {
+            return Ok(false);
+        };
+        if server == other {
+            return Ok(false);
+        }
+        // No server has it: lives are counted by sixteens.
+        let to = Member { incarnation: Incarnation(me.incarnation.0 + 8), ..me };
+        let term = Term(process.node().term().0 + 1000);
+        let last = Position { index: Index(1 << 40), term };
+        let message = Message::VoteRequest { last, cause: Cause::Transfer };
+        process.inbox.push(Input::Message(Envelope { from, to, term, message }));
+        self.trace.count_event();
+        self.take_turn(server)?;
+        let process = self.servers[server].process.as_ref();
+        if process.is_some_and(|process| process.node().term() >= term) {
+            let what = format!("{me} takes what was meant for {to}");
+            return Err(Broken::new("a message is for one life", what));
+        }
+        Ok(true)
     }
 
     /// A copy of a server's directory from before its last start connects to one that has seen

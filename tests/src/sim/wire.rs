@@ -362,7 +362,9 @@ impl World {
     pub(super) fn send(&mut self, from: usize, said: &Said, after: u64) -> Result<(), Broken> {
         let to = match said {
             Said::Raft(envelope) => {
-                self.checks.on_spoken(envelope)?;
+                if let Some(process) = &self.servers[from].process {
+                    self.checks.on_spoken(envelope, process.node())?;
+                }
                 envelope.to
             }
             Said::Snapshot(envelope) => envelope.to,
@@ -440,11 +442,12 @@ impl World {
         if is_current && let Some(term) = network::term_of_append(&message) {
             self.network.note_append(way, term);
         }
-        if way.1 == Purpose::Snapshots && is_current && self.is_snapshot_cut(frame.name) {
-            self.reset(way);
-            self.note_fired(FaultKind::Snapshot);
+        if way.1 == Purpose::Snapshots
+            && is_current
+            && let Some(cut) = self.snapshot_cut(frame.name)
+        {
             self.note_mishap(frame.name);
-            return Ok(());
+            return self.interrupt_a_snapshot(way, cut);
         }
         self.take(path, &frame.up, message)
     }

@@ -44,6 +44,10 @@ pub(super) enum Happening {
     Strike(Strike),
     /// Whoever looks after the cluster looks.
     Look,
+    /// Somebody changes something again, without waiting for what they asked for before.
+    Again(usize),
+    /// The next leader is cut off as well.
+    Coup,
     /// A server reads a part of its log again.
     Scrub { server: usize, life: u64 },
     /// There is room on a disk again.
@@ -128,7 +132,7 @@ impl World {
             agenda,
             servers,
             network: Network::default(),
-            clients: (0..plan.clients).map(|_| Client::new()).collect(),
+            clients: (0..plan.clients).map(|_| Client::new(plan.reads_anywhere_permille)).collect(),
             history: History::default(),
             checks: Checks::default(),
             trace: Trace::new(watch == Watch::Story),
@@ -186,6 +190,8 @@ impl World {
             Happening::Start(server) => self.start(server),
             Happening::Strike(strike) => self.strike(strike),
             Happening::Look => self.look_after(),
+            Happening::Again(server) => self.change_again(server),
+            Happening::Coup => self.depose().map(drop),
             Happening::Scrub { server, life } => self.scrub(server, life),
             Happening::MakeRoom(server) => {
                 self.make_room(server);
@@ -417,11 +423,14 @@ impl World {
         }
         let writes = self.plan.disk.is_beside && process.node().is_writing();
         let flush = writes && !std::mem::replace(&mut process.flush_planned, writes);
-        let World { servers, checks, budget, trace, .. } = self;
+        let World { servers, checks, .. } = self;
         let me = servers[server].member();
         let Some(process) = &servers[server].process else { return Ok(()) };
         checks.on_turn(me, process)?;
-        let (mut have_changed, mut begun_changes) = (false, 0);
+        self.check_committed(server)?;
+        let World { servers, checks, budget, trace, .. } = self;
+        let Some(process) = &servers[server].process else { return Ok(()) };
+        let (mut have_changed, mut begun_changes, mut is_ending) = (false, 0, false);
         for event in &events {
             match event {
                 node::Event::BecameLeader { term, .. } => {
@@ -430,8 +439,10 @@ impl World {
                 node::Event::MembersChanged { index, configuration } => {
                     budget.note(*index, configuration);
                     have_changed = true;
+                    let leads = process.leads();
+                    is_ending |= leads && !configuration.is_joint();
                     // Each change begins with one joint configuration, at its leader.
-                    begun_changes += u64::from(configuration.is_joint() && process.leads());
+                    begun_changes += u64::from(configuration.is_joint() && leads);
                 }
                 node::Event::TransferBegun { .. } => begun_changes += 1,
                 _ => {}
@@ -439,6 +450,9 @@ impl World {
             trace.tell(now, || format!("s{} {event:?}", server + 1));
         }
         (0..begun_changes).for_each(|_| self.note_fired(FaultKind::Membership));
+        if is_ending {
+            self.be_hasty(server);
+        }
         if have_changed {
             self.tell_joiners(server)?;
         }

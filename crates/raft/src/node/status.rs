@@ -138,6 +138,12 @@ impl Node {
         self.repair.count()
     }
 
+    /// The first entry of its log that is damaged on its disk.
+    #[must_use]
+    pub fn first_damaged(&self) -> Option<Index> {
+        self.repair.lost().next().map(|lost| lost.position.index)
+    }
+
     /// What it knows of the others, if it leads.
     pub fn followers(&self) -> impl Iterator<Item = FollowerStatus> + '_ {
         let follower = |(member, progress): (&Member, &Progress)| FollowerStatus {
