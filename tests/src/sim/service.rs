@@ -204,11 +204,11 @@ impl World {
             let disk = if machine.member() == it.member { &machine.disk } else { &gone };
             (!self.budget.is_harmed(it.member)).then_some(disk)
         };
-        let disks = |voters: &[Voter]| voters.iter().map(disk).collect();
+        let disks =
+            |voters: &[Voter]| -> Vec<Option<&SimDisk>> { voters.iter().map(disk).collect() };
         let mut halves = [disks(configuration.voters()), disks(configuration.outgoing())];
-        if configuration.is_joint()
-            && process.node().configuration_index() > process.node().commit()
-        {
+        let node = process.node();
+        if configuration.is_joint() && node.configuration_index() > node.commit() {
             // It may have been committed before this change began.
             halves[0].clear();
         }
