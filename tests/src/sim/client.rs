@@ -115,6 +115,11 @@ impl Client {
         self.request.is_none()
     }
 
+    /// It waits for nothing, and begins nothing more.
+    pub(super) fn has_gone(&self) -> bool {
+        self.is_done && self.is_idle()
+    }
+
     /// Begins a request, which has this place in the history.
     pub(super) fn begin(&mut self, place: usize, key: u64, ask: Ask, now: Moment) {
         assert!(self.request.is_none(), "a client asks for one thing at a time");

@@ -168,8 +168,19 @@ impl World {
         self.checks.switches.judge(result)
     }
 
+    /// Clients that begin nothing more are no event: a script does not know when they would have.
+    fn next_happening(&mut self) -> Happening {
+        loop {
+            let next = self.agenda.take().expect("servers always want another turn");
+            match next {
+                Happening::Client(client) if self.clients[client].has_gone() => {}
+                next => return next,
+            }
+        }
+    }
+
     fn take_step(&mut self) -> Result<(), Broken> {
-        let happening = self.agenda.take().expect("servers always want another turn");
+        let happening = self.next_happening();
         if let Some((server, until)) = self.waits(&happening) {
             self.trace.note(&[1, server as u64, until.0]);
             self.agenda.plan(until, happening);
