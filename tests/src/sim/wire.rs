@@ -401,7 +401,8 @@ impl World {
                 format!("s{} -> s{} {name}, {delay} us, answer {is_answer}", from + 1, to + 1)
             });
             let frame = Travelling { way, up, is_answer, is_standing, is_damaged, outlives, bytes };
-            self.plan_in(after + delay, Happening::Arrive(frame));
+            let at = self.network.arrival(frame.path(), now + (after + delay));
+            self.agenda.plan(at, Happening::Arrive(frame));
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) enum Happening {
     Again(usize),
     /// The next leader is cut off as well.
     Coup,
+    /// Whoever leads is given so many commands.
+    Flood(u64),
     /// A server reads a part of its log again.
     Scrub { server: usize, life: u64 },
     /// There is room on a disk again.
@@ -178,6 +180,7 @@ impl World {
             Happening::Look => self.look_after(),
             Happening::Again(server) => self.change_again(server),
             Happening::Coup => self.depose().map(drop),
+            Happening::Flood(commands) => self.flood_the_leader(commands),
             Happening::Scrub { server, life } => self.scrub(server, life),
             Happening::MakeRoom(server) => {
                 self.make_room(server);
