@@ -55,6 +55,17 @@ impl World {
         Ok(count > 1)
     }
 
+    /// A leader that has told another server to take over perhaps hears a little late that it did,
+    /// and what was said before that.
+    pub(super) fn deafen(&mut self, leader: usize) {
+        let (now, count) = (self.now(), self.servers.len());
+        let dice = self.dice.fault(FaultKind::Coup);
+        let (is_deaf, late) = (dice.permille(600), dice.below(80 * MILLISECOND));
+        if is_deaf && !self.is_calm && self.plan.faults.every(FaultKind::Coup).is_some() {
+            (0..count).for_each(|other| self.network.clog((other, leader), now + late));
+        }
+    }
+
     /// The leader of the moment is given commands.
     pub(super) fn flood_the_leader(&mut self, commands: u64) -> Result<(), Broken> {
         match self.leader().filter(|_| !self.is_calm) {

@@ -101,17 +101,11 @@ impl World {
         Ok(false)
     }
 
-    /// Somebody wants another server to lead. Perhaps the one that leads hears of that a little
-    /// late, or is given commands while it hands over.
+    /// Somebody wants another server to lead. Perhaps the one that leads is given commands while it
+    /// hands over.
     pub(super) fn hand_over(&mut self, leader: usize, heir: usize) -> Result<(), Broken> {
-        let (to, now) = (self.servers[heir].member().id, self.now());
-        let count = self.servers.len();
-        let dice = self.dice.fault(FaultKind::Membership);
-        let late = if dice.permille(500) { dice.below(60 * MILLISECOND) } else { 0 };
-        let commands = dice.pick(&[0, 0, 3]);
-        for other in (0..count).filter(|other| *other != leader && late > 0) {
-            self.network.clog((other, leader), now + late);
-        }
+        let to = self.servers[heir].member().id;
+        let commands = self.dice.fault(FaultKind::Membership).pick(&[0, 0, 3]);
         let Some(process) = &mut self.servers[leader].process else { return Ok(()) };
         let token = Token(process.next_name());
         process.orders.insert(token, None);

@@ -363,6 +363,9 @@ impl World {
                 if let Some(process) = &self.servers[from].process {
                     self.checks.on_spoken(envelope, process.node())?;
                 }
+                if let Message::TimeoutNow { .. } = envelope.message {
+                    self.deafen(from);
+                }
                 envelope.to
             }
             Said::Snapshot(envelope) => envelope.to,

@@ -7,7 +7,7 @@ use raft::node::{self, Term};
 
 use crate::check::Broken;
 
-use super::agenda::{Agenda, MILLISECOND, Moment};
+use super::agenda::{Agenda, MILLISECOND, Moment, SECOND};
 use super::budget::Budget;
 use super::checks::Checks;
 use super::client::{Answer, Client, Sent};
@@ -444,7 +444,10 @@ impl World {
             self.tell_joiners(server)?;
         }
         for job in begun {
-            let micros = self.dice.disk.between(1, self.plan.disk.job_max);
+            let mut micros = self.dice.disk.between(1, self.plan.disk.job_max);
+            if self.dawdles(server)? {
+                micros += self.dice.fault(FaultKind::Snapshot).below(SECOND);
+            }
             self.plan_in(micros, Happening::Job { server, life, job });
         }
         if flush {
