@@ -26,9 +26,14 @@ impl DurablePrefix {
     /// A server is seen.
     ///
     /// # Errors
-    /// It leads, and counts on more than a follower has.
+    /// It takes for durable what its log does not hold; or it leads, and counts on more than a
+    /// follower has.
     pub fn on_seen(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
         let (term, durable) = (node.term(), node.durable());
+        if durable > node.last().index {
+            let what = format!("{member} has {durable} on its disk, and a log to {}", node.last());
+            return Err(Broken::new("what is durable is in the log", what));
+        }
         self.durable.insert(member, (term, durable));
         let kept = self.kept.entry(member).or_default();
         *kept = durable.min(node.commit()).max(*kept);

@@ -13,6 +13,7 @@ pub mod leaders;
 pub mod linearizability;
 pub mod log_matching;
 pub mod progress;
+pub mod refusals;
 pub mod retirement;
 pub mod transfers;
 

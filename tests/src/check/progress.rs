@@ -35,12 +35,17 @@ impl Progress {
     /// A process of this member has started.
     ///
     /// # Errors
-    /// It has forgotten a term that it spoke in.
+    /// It has forgotten a term that it spoke in, or a vote that it told.
     pub fn on_started(&mut self, member: Member, node: &Node) -> Result<(), Broken> {
         self.running.remove(&member);
         let spoken = self.spoken.get(&member).copied().unwrap_or_default();
         if node.term() < spoken {
             let what = format!("{member} starts in term {}, and spoke in {spoken}", node.term());
+            return Err(Broken::new(INVARIANT, what));
+        }
+        let told = self.votes.get(&(member, node.term())).copied();
+        if told.is_some() && told != node.vote() {
+            let what = format!("{member} starts with the vote {:?}, told {told:?}", node.vote());
             return Err(Broken::new(INVARIANT, what));
         }
         self.on_seen(member, node).map(drop)

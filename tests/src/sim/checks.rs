@@ -13,6 +13,7 @@ use crate::check::elections::Elections;
 use crate::check::leaders::Leaders;
 use crate::check::log_matching::LogMatching;
 use crate::check::progress::Progress;
+use crate::check::refusals::Refusals;
 use crate::check::retirement::Retirement;
 use crate::check::transfers::Transfers;
 use crate::check::{Broken, Switches};
@@ -37,6 +38,7 @@ pub(super) struct Checks {
     progress: Progress,
     durability: Durability,
     damage: Damage,
+    pub(super) refusals: Refusals,
     retirement: Retirement,
     transfers: Transfers,
     /// How often all machines were started again and had the same state.
@@ -118,6 +120,8 @@ impl Checks {
         self.switches.judge(self.damage.on_spoken(*from, message, node))?;
         let result = match message {
             Message::VoteGranted => self.progress.on_vote(*from, *term, *to),
+            // Its own vote is told with the request for those of others.
+            Message::VoteRequest { .. } => self.progress.on_vote(*from, *term, *from),
             Message::Append { previous, entries, .. } => {
                 self.configurations.on_sent(entries);
                 self.log_matching.on_sent(*previous, entries)
@@ -161,7 +165,7 @@ impl Checks {
     }
 
     /// How often each was checked.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 17] {
+    pub(super) fn counts(&self) -> [(&'static str, u64); 18] {
         [
             ("election_safety", self.elections.checked),
             ("leader_append_only", self.leaders.append_only_checked),
@@ -175,6 +179,7 @@ impl Checks {
             ("durable_stays", self.durable_prefix.starts_checked),
             ("acknowledged_is_durable", self.durability.checked),
             ("damaged_is_not_acknowledged", self.damage.checked),
+            ("refused_does_not_happen", self.refusals.count()),
             ("leader_votes", self.retirement.checked),
             ("transfer_to_the_whole_log", self.transfers.checked),
             ("elections_end", self.elections_timed),

@@ -11,6 +11,7 @@ use raft::replica::Token;
 use crate::check::Broken;
 
 use super::agenda::MILLISECOND;
+use super::client::value_bytes;
 use super::dice::Chance;
 use super::plan::FaultKind;
 use super::world::{Happening, World};
@@ -43,22 +44,48 @@ impl World {
                 self.ask(leader, change)?;
             }
         }
+        // Before the old leader comes back, the new one may have the longer log.
+        let dice = self.dice.fault(FaultKind::Coup);
+        let more = dice.pick(&[0, 10, 80]);
+        let before = lasts.saturating_sub(dice.below(200 * MILLISECOND));
+        self.plan_in(before, Happening::Flood(more));
         if is_next {
             self.plan_in(lasts + pause, Happening::Coup);
         }
         Ok(count > 1)
     }
 
-    /// A leader is given commands whose end nobody waits for.
-    fn flood(&mut self, leader: usize, commands: u64) -> Result<(), Broken> {
-        let operation =
-            Operation::Set { key: b"flood", value: b"water", condition: Condition::None };
-        let bytes = Command { session: None, operation }.to_bytes();
+    /// A leader that has told another server to take over perhaps hears a little late that it did,
+    /// and what was said before that.
+    pub(super) fn deafen(&mut self, leader: usize) {
+        let (now, count) = (self.now(), self.servers.len());
+        let dice = self.dice.fault(FaultKind::Coup);
+        let (is_deaf, late) = (dice.permille(600), dice.below(80 * MILLISECOND));
+        if is_deaf && !self.is_calm && self.plan.faults.every(FaultKind::Coup).is_some() {
+            (0..count).for_each(|other| self.network.clog((other, leader), now + late));
+        }
+    }
+
+    /// The leader of the moment is given commands.
+    pub(super) fn flood_the_leader(&mut self, commands: u64) -> Result<(), Broken> {
+        match self.leader().filter(|_| !self.is_calm) {
+            Some(leader) => self.flood(leader, commands),
+            None => Ok(()),
+        }
+    }
+
+    /// A leader is given commands, each another one, of which nobody asks what became of them.
+    pub(super) fn flood(&mut self, leader: usize, commands: u64) -> Result<(), Broken> {
         for _ in 0..commands {
+            self.values += 1;
+            let value = value_bytes(self.values);
+            let operation =
+                Operation::Set { key: b"flood", value: &value, condition: Condition::None };
+            let bytes = Command { session: None, operation }.to_bytes();
             let Some(process) = &mut self.servers[leader].process else { return Ok(()) };
             let token = Token(process.next_name());
-            process.orders.insert(token);
-            self.hand_in(leader, Input::Propose(token, Payload::new(bytes.clone())))?;
+            process.orders.insert(token, Some(bytes.clone()));
+            self.hand_in(leader, Input::Propose(token, Payload::new(bytes)))?;
         }
         Ok(())
     }

@@ -285,6 +285,27 @@ impl World {
         }
     }
 
+    /// A server that has received a snapshot whole takes long to make a state of it, and the leader
+    /// changes meanwhile: the log may go on beyond it.
+    pub(super) fn dawdles(&mut self, server: usize) -> Result<bool, Broken> {
+        let process = self.servers[server].process.as_ref();
+        let receiving = process.and_then(|process| process.driver.replica().receiving());
+        let whole = receiving.filter(|(_, snapshot, received)| *received == snapshot.bytes);
+        let cuts = self.plan.faults.snapshot_cut_permille;
+        let count = self.servers.len();
+        let dice = self.dice.fault(FaultKind::Snapshot);
+        let Some((from, ..)) = whole.filter(|_| cuts > 0 && dice.permille(400)) else {
+            return Ok(false);
+        };
+        if self.is_calm {
+            return Ok(false);
+        }
+        let heir = dice.place(count);
+        self.note_fired(FaultKind::Snapshot);
+        self.hand_over(number_of(from.id), heir)?;
+        Ok(true)
+    }
+
     /// The transfer of a snapshot ends, if there is one.
     fn cut_a_transfer(&mut self) -> bool {
         let receiver = self.servers.iter().enumerate().find_map(|(number, server)| {

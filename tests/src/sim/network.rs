@@ -16,6 +16,7 @@ use raft::node::{Boot, Envelope, Member, Message, Term};
 use raft::replica::{Carried, SnapshotEnvelope, Transport};
 use wal::sim_disk::Random;
 
+use super::agenda::Moment;
 use super::clock::ServerClock;
 use super::course::FrameName;
 use super::dice::Chance;
@@ -89,6 +90,8 @@ pub(super) struct Network {
     connections: u64,
     /// Paths that carry nothing, and how many reasons there are for it.
     cut: BTreeMap<Path, u32>,
+    /// Paths on which frames are held back, and until when.
+    clogged: BTreeMap<Path, Moment>,
     /// Servers that no path leads to or from.
     pub(super) isolated: BTreeSet<usize>,
 }
@@ -129,8 +132,19 @@ impl Network {
         }
     }
 
+    /// Whatever leaves on the path arrives not before `until`.
+    pub(super) fn clog(&mut self, path: Path, until: Moment) {
+        self.clogged.insert(path, until);
+    }
+
+    /// When a frame arrives on the path that would do so at this moment.
+    pub(super) fn arrival(&self, path: Path, at: Moment) -> Moment {
+        self.clogged.get(&path).map_or(at, |until| at.max(*until))
+    }
+
     pub(super) fn mend_all(&mut self) {
         self.cut.clear();
+        self.clogged.clear();
         self.isolated.clear();
     }
 

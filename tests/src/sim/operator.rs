@@ -91,7 +91,7 @@ impl World {
             }
             let Some(process) = &mut self.servers[leader].process else { return Ok(false) };
             let token = Token(process.next_name());
-            process.orders.insert(token);
+            process.orders.insert(token, None);
             return self.hand_in(leader, Input::HandOver(token)).map(|()| false);
         }
         if let Some(change) = self.choose_change(leader, what) {
@@ -101,13 +101,16 @@ impl World {
         Ok(false)
     }
 
-    /// Somebody wants another server to lead.
+    /// Somebody wants another server to lead. Perhaps the one that leads is given commands while it
+    /// hands over.
     pub(super) fn hand_over(&mut self, leader: usize, heir: usize) -> Result<(), Broken> {
         let to = self.servers[heir].member().id;
+        let commands = self.dice.fault(FaultKind::Membership).pick(&[0, 0, 3]);
         let Some(process) = &mut self.servers[leader].process else { return Ok(()) };
         let token = Token(process.next_name());
-        process.orders.insert(token);
-        self.hand_in(leader, Input::Transfer(token, to))
+        process.orders.insert(token, None);
+        self.hand_in(leader, Input::Transfer(token, to))?;
+        self.flood(leader, commands)
     }
 
     /// Somebody will not wait for what they asked for before they ask for more.
@@ -177,7 +180,7 @@ impl World {
         }
         self.trace.tell(now, || format!("s{} is asked for {change:?}", leader + 1));
         let token = Token(process.next_name());
-        process.orders.insert(token);
+        process.orders.insert(token, None);
         process.inbox.push(Input::Change(token, change));
         self.trace.count_event();
         // Before anything else can be harmed.

@@ -150,6 +150,8 @@ impl World {
             self.step()?;
         }
         self.end()?;
+        let refused = self.checks.refusals.check(self.checks.agreement.commands());
+        self.checks.switches.judge(refused)?;
         let commands = self.checks.agreement.commands();
         let judged = self.history.judge(commands);
         let judged = judged.map_err(|what| Broken::new("linearizability", what));

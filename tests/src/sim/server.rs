@@ -2,11 +2,12 @@
 //! production driver with everything below it; or, as long as it belongs to no cluster, its way
 //! into one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kvstore::store::StoreLimits;
 use kvstore::wire::handshake::Age;
 use raft::driver::{Driver, Input};
@@ -89,8 +90,8 @@ pub(super) struct Process {
     pub(super) wake_at: Option<Moment>,
     pub(super) writes: BTreeMap<Token, Asked>,
     pub(super) reads: BTreeMap<ReadId, (Asked, u64)>,
-    /// Changes and transfers that somebody waits for.
-    pub(super) orders: BTreeSet<Token>,
+    /// Changes and transfers that somebody waits for, and commands of no client.
+    pub(super) orders: BTreeMap<Token, Option<Bytes>>,
     /// What it took for committed when it was last seen, and which configuration was in force.
     pub(super) seen: (Index, Index),
     /// Servers outside that have announced themselves to this one.
@@ -137,7 +138,7 @@ impl Process {
             wake_at: None,
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
-            orders: BTreeSet::new(),
+            orders: BTreeMap::new(),
             seen,
             joiners: BTreeMap::new(),
             named: 0,

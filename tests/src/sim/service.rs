@@ -148,10 +148,12 @@ impl World {
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let nothing = Answer::NothingHappened { leader: None };
         match completion {
-            Completion::Applied(token, ..)
-            | Completion::Refused(token, _)
-            | Completion::Unknown(token)
-                if process.orders.remove(&token) => {}
+            Completion::Applied(token, ..) | Completion::Unknown(token)
+                if process.orders.remove(&token).is_some() => {}
+            Completion::Refused(token, _) if process.orders.contains_key(&token) => {
+                let command = process.orders.remove(&token).flatten();
+                self.checks.refusals.on_refused(command);
+            }
             Completion::Applied(token, index, reply) => {
                 let asked = process.writes.remove(&token).ok_or_else(|| answered_twice(&token))?;
                 self.check_acknowledged(server, index, reply)?;
@@ -184,7 +186,7 @@ impl World {
             Completion::Changed(token, _)
             | Completion::Transferred(token, _)
             | Completion::TransferRefused(token, _) => {
-                if !process.orders.remove(&token) {
+                if process.orders.remove(&token).is_none() {
                     return Err(answered_twice(&token));
                 }
             }

@@ -365,6 +365,9 @@ impl World {
                 if let Some(process) = &self.servers[from].process {
                     self.checks.on_spoken(envelope, process.node())?;
                 }
+                if let Message::TimeoutNow { .. } = envelope.message {
+                    self.deafen(from);
+                }
                 envelope.to
             }
             Said::Snapshot(envelope) => envelope.to,
@@ -411,7 +414,8 @@ impl World {
             });
             let frame =
                 Travelling { way, up, name, is_answer, is_standing, is_damaged, outlives, bytes };
-            self.plan_in(after + delay, Happening::Arrive(frame));
+            let at = self.network.arrival(frame.path(), now + (after + delay));
+            self.agenda.plan(at, Happening::Arrive(frame));
         }
     }
 

@@ -7,7 +7,7 @@ use raft::node::{self, Term};
 
 use crate::check::Broken;
 
-use super::agenda::{Agenda, MILLISECOND, Moment};
+use super::agenda::{Agenda, MILLISECOND, Moment, SECOND};
 use super::budget::Budget;
 use super::checks::Checks;
 use super::client::{Answer, Client, Sent};
@@ -48,6 +48,8 @@ pub(super) enum Happening {
     Again(usize),
     /// The next leader is cut off as well.
     Coup,
+    /// Whoever leads is given so many commands.
+    Flood(u64),
     /// A server reads a part of its log again.
     Scrub { server: usize, life: u64 },
     /// There is room on a disk again.
@@ -203,6 +205,7 @@ impl World {
             Happening::Look => self.look_after(),
             Happening::Again(server) => self.change_again(server),
             Happening::Coup => self.depose().map(drop),
+            Happening::Flood(commands) => self.flood_the_leader(commands),
             Happening::Scrub { server, life } => self.scrub(server, life),
             Happening::MakeRoom(server) => {
                 self.make_room(server);
@@ -468,7 +471,10 @@ impl World {
             self.tell_joiners(server)?;
         }
         for job in begun {
-            let micros = self.dice.disk(server).between(1, self.plan.disk.job_max);
+            let mut micros = self.dice.disk(server).between(1, self.plan.disk.job_max);
+            if self.dawdles(server)? {
+                micros += self.dice.disk(server).below(SECOND);
+            }
             self.plan_in(micros, Happening::Job { server, life, job });
         }
         if flush {
