@@ -164,9 +164,11 @@ pub struct Replica<M: StateMachine> {
     proposed: VecDeque<Proposed>,
     /// Commands for the next batches.
     queued: VecDeque<(Token, Payload)>,
-    /// The change of this leadership that is under way, by the index of its joint configuration.
-    changing: Option<(Index, Token)>,
-    transferring: Option<Token>,
+    /// Changes whose end was not told yet, by the indexes of their joint configurations. The next
+    /// one may begin as soon as the node has ended the one before.
+    changing: VecDeque<(Index, Token)>,
+    /// Transfers in the order in which they began, and end.
+    transferring: VecDeque<Token>,
     /// Confirmed reads that wait for the state machine.
     reads: BTreeMap<Index, Vec<ReadId>>,
     completions: Vec<Completion<M::Reply>>,
@@ -213,8 +215,8 @@ impl<M: StateMachine> Replica<M> {
             snapshots,
             proposed: VecDeque::new(),
             queued: VecDeque::new(),
-            changing: None,
-            transferring: None,
+            changing: VecDeque::new(),
+            transferring: VecDeque::new(),
             reads: BTreeMap::new(),
             completions: Vec::new(),
             events: Vec::new(),
@@ -260,7 +262,7 @@ impl<M: StateMachine> Replica<M> {
     /// Asks for a change of the membership.
     pub fn change_membership(&mut self, token: Token, change: &Change) {
         match self.node.change_membership(change) {
-            Ok(index) => self.changing = Some((index, token)),
+            Ok(index) => self.changing.push_back((index, token)),
             Err(error) => self.completions.push(Completion::Refused(token, error)),
         }
     }
@@ -268,7 +270,7 @@ impl<M: StateMachine> Replica<M> {
     /// Asks for leadership to be handed to a voter.
     pub fn transfer_leadership(&mut self, token: Token, to: NodeId) {
         match self.node.transfer_leadership(to) {
-            Ok(()) => self.transferring = Some(token),
+            Ok(()) => self.transferring.push_back(token),
             Err(error) => self.completions.push(Completion::TransferRefused(token, error)),
         }
     }
@@ -276,7 +278,7 @@ impl<M: StateMachine> Replica<M> {
     /// Asks for leadership to be handed to whichever voter holds most of the log.
     pub fn hand_over(&mut self, token: Token) {
         match self.node.hand_over() {
-            Ok(_) => self.transferring = Some(token),
+            Ok(_) => self.transferring.push_back(token),
             Err(error) => self.completions.push(Completion::TransferRefused(token, error)),
         }
     }
@@ -329,12 +331,12 @@ impl<M: StateMachine> Replica<M> {
             }
         }
         for ended in changes {
-            let token = self.changing.take_if(|(index, _)| *index == ended.index);
+            let token = self.changing.pop_front_if(|(index, _)| *index == ended.index);
             let changed = token.map(|(_, token)| Completion::Changed(token, ended.outcome));
             self.completions.extend(changed);
         }
         for ended in transfers {
-            let token = self.transferring.take();
+            let token = self.transferring.pop_front();
             self.completions.extend(token.map(|token| Completion::Transferred(token, ended)));
         }
         if let Some(snapshot) = install {
