@@ -2,6 +2,7 @@
 //! where the next one begins before anybody was told of the end of the one before.
 
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
+#![allow(clippy::indexing_slicing, reason = "there are two servers, and both are always there")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
