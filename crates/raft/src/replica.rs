@@ -164,10 +164,8 @@ pub struct Replica<M: StateMachine> {
     proposed: VecDeque<Proposed>,
     /// Commands for the next batches.
     queued: VecDeque<(Token, Payload)>,
-    /// Changes whose end was not told yet, by the indexes of their joint configurations. The next
-    /// one may begin as soon as the node has ended the one before.
+    /// Changes whose end was not told yet, by their joint configurations; likewise transfers.
     changing: VecDeque<(Index, Token)>,
-    /// Transfers in the order in which they began, and end.
     transferring: VecDeque<Token>,
     /// Confirmed reads that wait for the state machine.
     reads: BTreeMap<Index, Vec<ReadId>>,
