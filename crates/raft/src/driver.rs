@@ -135,8 +135,8 @@ pub struct Driver<M: StateMachine> {
 impl<M: StateMachine> Driver<M> {
     /// Drives `replica` from now on. A `tick` is a heartbeat divided by
     /// [`heartbeat_ticks`](crate::node::Config::heartbeat_ticks), of which there are
-    /// [ten](crate::node::Config::TICKS_PER_HEARTBEAT) unless it was set otherwise: all times of the
-    /// node, the election timeout among them, are multiples of it.
+    /// [ten](crate::node::Config::TICKS_PER_HEARTBEAT) unless it was set otherwise: all times of
+    /// the node, the election timeout among them, are multiples of it.
     pub fn new(mut replica: Replica<M>, tick: Duration, clock: Clock) -> Self {
         let ticks_per_turn_max = replica.node().heartbeat_ticks();
         let ticked = clock();

@@ -128,7 +128,8 @@ impl Node {
     /// The state machine has applied everything up to `index`, which was the last one handed out.
     ///
     /// # Panics
-    /// It was not: to say that more or less was applied than was handed out loses or repeats entries.
+    /// It was not: to say that more or less was applied than was handed out loses or repeats
+    /// entries.
     pub fn on_applied(&mut self, index: Index) {
         assert!(index == self.applying, "all that was handed out is applied, to {}", self.applying);
         self.applied = index;

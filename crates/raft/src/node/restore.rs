@@ -135,15 +135,6 @@ impl Node {
             return Err(RestoreError::Snapshot { snapshot: base, start, last });
         }
         let applied = if machine == MachineState::Whole { base.index } else { Index(0) };
-        let follower = Follower {
-            leader: None,
-            verified: Index(0),
-            lagging_to: None,
-            round_echoed: 0,
-            told_bar: false,
-            timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE, haste: 0 },
-            reads: FollowerReads::default(),
-        };
         let mut node = Self {
             snapshots: Snapshots::restore(&config, snapshot, machine),
             config,
@@ -153,7 +144,7 @@ impl Node {
             disk: DiskPace::default(),
             membership: Membership::new((base.index, configuration), configurations),
             durability: Durability::restore(last.index, hard_state),
-            role: Role::Follower(follower),
+            role: Role::Follower(follower_of_nobody()),
             repair: Repair::new(lost),
             commit: base.index,
             applying: applied,
@@ -186,5 +177,18 @@ impl Node {
         node.tell_damage();
         node.assert_invariants();
         Ok(node)
+    }
+}
+
+/// A follower that has heard nobody, until its timer is drawn.
+fn follower_of_nobody() -> Follower {
+    Follower {
+        leader: None,
+        verified: Index(0),
+        lagging_to: None,
+        round_echoed: 0,
+        told_bar: false,
+        timer: ElectionTimer { elapsed: 0, timeout: TICKS_ALONE, haste: 0 },
+        reads: FollowerReads::default(),
     }
 }
