@@ -77,8 +77,8 @@ impl World {
     /// A leader is given commands, each another one, of which nobody asks what became of them.
     pub(super) fn flood(&mut self, leader: usize, commands: u64) -> Result<(), Broken> {
         for _ in 0..commands {
-            self.values += 1;
-            let value = value_bytes(self.values);
+            self.flooded += 1;
+            let value = value_bytes(self.flooded);
             let operation =
                 Operation::Set { key: b"flood", value: &value, condition: Condition::None };
             let bytes = Command { session: None, operation }.to_bytes();

@@ -60,12 +60,13 @@ impl Field<'_> {
 /// What a script says of its world, by name. Times are in microseconds.
 pub(super) fn fields(plan: &mut Plan) -> Vec<(&'static str, Field<'_>)> {
     use Field::{Count, Flag, Number, Short};
-    let Plan { servers, founders, clients, keys, length, .. } = plan;
+    let Plan { servers, founders, clients, reads_anywhere_permille, keys, length, .. } = plan;
     let Plan { looks_closely, network, disk, faults, limits, .. } = plan;
     let mut fields = vec![
         ("servers", Count(servers)),
         ("founders", Count(founders)),
         ("clients", Count(clients)),
+        ("reads_anywhere_permille", Number(reads_anywhere_permille)),
         ("keys", Number(keys)),
         ("length", Number(length)),
         ("looks_closely", Flag(looks_closely)),
@@ -82,6 +83,7 @@ pub(super) fn fields(plan: &mut Plan) -> Vec<(&'static str, Field<'_>)> {
         ("job_max", Number(&mut disk.job_max)),
         ("fault_lasts_max", Number(&mut faults.lasts_max)),
         ("drift_ppm_max", Number(&mut faults.drift_ppm_max)),
+        ("hasty_permille", Number(&mut faults.hasty_permille)),
         ("snapshot_cut_permille", Number(&mut faults.snapshot_cut_permille)),
     ];
     let snapshots = &mut limits.snapshots;

@@ -95,6 +95,8 @@ pub(super) struct World {
     /// The servers that found the cluster.
     pub(super) seats: Vec<Seat>,
     pub(super) values: u64,
+    /// Commands of which nobody asks what became of them.
+    pub(super) flooded: u64,
     /// The value that each key was last told to have.
     pub(super) recent: BTreeMap<u64, u64>,
 }
@@ -147,6 +149,7 @@ impl World {
             dials: BTreeMap::new(),
             seats: (0..plan.founders).map(seat).collect(),
             values: 0,
+            flooded: 0,
             recent: BTreeMap::new(),
             plan,
             dice,
