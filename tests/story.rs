@@ -18,12 +18,11 @@ fn a_server_whose_story_nobody_reads_serves_and_ends_in_good_order() {
     command.args(["serve", "--id", "s1", "--config"]).arg(cluster.config());
     command.arg("--exit-with").arg(std::process::id().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
-    // Whatever room there is in the pipe, this fills it, until the reader goes.
+    // This fills the pipe until the reader goes.
     let filling = std::thread::spawn(move || while writer.write_all(&[b'\n'; 4096]).is_ok() {});
     eventually("a full pipe", LIMIT, || {
-        let before = rustix::io::ioctl_fionread(&reader).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-        (before > 0 && rustix::io::ioctl_fionread(&reader).unwrap() == before).then_some(())
+        let room = rustix::pipe::fcntl_getpipe_size(&reader).unwrap() as u64;
+        (rustix::io::ioctl_fionread(&reader).unwrap() == room).then_some(())
     });
     let mut child = command.spawn().unwrap();
     drop(command);

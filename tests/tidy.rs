@@ -96,3 +96,8 @@ fn every_golden_script_is_run() {
     let folder = tidy::repository().join("crates/raft/tests/scripts");
     assert_eq!(tidy::scripts_that_are_not_run(&folder), []);
 }
+
+#[test]
+fn every_suite_is_run() {
+    assert_eq!(tidy::suites_that_are_not_run(&tidy::repository().join("tests")), []);
+}

@@ -12,7 +12,7 @@ pub use rules::{
     no_machine_paths, no_open_ends, no_printing_libraries, no_program_name, no_shortcuts,
     pure_rooms, unsafe_code,
 };
-pub use scripts::scripts_that_are_not_run;
+pub use scripts::{scripts_that_are_not_run, suites_that_are_not_run};
 pub use source::{Source, repository, text_files};
 
 /// A line that breaks a rule.
