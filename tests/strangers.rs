@@ -2,7 +2,7 @@
 //! anything, answer for a server that is down, or say nothing at all.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,16 +110,32 @@ fn a_word_of_another_cluster_stops_no_server_and_is_told_once() {
     assert!(run.stderr.contains("knows s1 by another disk"), "{}", run.stderr);
 }
 
+#[test]
+fn a_name_that_no_server_can_have_is_told_to_nobody() {
+    let cluster = Cluster::started(KVCTL, 3);
+    let said = welcome(&cluster, "s1");
+    let hello = PeerHello {
+        node: "\u{1b}[2J".to_owned(),
+        cluster_id: Some([7; 16]),
+        to_incarnation: Some(1),
+        ..forged(&said, "s1", 1)
+    };
+    let answer = introduce(&cluster, "s1", Role::Peer(hello)).answer();
+    assert!(matches!(answer, Some(Answer::Refused(_))), "{answer:?}");
+    let told = cluster.server("s1").story().lines();
+    assert!(!told.iter().any(|line| line.contains("another cluster")), "{told:?}");
+}
+
 /// Answers everybody at an address that its directory is an older copy, until dropped.
 struct Liar {
+    address: SocketAddrV4,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Liar {
-    fn at(address: std::net::SocketAddrV4) -> Liar {
+    fn at(address: SocketAddrV4) -> Liar {
         let listener = TcpListener::bind(address).unwrap();
-        listener.set_nonblocking(true).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let mut answer = BytesMut::new();
@@ -127,23 +143,23 @@ impl Liar {
         let refused = Refused::new(RefusedReason::RolledBack { seen }, "start 99 of you was seen");
         frame::encode(&mut answer, 0, &refused, HANDSHAKE_FRAME_BYTES_MAX).unwrap();
         let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let Ok((mut socket, _)) = listener.accept() else {
-                    std::thread::sleep(Duration::from_millis(5));
-                    continue;
-                };
-                socket.set_nonblocking(false).unwrap();
+            for mut socket in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
                 let _ = socket.read(&mut [0; 256]);
                 let _ = socket.write_all(&answer);
             }
         });
-        Liar { stop, thread: Some(thread) }
+        Liar { address, stop, thread: Some(thread) }
     }
 }
 
 impl Drop for Liar {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        // It waits for somebody to come.
+        drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
@@ -209,7 +225,7 @@ fn whoever_says_nothing_keeps_no_server_out() {
         let mut sockets = std::collections::VecDeque::new();
         while !stopped.load(Ordering::Relaxed) {
             for address in addresses {
-                sockets.extend(std::net::TcpStream::connect(address));
+                sockets.extend(TcpStream::connect(address));
             }
             sockets.drain(..sockets.len().saturating_sub(400));
             std::thread::sleep(Duration::from_millis(5));

@@ -150,10 +150,10 @@ impl Running {
     /// The last entry of the log, if this server has not heard since its start that anything
     /// behind its snapshot is committed. Then its state lacks all of that, acknowledged or not.
     pub(super) fn unheard_to(&self) -> Option<Index> {
-        let replica = self.driver.replica();
-        let has_heard = replica.node().commit() > self.commit_at_start;
-        let last = if has_heard { self.commit_at_start } else { replica.status().last };
-        (last > self.commit_at_start).then_some(last)
+        let node = self.driver.replica().node();
+        let has_heard = node.commit() > self.commit_at_start;
+        let last = node.last().index;
+        (!has_heard && last > self.commit_at_start).then_some(last)
     }
 }
 

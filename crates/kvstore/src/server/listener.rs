@@ -246,11 +246,13 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         let text = format!("this is a server of cluster {ours:?}, not of {:?}", peer.cluster);
         return Err(Refused::new(RefusedReason::Cluster, text));
     }
+    let id = NodeId::new(&peer.node)
+        .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
     if let (Some(mine), Some(theirs)) = (core.cluster_id(), peer.cluster_id)
         && mine != theirs
     {
-        core.on_other_cluster(peer);
-        let (node, address) = (&peer.node, &core.settings.address);
+        core.on_other_cluster(id, peer);
+        let (node, address) = (id, &core.settings.address);
         let text = match core.was_recovered {
             true => format!(
                 "this is a cluster {ours:?} that was recovered from another; if that has lost its \
@@ -264,8 +266,6 @@ fn check_peer(core: &SharedCore, peer: &PeerHello) -> Result<Member, Refused> {
         };
         return Err(Refused::new(RefusedReason::Cluster, text));
     }
-    let id = NodeId::new(&peer.node)
-        .map_err(|error| Refused::new(RefusedReason::Identity, error.to_string()))?;
     let member = Member { id, incarnation: Incarnation(peer.incarnation) };
     // Another life of this server may be about to replace it, or to be replaced by it.
     if member == core.me || id == me && core.cluster_id().or(peer.cluster_id).is_none() {

@@ -134,7 +134,7 @@ pub enum ServeError {
         /// The name of both clusters.
         cluster: String,
         /// A server of the other one.
-        peer: String,
+        peer: NodeId,
         /// The directory.
         path: PathBuf,
     },

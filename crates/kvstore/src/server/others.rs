@@ -191,19 +191,19 @@ impl Core {
     /// remembered; it serves no longer. At any other time that is told, and nothing more: a cluster
     /// that goes on is not ended by somebody's word, which may also be that of a server that was
     /// forgotten when its cluster was given up.
-    pub(super) fn on_other_cluster(&mut self, peer: &PeerHello) {
+    pub(super) fn on_other_cluster(&mut self, from: NodeId, peer: &PeerHello) {
         let Phase::Running(running) = &self.phase else { return };
         let knows_another = peer.to_incarnation.is_some_and(|it| it != self.me.incarnation.0);
         if !knows_another || self.was_recovered || peer.cluster != running.charter.name {
             return;
         }
         if !self.has_founded_alone {
-            self.note_other_cluster(&peer.node);
+            self.note_other_cluster(from);
         } else {
             self.failures.report(ServeError::FoundedAgain {
                 id: self.me.id,
                 cluster: peer.cluster.clone(),
-                peer: peer.node.clone(),
+                peer: from,
                 path: self.settings.data.clone(),
             });
         }

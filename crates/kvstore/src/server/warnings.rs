@@ -74,7 +74,7 @@ impl Core {
     }
 
     /// A server of another cluster of the same name knows this one by another disk.
-    pub(super) fn note_other_cluster(&mut self, server: &str) {
+    pub(super) fn note_other_cluster(&mut self, server: NodeId) {
         if self.warnings.other_cluster.is_some() {
             return;
         }
