@@ -2,7 +2,6 @@
 //! it was, belongs to that cluster or to none, and in the end has an empty log and takes part.
 
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
-#![allow(unreachable_pub, reason = "what it shares with others is a module of this one test")]
 #![allow(clippy::panic, reason = "a broken rule ends the test with where it was cut")]
 
 mod nothing;

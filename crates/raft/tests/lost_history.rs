@@ -2,7 +2,6 @@
 //! as it is, and a survey says the same beforehand without touching anything.
 
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
-#![allow(unreachable_pub, reason = "what it shares with others is a module of this one test")]
 
 mod nothing;
 

@@ -4,55 +4,18 @@
 #![allow(clippy::expect_used, reason = "a broken harness should say so at once")]
 #![allow(clippy::indexing_slicing, reason = "there are two servers, and both are always there")]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read, Write};
+mod nothing;
 
-use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
+use nothing::Nothing;
 use raft::founding::Charter;
 use raft::node::{
-    Change, Config, Configuration, Envelope, Incarnation, Index, Member, Message, NodeId, RoleName,
-    Voter,
+    Change, Config, Configuration, Envelope, Incarnation, Member, Message, NodeId, RoleName, Voter,
 };
 use raft::replica::{Carried, Completion, Replica, SnapshotEnvelope, Token, Transport, Work};
 use raft::storage::{Flushes, Home, LogOptions, SnapshotOptions, Successors};
-use raft::{StateMachine, Undecodable};
 use wal::sim_disk::SimDisk;
-
-/// A state machine that knows only how far it has come.
-#[derive(Default)]
-struct Applied(Index);
-
-impl StateMachine for Applied {
-    type Reply = ();
-    type Image = Index;
-
-    fn apply(&mut self, index: Index, _: &Bytes) -> Result<(), Undecodable> {
-        self.advance(index);
-        Ok(())
-    }
-
-    fn advance(&mut self, index: Index) {
-        self.0 = index;
-    }
-
-    fn applied(&self) -> Index {
-        self.0
-    }
-
-    fn image(&self) -> Index {
-        self.0
-    }
-
-    fn write(image: Index, target: &mut dyn Write) -> io::Result<()> {
-        target.write_all(&image.0.to_le_bytes())
-    }
-
-    fn restore(source: &mut dyn Read) -> io::Result<Self> {
-        let mut bytes = [0; 8];
-        source.read_exact(&mut bytes)?;
-        Ok(Self(Index(u64::from_le_bytes(bytes))))
-    }
-}
 
 /// What is on its way, in order.
 #[derive(Default)]
@@ -87,7 +50,7 @@ fn options() -> LogOptions {
 /// Two servers that vote, and what was told of what the first was asked for.
 struct Pair {
     homes: Vec<Home>,
-    replicas: Vec<Replica<Applied>>,
+    replicas: Vec<Replica<Nothing>>,
     network: Network,
     /// Nobody hears that it should take over.
     drops_handing_over: bool,
@@ -111,7 +74,7 @@ impl Pair {
                 .expect("an empty disk");
             home.agree(charter.clone()).expect("a disk that works");
             home.found(charter.clone(), &options()).expect("a disk that works");
-            let recovered = home.recover(&options(), Applied::default).expect("a whole log");
+            let recovered = home.recover(&options(), Nothing::default).expect("a whole log");
             let config = Config::new(member(n), home.identity().boot);
             pair.replicas.push(Replica::new(config, recovered, n).expect("a sound log"));
             pair.homes.push(home);

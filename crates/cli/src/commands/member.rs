@@ -200,14 +200,11 @@ async fn find(session: &Session) -> Result<(Box<StatusReport>, bool), Failure> {
 
 async fn add(session: &Session, args: AddArgs) -> Result<(), Failure> {
     let AddArgs { id, address, learner } = args;
-    let named = (id.clone(), address);
     if learner {
-        let (id, address) = named;
         change(session, MemberChange::AddLearner { id: id.clone(), address }).await?;
         return done(session, &id, "learns; it votes once it is promoted").await;
     }
-    let (voter, address) = named;
-    change(session, MemberChange::AddVoter { id: voter, address }).await?;
+    change(session, MemberChange::AddVoter { id: id.clone(), address }).await?;
     until_it_votes(session, &id).await
 }
 

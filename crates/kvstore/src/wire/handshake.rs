@@ -7,6 +7,7 @@
 use super::frame::{Kind, Message};
 use crate::codec::{self, DecodeError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use raft::node::Configuration;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -15,7 +16,7 @@ pub const MAGIC: [u8; 4] = *b"KVCT";
 /// The longest id of a server.
 pub const NODE_ID_BYTES_MAX: usize = 32;
 /// The longest address: a host name of 253 bytes, a colon and a port.
-pub const ADDRESS_BYTES_MAX: usize = 259;
+pub const ADDRESS_BYTES_MAX: usize = Configuration::ADDRESS_BYTES_MAX as usize;
 /// The longest name of a cluster.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
 /// The longest explanation in a refusal; longer ones are cut.

@@ -8,7 +8,7 @@ use raft::{StateMachine, Undecodable};
 
 /// A state machine without a state.
 #[derive(Default)]
-pub struct Nothing(Index);
+pub(crate) struct Nothing(Index);
 
 impl StateMachine for Nothing {
     type Reply = ();
